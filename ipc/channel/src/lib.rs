@@ -1,0 +1,1 @@
+//! Typed messages with descriptors over SOCK_SEQPACKET: limits, version, deadlines.

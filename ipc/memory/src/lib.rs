@@ -1,0 +1,1 @@
+//! Guest memory: checked ranges and grants over a sealed memfd, copies and atomics only.

@@ -1,0 +1,1 @@
+//! The messages themselves: one file for each pair of processes that speak.

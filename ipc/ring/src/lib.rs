@@ -1,0 +1,1 @@
+//! Single-producer single-consumer descriptor rings and their data arena in one sealed memfd.

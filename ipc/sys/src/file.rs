@@ -1,0 +1,171 @@
+//! Positioned file I/O between a file and a shared mapping, and the sizes of files and devices.
+//!
+//! Only the block layer reads and writes here. Data goes between the file and the arena without
+//! passing through private memory; `nowait` asks the kernel to answer `WouldBlock` instead of
+//! sleeping (`RWF_NOWAIT`), so that the caller can hand the request to a worker thread.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::mapping::SharedMapping;
+
+/// How one transfer is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Transfer {
+    /// Answer `WouldBlock` rather than sleep.
+    pub nowait: bool,
+    /// On disk before the call returns (`RWF_DSYNC`), for forced unit access.
+    pub durable: bool,
+}
+
+impl Transfer {
+    fn flags(self) -> libc::c_int {
+        let mut flags = 0;
+        if self.nowait {
+            flags |= libc::RWF_NOWAIT;
+        }
+        if self.durable {
+            flags |= libc::RWF_DSYNC;
+        }
+        flags
+    }
+}
+
+/// Reads up to `len` bytes of `file` at `position` into the mapping at `offset`; short at end of file.
+pub fn read_at(
+    file: impl AsFd,
+    position: u64,
+    to: &SharedMapping,
+    offset: usize,
+    len: usize,
+    how: Transfer,
+) -> io::Result<usize> {
+    to.check(offset, len).map_err(io::Error::other)?;
+    // SAFETY: the range was checked.
+    let base = unsafe { to.as_ptr().add(offset) };
+    let iov = libc::iovec { iov_base: base.cast(), iov_len: len };
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: `iov` names `len` bytes of a live mapping; the kernel writes only there.
+    let done = unsafe { libc::preadv2(fd, &iov, 1, position as libc::off_t, how.flags()) };
+    count(done)
+}
+
+/// Writes up to `len` bytes of the mapping at `offset` to `file` at `position`.
+pub fn write_at(
+    file: impl AsFd,
+    position: u64,
+    from: &SharedMapping,
+    offset: usize,
+    len: usize,
+    how: Transfer,
+) -> io::Result<usize> {
+    from.check(offset, len).map_err(io::Error::other)?;
+    // SAFETY: the range was checked.
+    let base = unsafe { from.as_ptr().add(offset) };
+    let iov = libc::iovec { iov_base: base.cast(), iov_len: len };
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: `iov` names `len` bytes of a live mapping; the kernel only reads them.
+    let done = unsafe { libc::pwritev2(fd, &iov, 1, position as libc::off_t, how.flags()) };
+    count(done)
+}
+
+fn count(done: isize) -> io::Result<usize> {
+    usize::try_from(done).map_err(|_| io::Error::last_os_error())
+}
+
+/// Deallocates a range of a file; it reads as zeroes afterwards and the size stays.
+pub fn punch_hole(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
+    fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, position, len)
+}
+
+/// Makes a range of a file read as zeroes, allocated where the file system can.
+pub fn zero_range(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
+    fallocate(file, libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, position, len)
+}
+
+fn fallocate(file: impl AsFd, mode: i32, position: u64, len: u64) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: a plain system call on numbers.
+    match unsafe { libc::fallocate(fd, mode, position as libc::off_t, len as libc::off_t) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits until all data of the file is on stable storage.
+pub fn sync_data(file: impl AsFd) -> io::Result<()> {
+    Ok(nix::unistd::fdatasync(file)?)
+}
+
+/// What kind of object an image descriptor names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A block device.
+    BlockDevice,
+    /// Anything else, which no image may be.
+    Other,
+}
+
+/// Kind of `file`.
+pub fn kind(file: impl AsFd) -> io::Result<FileKind> {
+    let stat = nix::sys::stat::fstat(file.as_fd())?;
+    Ok(match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => FileKind::Regular,
+        libc::S_IFBLK => FileKind::BlockDevice,
+        _ => FileKind::Other,
+    })
+}
+
+/// Size of a regular file or block device in bytes.
+pub fn size(file: impl AsFd) -> io::Result<u64> {
+    match kind(&file)? {
+        FileKind::BlockDevice => {
+            let mut bytes = 0u64;
+            // SAFETY: BLKGETSIZE64 writes one u64 to the pointer it is given.
+            unsafe { block_size64(file.as_fd().as_raw_fd(), &mut bytes) }?;
+            Ok(bytes)
+        }
+        _ => crate::memfd::size(file),
+    }
+}
+
+/// Whether the file lives in memory (tmpfs), where I/O never waits for a device.
+pub fn is_in_memory(file: impl AsFd) -> io::Result<bool> {
+    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+}
+
+nix::ioctl_read!(
+    /// `BLKGETSIZE64`: size of a block device in bytes.
+    block_size64, 0x12, 114, u64
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::Rights;
+    use crate::memfd::create_sealed;
+
+    #[test]
+    fn bytes_go_from_mapping_to_file_and_back() {
+        let file = create_sealed("image", 8192).unwrap();
+        let arena = create_sealed("arena", 8192).unwrap();
+        let map = SharedMapping::map(&arena, 8192, Rights::ReadWrite).unwrap();
+        map.copy_out(0, b"stamp").unwrap();
+        assert_eq!(write_at(&file, 4096, &map, 0, 5, Transfer::default()).unwrap(), 5);
+        assert_eq!(read_at(&file, 4096, &map, 100, 5, Transfer::default()).unwrap(), 5);
+        let mut back = [0; 5];
+        map.copy_in(100, &mut back).unwrap();
+        assert_eq!(&back, b"stamp");
+        assert!(is_in_memory(&file).unwrap());
+        assert_eq!(size(&file).unwrap(), 8192);
+    }
+
+    #[test]
+    fn a_range_outside_the_mapping_never_reaches_the_kernel() {
+        let file = create_sealed("image", 4096).unwrap();
+        let map = SharedMapping::map(&file, 4096, Rights::ReadWrite).unwrap();
+        assert!(read_at(&file, 0, &map, 4000, 97, Transfer::default()).is_err());
+    }
+}

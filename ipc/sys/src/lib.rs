@@ -1,0 +1,24 @@
+//! Descriptors, mappings, sockets and processes: the crate that speaks to the kernel.
+//!
+//! Every other crate of the project calls Linux through here, so that the unsafe calls, their
+//! invariants and their errors are read in one place. It knows no policy, no message and no VM.
+//!
+//! Absent on purpose: anything that opens a path. Only the supervisor may open, and it does so in a
+//! file of its own.
+#![allow(
+    unsafe_code,
+    reason = "system calls and shared mappings: this crate is where they are wrapped"
+)]
+
+pub mod clock;
+pub mod cpu;
+pub mod eventfd;
+pub mod file;
+pub mod file_lock;
+pub mod identity;
+pub mod mapping;
+pub mod memfd;
+pub mod pidfd;
+pub mod poller;
+pub mod process;
+pub mod seqpacket;

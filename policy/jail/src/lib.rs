@@ -1,0 +1,1 @@
+//! The jail: namespaces, empty root, capabilities, limits and cgroups of a child.

@@ -1,0 +1,1 @@
+//! Seccomp filters compiled from the profiles at build time, and their installation.

@@ -1,0 +1,3 @@
+//! The control process: the API socket of one VM.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The launcher: starts every child of a VM inside its jail.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The skeleton every helper shares: sealed start, last words, heartbeats.

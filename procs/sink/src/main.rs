@@ -1,0 +1,3 @@
+//! The sink process: keeps a detached VM's console output.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The supervisor: spec, plan, live; restarts, fences, tears down.

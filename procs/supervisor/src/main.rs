@@ -1,0 +1,3 @@
+//! The supervisor: spec, plan, live; restarts, fences, tears down.
+
+fn main() {}

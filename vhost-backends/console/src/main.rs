@@ -1,0 +1,3 @@
+//! The vhost-console process: virtio-console over one stream socket.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The vhost-rng process: entropy for the guest.
+
+fn main() {}

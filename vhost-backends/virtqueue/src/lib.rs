@@ -1,0 +1,1 @@
+//! Virtqueues as a device sees them: split and packed, checked once.

@@ -1,0 +1,3 @@
+//! The core process: vCPUs and guest memory.
+
+fn main() {}

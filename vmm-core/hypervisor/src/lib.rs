@@ -1,0 +1,1 @@
+//! The trait every engine implements, and the KVM engine.

@@ -1,0 +1,1 @@
+//! The machine: buses, PCIe host, IOAPIC, UART, RTC, ACPI devices.
