@@ -34,7 +34,7 @@ pub struct OutOfMapping {
     pub size: usize,
 }
 
-/// A `MAP_SHARED` mapping of a whole object, unmapped on drop. Never executable.
+/// A `MAP_SHARED` mapping of an object or a part of one, unmapped on drop. Never executable.
 #[derive(Debug)]
 pub struct SharedMapping {
     base: NonNull<u8>,
@@ -51,13 +51,19 @@ unsafe impl Sync for SharedMapping {}
 impl SharedMapping {
     /// Maps `len` bytes of `fd` from its beginning.
     pub fn map(fd: impl AsFd, len: usize, rights: Rights) -> io::Result<Self> {
+        Self::map_from(fd, 0, len, rights)
+    }
+
+    /// Maps `len` bytes of `fd` from `file_offset`, a multiple of the page size.
+    pub fn map_from(fd: impl AsFd, file_offset: u64, len: usize, rights: Rights) -> io::Result<Self> {
         let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let start = i64::try_from(file_offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let prot = match rights {
             Rights::ReadOnly => ProtFlags::PROT_READ,
             Rights::ReadWrite => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
         };
         // SAFETY: no address is requested, so no existing mapping is replaced.
-        let base = unsafe { mmap(None, size, prot, MapFlags::MAP_SHARED, fd, 0) }?;
+        let base = unsafe { mmap(None, size, prot, MapFlags::MAP_SHARED, fd, start) }?;
         Ok(Self { base: base.cast(), len, rights })
     }
 
