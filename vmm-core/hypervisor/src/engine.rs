@@ -1,0 +1,78 @@
+//! What every engine offers: the three traits.
+//!
+//! Callers: `core` makes and runs, `machine` and `virtio-transport` use [`Vm`] for interrupts and
+//! doorbells. The traits are object-safe, so that one machine serves all engines without generics.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::error::EngineError;
+use crate::exit::Exit;
+use crate::interrupt::{Gsi, Msi};
+use crate::ioevent::IoEvent;
+use crate::x86_64::VcpuState;
+
+/// Something that can make virtual machines.
+pub trait Hypervisor {
+    /// A machine with `memory` as its RAM, no vCPU yet, and 24 interrupt pins that lead nowhere.
+    fn create_vm(&self) -> Result<Arc<dyn Vm>, EngineError>;
+}
+
+/// One virtual machine: its vCPUs, its interrupt routes, its doorbells.
+///
+/// All methods may be called from any thread at any time.
+pub trait Vm: Send + Sync {
+    /// Makes vCPU number `index` of `count`. Its local APIC's id is `index`; vCPU 0 is the one that
+    /// boots, the others wait for INIT and SIPI.
+    fn create_vcpu(&self, index: u8, count: u8) -> Result<Box<dyn Vcpu>, EngineError>;
+
+    /// Delivers one message-signalled interrupt now. A message that no local APIC accepts is the
+    /// guest's own business and no error.
+    fn signal_msi(&self, msi: Msi) -> Result<(), EngineError>;
+
+    /// Takes an unused device interrupt number (from 24). It leads nowhere until it is routed.
+    fn allocate_gsi(&self) -> Result<Gsi, EngineError>;
+
+    /// Gives a number back and forgets its route. Its irqfds must have been disconnected.
+    fn release_gsi(&self, gsi: Gsi);
+
+    /// Changes any number of routes in one step; `None` makes an interrupt lead nowhere.
+    fn set_routes(&self, changes: &[(Gsi, Option<Msi>)]) -> Result<(), EngineError>;
+
+    /// From now on each signal on the eventfd `call` delivers `gsi`'s message without passing through
+    /// this process. If the eventfd is signalled already, it is delivered at once.
+    fn connect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError>;
+
+    /// Undoes [`Vm::connect_irqfd`]. Signals from now on stay in the eventfd's counter.
+    fn disconnect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError>;
+
+    /// From now on guest writes that match `event` signal the eventfd `kick` instead of exiting.
+    fn connect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError>;
+
+    /// Undoes [`Vm::connect_ioevent`]; both arguments as they were.
+    fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError>;
+}
+
+/// One virtual CPU. It is run by one thread at a time.
+pub trait Vcpu: Send {
+    /// Executes the guest until something has to be done outside. What an exit asks to be filled in
+    /// (the data of a read) must be filled in before the next call.
+    fn run(&mut self) -> Result<Exit<'_>, EngineError>;
+
+    /// A handle by which other threads end [`Vcpu::run`] early.
+    fn kick_handle(&self) -> Arc<dyn Kick>;
+
+    /// Everything there is to know about this vCPU. A read or a write that was reported but not
+    /// completed yet is completed first, without executing a further instruction.
+    fn state(&mut self) -> Result<Box<VcpuState>, EngineError>;
+
+    /// Replaces everything there is to know about this vCPU.
+    fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError>;
+}
+
+/// Ends a vCPU's run early.
+pub trait Kick: Send + Sync {
+    /// The run under way, or if there is none the next one, returns [`Exit::Interrupted`].
+    /// Several kicks before that return count as one.
+    fn kick(&self);
+}

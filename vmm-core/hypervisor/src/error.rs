@@ -1,0 +1,45 @@
+//! What goes wrong between us and an engine.
+
+use std::io;
+
+/// Why an engine could not do what it was asked. The guest is never to blame here: its mistakes are
+/// exits, not errors.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The host's KVM lacks something that no machine of ours can do without.
+    #[error("this host's KVM cannot run a machine: it lacks {missing}")]
+    Unsupported {
+        /// What is missing, by KVM's name and what it is for.
+        missing: &'static str,
+    },
+    /// The descriptor that the plan calls `/dev/kvm` is something else.
+    #[error("the descriptor given as /dev/kvm does not answer like KVM (API version {version}, 12 expected)")]
+    NotKvm {
+        /// What it answered.
+        version: i32,
+    },
+    /// The kernel refused a call.
+    #[error("KVM refused to {action}: {source}")]
+    Host {
+        /// What it was asked to do.
+        action: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// All interrupt numbers are in use.
+    #[error("all {limit} interrupt numbers are in use")]
+    NoGsiLeft {
+        /// How many there are.
+        limit: u32,
+    },
+    /// A caller of ours asked for something senseless.
+    #[error("bug: {0}")]
+    Bug(&'static str),
+}
+
+impl EngineError {
+    /// For `map_err` on a kernel call: remembers what was tried.
+    pub(crate) fn host<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Host { action, source: source.into() }
+    }
+}
