@@ -44,6 +44,12 @@ impl Doorbell {
         }
     }
 
+    /// Whether anything was rung since; takes nothing.
+    pub fn is_rung(&self) -> bool {
+        let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut set, PollTimeout::ZERO) == Ok(1)
+    }
+
     /// Takes what was rung since; `true` if there was anything.
     pub fn clear(&self) -> bool {
         let mut count = [0; 8];
@@ -76,8 +82,10 @@ mod tests {
     fn a_ring_is_seen_once() {
         let bell = Doorbell::new().unwrap();
         assert!(!bell.clear());
+        assert!(!bell.is_rung());
         bell.ring();
         bell.ring();
+        assert!(bell.is_rung());
         assert!(bell.clear());
         assert!(!bell.clear());
     }
