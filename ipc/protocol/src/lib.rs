@@ -1,1 +1,36 @@
 //! The messages themselves: one file for each pair of processes that speak.
+//!
+//! Types only: how many descriptors accompany a message stands beside it, in the order in which they
+//! are sent. Whoever receives checks numbers against its own limits; nothing here is proof.
+//!
+//! | file | who speaks |
+//! | --- | --- |
+//! | [`start`] | supervisor ↔ every helper: seal report, plan, heartbeat |
+//! | [`launch`] | supervisor ↔ launcher |
+//! | [`session`] | the `bulkhead` command ↔ the supervisor it started |
+//! | [`control`] | any client ↔ `control` ↔ supervisor |
+//! | [`core`] | supervisor ↔ core |
+//! | [`device`] | supervisor ↔ device processes (blk, console, rng) |
+//! | [`block`] | supervisor ↔ block-layer |
+//! | [`block_ring`] | the entries on the rings between vhost-blk and block-layer |
+//! | [`inflight`] | layout of the in-flight tables that outlive a device process |
+//! | [`spec`], [`event`], [`class`] | what several of them carry |
+#![forbid(unsafe_code)]
+
+pub mod block;
+pub mod block_ring;
+pub mod class;
+pub mod control;
+pub mod core;
+pub mod device;
+pub mod event;
+pub mod inflight;
+pub mod launch;
+pub mod session;
+pub mod sink;
+pub mod spec;
+pub mod start;
+
+/// Version of all protocols between our own processes; both ends come from one build, so a
+/// difference is an installation fault and is refused.
+pub const VERSION: u32 = 1;

@@ -55,7 +55,12 @@ impl SharedMapping {
     }
 
     /// Maps `len` bytes of `fd` from `file_offset`, a multiple of the page size.
-    pub fn map_from(fd: impl AsFd, file_offset: u64, len: usize, rights: Rights) -> io::Result<Self> {
+    pub fn map_from(
+        fd: impl AsFd,
+        file_offset: u64,
+        len: usize,
+        rights: Rights,
+    ) -> io::Result<Self> {
         let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let start = i64::try_from(file_offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let prot = match rights {
@@ -64,7 +69,11 @@ impl SharedMapping {
         };
         // SAFETY: no address is requested, so no existing mapping is replaced.
         let base = unsafe { mmap(None, size, prot, MapFlags::MAP_SHARED, fd, start) }?;
-        Ok(Self { base: base.cast(), len, rights })
+        Ok(Self {
+            base: base.cast(),
+            len,
+            rights,
+        })
     }
 
     /// Length in bytes.
@@ -91,7 +100,11 @@ impl SharedMapping {
     pub fn check(&self, offset: usize, len: usize) -> Result<(), OutOfMapping> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(()),
-            _ => Err(OutOfMapping { offset, len, size: self.len }),
+            _ => Err(OutOfMapping {
+                offset,
+                len,
+                size: self.len,
+            }),
         }
     }
 
@@ -128,7 +141,11 @@ impl SharedMapping {
 
     fn check_writable(&self, offset: usize, len: usize) -> Result<(), OutOfMapping> {
         if self.rights == Rights::ReadOnly {
-            return Err(OutOfMapping { offset, len, size: 0 });
+            return Err(OutOfMapping {
+                offset,
+                len,
+                size: 0,
+            });
         }
         self.check(offset, len)
     }
@@ -137,7 +154,11 @@ impl SharedMapping {
         let len = size_of::<T>();
         self.check_writable(offset, len)?;
         if !offset.is_multiple_of(align_of::<T>()) {
-            return Err(OutOfMapping { offset, len, size: self.len });
+            return Err(OutOfMapping {
+                offset,
+                len,
+                size: self.len,
+            });
         }
         // SAFETY: the range was checked; mappings are page-aligned, so the result is aligned.
         Ok(unsafe { self.base.as_ptr().add(offset) }.cast())
@@ -146,25 +167,29 @@ impl SharedMapping {
     /// The atomic byte at `offset`.
     pub fn atomic_u8(&self, offset: usize) -> Result<&AtomicU8, OutOfMapping> {
         // SAFETY: checked; the memory lives as long as `self` and is only used atomically.
-        self.aligned(offset).map(|pointer| unsafe { AtomicU8::from_ptr(pointer) })
+        self.aligned(offset)
+            .map(|pointer| unsafe { AtomicU8::from_ptr(pointer) })
     }
 
     /// The atomic 16-bit word at `offset`, which must be aligned.
     pub fn atomic_u16(&self, offset: usize) -> Result<&AtomicU16, OutOfMapping> {
         // SAFETY: checked and aligned; the memory lives as long as `self`.
-        self.aligned(offset).map(|pointer| unsafe { AtomicU16::from_ptr(pointer) })
+        self.aligned(offset)
+            .map(|pointer| unsafe { AtomicU16::from_ptr(pointer) })
     }
 
     /// The atomic 32-bit word at `offset`, which must be aligned.
     pub fn atomic_u32(&self, offset: usize) -> Result<&AtomicU32, OutOfMapping> {
         // SAFETY: checked and aligned; the memory lives as long as `self`.
-        self.aligned(offset).map(|pointer| unsafe { AtomicU32::from_ptr(pointer) })
+        self.aligned(offset)
+            .map(|pointer| unsafe { AtomicU32::from_ptr(pointer) })
     }
 
     /// The atomic 64-bit word at `offset`, which must be aligned.
     pub fn atomic_u64(&self, offset: usize) -> Result<&AtomicU64, OutOfMapping> {
         // SAFETY: checked and aligned; the memory lives as long as `self`.
-        self.aligned(offset).map(|pointer| unsafe { AtomicU64::from_ptr(pointer) })
+        self.aligned(offset)
+            .map(|pointer| unsafe { AtomicU64::from_ptr(pointer) })
     }
 }
 

@@ -63,7 +63,10 @@ pub fn verify_sealed(fd: BorrowedFd<'_>, len: u64) -> Result<(), SealError> {
     }
     let found = size(fd)?;
     if found < len {
-        return Err(SealError::TooShort { found, expected: len });
+        return Err(SealError::TooShort {
+            found,
+            expected: len,
+        });
     }
     Ok(())
 }
@@ -100,7 +103,10 @@ mod tests {
     fn an_unsealed_object_is_refused() {
         let fd = create("test").unwrap();
         ftruncate(&fd, 4096).unwrap();
-        assert!(matches!(verify_sealed(fd.as_fd(), 4096), Err(SealError::CanShrink)));
+        assert!(matches!(
+            verify_sealed(fd.as_fd(), 4096),
+            Err(SealError::CanShrink)
+        ));
     }
 
     #[test]
@@ -116,6 +122,9 @@ mod tests {
     #[test]
     fn an_ordinary_file_is_not_sealable() {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
-        assert!(matches!(verify_sealed(file.as_fd(), 1), Err(SealError::NotSealable)));
+        assert!(matches!(
+            verify_sealed(file.as_fd(), 1),
+            Err(SealError::NotSealable)
+        ));
     }
 }

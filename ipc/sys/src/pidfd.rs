@@ -110,8 +110,14 @@ mod tests {
 
     #[test]
     fn a_killed_child_is_reaped_once_with_its_signal() {
-        #[allow(clippy::zombie_processes, reason = "reaped through its pidfd, which is the test")]
-        let child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        #[allow(
+            clippy::zombie_processes,
+            reason = "reaped through its pidfd, which is the test"
+        )]
+        let child = std::process::Command::new("/bin/sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let pidfd = PidFd::open(child.id() as i32).unwrap();
         assert_eq!(pidfd.reap().unwrap(), None);
         pidfd.kill().unwrap();

@@ -84,8 +84,9 @@ impl Poller {
         let mut raw = [EpollEvent::empty(); BATCH];
         let timeout = match timeout {
             None => EpollTimeout::NONE,
-            Some(time) => EpollTimeout::try_from(time.as_micros().div_ceil(1000))
-                .unwrap_or(EpollTimeout::MAX),
+            Some(time) => {
+                EpollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(EpollTimeout::MAX)
+            }
         };
         let count = match self.0.wait(&mut raw, timeout) {
             Ok(count) => count,

@@ -33,23 +33,43 @@ pub struct Datagram {
 /// A connected pair, close-on-exec, blocking (calls below never block without a deadline).
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        flags,
+    )?)
 }
 
 /// A connected pair of stream sockets (console bytes, vhost-user), close-on-exec.
 pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?)
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::Stream,
+        None,
+        flags,
+    )?)
 }
 
 /// Sends one datagram without blocking; `WouldBlock` if the peer's queue is full.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
-    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    let control = if raw.is_empty() {
+        &rights[..0]
+    } else {
+        &rights[..]
+    };
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     loop {
-        return match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None) {
+        return match sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            flags,
+            None,
+        ) {
             Ok(sent) if sent == bytes.len() => Ok(()),
             Ok(_) => Err(io::ErrorKind::WriteZero.into()),
             Err(Errno::EINTR) => continue,
@@ -81,12 +101,12 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     loop {
         let mut iov = [IoSliceMut::new(buffer)];
-        let received =
-            match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
-                Ok(received) => received,
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
+        let received = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)
+        {
+            Ok(received) => received,
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let lost = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC;
         let truncated = received.flags.intersects(lost);
         let len = received.bytes;
@@ -94,7 +114,11 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram
             Ok(messages) => messages.flat_map(take_rights).collect(),
             Err(_) => Vec::new(),
         };
-        return Ok(Datagram { len, fds, truncated });
+        return Ok(Datagram {
+            len,
+            fds,
+            truncated,
+        });
     }
 }
 

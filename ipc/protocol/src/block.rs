@@ -1,0 +1,115 @@
+//! Supervisor ↔ block-layer.
+
+use bulkhead_channel::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::device::{DiskInfo, RingShape};
+use crate::spec::CacheMode;
+
+/// The graph of one disk, root node first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodePlan {
+    /// A file or block device as it is. Descriptor: the image, opened as `cache` and `read_only` say
+    /// (O_DIRECT for `none`), locked by the supervisor.
+    Raw {
+        /// Host caching.
+        cache: CacheMode,
+        /// Pass discards on.
+        discard: bool,
+        /// Refuse writes.
+        read_only: bool,
+    },
+}
+
+/// One consumer of the graph: a vhost-blk process, later an NBD server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    /// Number within this block layer.
+    pub export: u32,
+    /// Rings it has: one per queue.
+    pub queues: u16,
+    /// Shape of each ring.
+    pub ring: RingShape,
+    /// Incarnation the rings carry.
+    pub incarnation: u64,
+    /// This export may not write.
+    pub read_only: bool,
+    /// CPU of each queue's I/O thread; empty: unplaced.
+    pub cpus: Vec<u32>,
+}
+
+/// Plan of a block layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockPlan {
+    /// The root node.
+    pub node: NodePlan,
+    /// Its consumers.
+    pub exports: Vec<ExportPlan>,
+    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
+    pub delay_ms: u32,
+}
+
+/// To block-layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockCommand {
+    /// First message. Descriptors: the node's image; then for each export, for each queue: ring
+    /// memfd, submission doorbell (rung by the export), completion doorbell (rung here).
+    Plan(Box<BlockPlan>),
+    /// The export's process is dead: take no more of its submissions, finish or discard every
+    /// request of its rings, forget the rings, answer `Detached`.
+    Detach {
+        /// Which export.
+        export: u32,
+    },
+    /// Fresh rings for a detached export. Descriptors: one ring memfd per queue; doorbells stay.
+    Attach {
+        /// Which export.
+        export: u32,
+        /// Queues.
+        queues: u16,
+        /// Incarnation the rings carry.
+        incarnation: u64,
+    },
+}
+
+/// From block-layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockEvent {
+    /// The graph is open. Comes before `Ready`.
+    Opened(DiskInfo),
+    /// The graph cannot be opened.
+    Refused {
+        /// Why, in one sentence.
+        reason: String,
+    },
+    /// Nothing of the export's old incarnation will touch the image any more.
+    Detached {
+        /// Which export.
+        export: u32,
+    },
+    /// An export broke the ring protocol; it was detached and nothing of it is in flight.
+    ExportFault {
+        /// Which export.
+        export: u32,
+        /// What it did.
+        reason: String,
+    },
+}
+
+impl Message for BlockCommand {
+    fn fd_count(&self) -> usize {
+        match self {
+            Self::Plan(plan) => {
+                1 + plan
+                    .exports
+                    .iter()
+                    .map(|e| 3 * usize::from(e.queues))
+                    .sum::<usize>()
+            }
+            Self::Detach { .. } => 0,
+            Self::Attach { queues, .. } => usize::from(*queues),
+        }
+    }
+}
+
+impl Message for BlockEvent {}

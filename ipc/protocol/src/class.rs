@@ -1,0 +1,74 @@
+//! The classes of processes: one name for binary, profile, role and log lines.
+
+use serde::{Deserialize, Serialize};
+
+/// A class of process. The name is the same everywhere: `policy/profiles/NAME.toml`, the binary
+/// `bulkhead-NAME`, the `role` of `bulkhead ps`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessClass {
+    /// Holds every long-lived descriptor; restarts, fences, tears down.
+    Supervisor,
+    /// Starts children in their jails.
+    Launcher,
+    /// Serves the API socket.
+    Control,
+    /// vCPUs and guest memory.
+    Core,
+    /// virtio-blk.
+    VhostBlk,
+    /// virtio-console.
+    VhostConsole,
+    /// virtio-rng.
+    VhostRng,
+    /// One disk graph.
+    BlockLayer,
+    /// Keeps a detached VM's console output.
+    Sink,
+}
+
+impl ProcessClass {
+    /// Every class.
+    pub const ALL: [Self; 9] = [
+        Self::Supervisor,
+        Self::Launcher,
+        Self::Control,
+        Self::Core,
+        Self::VhostBlk,
+        Self::VhostConsole,
+        Self::VhostRng,
+        Self::BlockLayer,
+        Self::Sink,
+    ];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisor",
+            Self::Launcher => "launcher",
+            Self::Control => "control",
+            Self::Core => "core",
+            Self::VhostBlk => "vhost-blk",
+            Self::VhostConsole => "vhost-console",
+            Self::VhostRng => "vhost-rng",
+            Self::BlockLayer => "block-layer",
+            Self::Sink => "sink",
+        }
+    }
+
+    /// Name of its executable.
+    pub fn binary(self) -> String {
+        format!("bulkhead-{}", self.name())
+    }
+
+    /// The class of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+impl std::fmt::Display for ProcessClass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,173 @@
+//! Supervisor ↔ core.
+
+use bulkhead_channel::Message;
+use serde::{Deserialize, Serialize};
+
+/// Kind of a virtio device behind a vhost-user backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// virtio-blk (virtio 1.2 section 5.2), device id 2.
+    Blk,
+    /// virtio-console (5.3), device id 3.
+    Console,
+    /// virtio-rng (5.4), device id 4.
+    Rng,
+}
+
+/// Who serves a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackendKind {
+    /// A device process of ours: it is restarted, and its in-flight table is passed on.
+    Own,
+    /// Another program: its death means NEEDS_RESET, never a guessed resubmit.
+    Foreign,
+}
+
+/// One virtio device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePlan {
+    /// Name for messages (`d0`, `console`, `rng`).
+    pub id: String,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Who serves it.
+    pub backend: BackendKind,
+    /// Queues, 1 to 16.
+    pub queues: u16,
+    /// Greatest size of a queue, a power of two, 2 to 1024.
+    pub queue_size: u16,
+}
+
+impl DevicePlan {
+    /// Descriptors of one device: kick and call of each queue in turn, then the in-flight memfd if
+    /// the backend is our own.
+    pub fn fd_count(&self) -> usize {
+        usize::from(self.queues) * 2 + usize::from(self.backend == BackendKind::Own)
+    }
+}
+
+/// The VM as core needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorePlan {
+    /// vCPUs, 1 to 16: as many as core's first argument said.
+    pub cpus: u32,
+    /// Bytes of guest memory; the memfd has as many.
+    pub memory: u64,
+    /// Kernel command line.
+    pub append: String,
+    /// An initial RAM disk is among the descriptors.
+    pub initrd: bool,
+    /// Devices in PCI slot order, beginning with slot 1. Their descriptors come by one
+    /// [`CoreCommand::Device`] each, in this order, before [`CoreCommand::Run`].
+    pub devices: Vec<DevicePlan>,
+}
+
+/// To core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CoreCommand {
+    /// First message. Descriptors: `/dev/kvm`, the RAM memfd, the serial stream (socket), the
+    /// kernel, and the initial RAM disk if there is one.
+    Plan(Box<CorePlan>),
+    /// The descriptors of device number `device`: see [`DevicePlan::fd_count`].
+    Device {
+        /// Index into the plan's devices.
+        device: u16,
+        /// As [`DevicePlan::fd_count`] says.
+        fds: u16,
+    },
+    /// A fresh connection to a backend. Descriptor: a connected vhost-user socket. The first one of
+    /// each device comes before [`CoreCommand::Run`].
+    DeviceConnected {
+        /// Index into the plan's devices.
+        device: u16,
+    },
+    /// The backend's process is dead and reaped: drop the connection, keep the guest waiting.
+    DeviceLost {
+        /// Index into the plan's devices.
+        device: u16,
+    },
+    /// The device will not come back soon: tell the guest by NEEDS_RESET.
+    DeviceDegraded {
+        /// Index into the plan's devices.
+        device: u16,
+    },
+    /// Everything was handed over: start the vCPUs as soon as the devices have shaken hands.
+    Run,
+    /// Stop the vCPUs; answered by `Paused`.
+    Pause,
+    /// Let them run; answered by `Resumed`.
+    Resume,
+    /// Press the ACPI power button.
+    PowerButton,
+    /// Reset the machine as its reset button would; answered by `ResetRequested`.
+    Reset,
+    /// Boot again. Descriptors: the kernel, and the initial RAM disk if there is one.
+    Boot {
+        /// As in the plan.
+        initrd: bool,
+    },
+}
+
+/// From core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CoreEvent {
+    /// Kernel and initrd are refused, or the host's KVM lacks something: the VM cannot start.
+    Refused {
+        /// The option at fault (`--kernel`, `--memory`).
+        option: String,
+        /// What is wrong, in one sentence.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// vCPUs were started.
+    Running,
+    /// The guest's first port write was seen.
+    GuestStarted,
+    /// vCPUs are stopped.
+    Paused,
+    /// vCPUs run again.
+    Resumed,
+    /// A device finished its handshake (again).
+    DeviceUp {
+        /// Index into the plan's devices.
+        device: u16,
+    },
+    /// A backend broke the protocol, missed a deadline or hung up.
+    DeviceFault {
+        /// Index into the plan's devices.
+        device: u16,
+        /// What it did.
+        reason: String,
+    },
+    /// NEEDS_RESET was raised.
+    NeedsReset {
+        /// Index into the plan's devices.
+        device: u16,
+    },
+    /// The guest (or a `Reset` command) reset the machine: vCPUs are stopped, devices reset. The
+    /// supervisor answers with `Boot`, or ends the VM.
+    ResetRequested,
+    /// The guest powered itself off: vCPUs are stopped.
+    PoweredOff,
+    /// The guest crashed: vCPUs are stopped.
+    Crashed {
+        /// What happened, with RIP where it is known.
+        reason: String,
+    },
+}
+
+impl Message for CoreCommand {
+    fn fd_count(&self) -> usize {
+        match self {
+            Self::Plan(plan) => 4 + usize::from(plan.initrd),
+            Self::Device { fds, .. } => usize::from(*fds),
+            Self::DeviceConnected { .. } => 1,
+            Self::Boot { initrd } => 1 + usize::from(*initrd),
+            _ => 0,
+        }
+    }
+}
+
+impl Message for CoreEvent {}

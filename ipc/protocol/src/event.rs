@@ -1,0 +1,140 @@
+//! What happened, for people and programs: one JSON line per event.
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::ProcessClass;
+
+/// An event of one VM or storage instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Microseconds since the epoch.
+    pub time: u64,
+    /// The instance's name.
+    pub vm: String,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// All processes run; the guest (if there is one) starts.
+    Started,
+    /// The guest's first port write was seen.
+    GuestStarted,
+    /// vCPUs are stopped.
+    Paused,
+    /// vCPUs run again.
+    Resumed,
+    /// The machine was reset by the guest or the user.
+    Reset,
+    /// The power button was pressed.
+    PowerButton,
+    /// The guest crashed.
+    GuestCrashed {
+        /// What core saw.
+        reason: String,
+    },
+    /// A helper died.
+    HelperDied {
+        /// Its class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
+        /// How.
+        cause: String,
+        /// Whether its filter killed it.
+        security: bool,
+        /// Its last words, if it left any.
+        last_words: String,
+    },
+    /// A helper missed its heartbeats and was killed.
+    HelperHung {
+        /// Its class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
+    },
+    /// A helper serves again.
+    HelperRestarted {
+        /// Its class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
+        /// Restarts so far.
+        restarts: u64,
+        /// From the notice of its death until its successor served, in microseconds.
+        pause: u64,
+    },
+    /// A device no longer works; it is tried again from time to time.
+    Degraded {
+        /// The helper's class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// A helper died by its filter too often and is not started again.
+    Quarantined {
+        /// Its class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
+    },
+    /// A device told the guest that it needs a reset.
+    NeedsReset {
+        /// Which device.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// A request that killed three incarnations was answered with an error.
+    PoisonRequest {
+        /// Which device.
+        id: String,
+    },
+    /// A frontend connected to an export.
+    FrontendConnected {
+        /// Which disk.
+        id: String,
+    },
+    /// A frontend went away.
+    FrontendDisconnected {
+        /// Which disk.
+        id: String,
+    },
+    /// The instance ended.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Why an instance ended. [`EndReason::exit_code`] is what the command exits with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// The guest powered itself off.
+    PowerOff,
+    /// The guest was reset and `--no-reboot` was given.
+    Reset,
+    /// The user ended it (`shutdown` after its time-out, `kill`, SIGTERM, SIGINT).
+    Killed,
+    /// The guest crashed and the action was to stop.
+    GuestCrashed(String),
+    /// Core, launcher or control could not go on, or the start failed.
+    Failed(String),
+}
+
+impl EndReason {
+    /// Exit code of `bulkhead run` and `bulkhead storage`.
+    pub const fn exit_code(&self) -> i32 {
+        match self {
+            Self::PowerOff | Self::Reset | Self::Killed => 0,
+            Self::Failed(_) => 1,
+            Self::GuestCrashed(_) => 3,
+        }
+    }
+}

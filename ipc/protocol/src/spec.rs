@@ -1,0 +1,174 @@
+//! What a user asks for, before anything of it is checked.
+//!
+//! The command builds it from options or a TOML file; the supervisor turns it into a plan. Sizes are
+//! bytes here; how a person writes them (`512M`) is the command's matter.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::launch::Layer;
+
+/// How image data is cached by the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheMode {
+    /// O_DIRECT: past the host's page cache.
+    None,
+    /// Through the page cache; a guest's flush reaches the disk.
+    #[default]
+    Writeback,
+    /// Through the page cache; flushes are not passed on.
+    Unsafe,
+}
+
+/// Image format. Always stated, never probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Bytes as they are.
+    Raw,
+}
+
+/// Where a disk's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskSource {
+    /// An image that our own block layer serves.
+    Image {
+        /// File or block device.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// Host caching.
+        cache: CacheMode,
+        /// Whether the guest's discards reach the image.
+        discard: bool,
+        /// Refuse writes.
+        read_only: bool,
+    },
+    /// Another program's vhost-user-blk backend.
+    VhostUser {
+        /// Its socket.
+        socket: PathBuf,
+    },
+}
+
+/// One disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpec {
+    /// Name within the VM (`d0`).
+    pub id: String,
+    /// Where its bytes are.
+    pub source: DiskSource,
+    /// Serial number the guest reads, at most 20 bytes.
+    pub serial: String,
+    /// Request queues, 1 to 16; 0: as many as vCPUs.
+    pub queues: u16,
+    /// CPU on which its processes run; `None`: the supervisor places them.
+    pub cpu: Option<u32>,
+    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
+    pub delay_ms: u32,
+}
+
+/// What happens when the guest crashes (triple fault, internal error).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCrash {
+    /// End the VM with the exit code for a crash.
+    #[default]
+    Stop,
+    /// Reset the machine.
+    Reset,
+    /// Stop the vCPUs and wait for the user.
+    Pause,
+}
+
+/// A virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// Name; also the name of its folder in the runtime directory.
+    pub name: String,
+    /// Kernel: PVH ELF or bzImage.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    pub append: String,
+    /// vCPUs, 1 to 16.
+    pub cpus: u32,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Disks in PCI order.
+    pub disks: Vec<DiskSpec>,
+    /// Whether there is a virtio-console.
+    pub console: bool,
+    /// Whether there is a virtio-rng.
+    pub rng: bool,
+    /// A reset ends the VM instead of starting it again.
+    pub no_reboot: bool,
+    /// Reaction to a crash of the guest.
+    pub on_crash: OnCrash,
+    /// Layers of the sandbox that may be missing.
+    pub weaker: Vec<Layer>,
+}
+
+/// An export of a storage instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportSpec {
+    /// Which disk.
+    pub disk: String,
+    /// Path of the listening socket.
+    pub socket: PathBuf,
+    /// Request queues, 1 to 16.
+    pub queues: u16,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
+/// Disks served to foreign frontends, without a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageSpec {
+    /// Name; also the name of its folder in the runtime directory.
+    pub name: String,
+    /// Disks.
+    pub disks: Vec<DiskSpec>,
+    /// Exports.
+    pub exports: Vec<ExportSpec>,
+    /// Layers of the sandbox that may be missing.
+    pub weaker: Vec<Layer>,
+}
+
+/// Either kind of instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spec {
+    /// `bulkhead run`.
+    Vm(VmSpec),
+    /// `bulkhead storage`.
+    Storage(StorageSpec),
+}
+
+impl Spec {
+    /// Name of the instance.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Vm(vm) => &vm.name,
+            Self::Storage(storage) => &storage.name,
+        }
+    }
+
+    /// Its disks.
+    pub fn disks(&self) -> &[DiskSpec] {
+        match self {
+            Self::Vm(vm) => &vm.disks,
+            Self::Storage(storage) => &storage.disks,
+        }
+    }
+
+    /// Layers of the sandbox that may be missing.
+    pub fn weaker(&self) -> &[Layer] {
+        match self {
+            Self::Vm(vm) => &vm.weaker,
+            Self::Storage(storage) => &storage.weaker,
+        }
+    }
+}
