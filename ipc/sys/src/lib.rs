@@ -22,3 +22,4 @@ pub mod pidfd;
 pub mod poller;
 pub mod process;
 pub mod seqpacket;
+pub mod spawn;
