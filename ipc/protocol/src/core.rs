@@ -76,8 +76,10 @@ pub enum CoreCommand {
         /// As [`DevicePlan::fd_count`] says.
         fds: u16,
     },
-    /// A fresh connection to a backend. Descriptor: a connected vhost-user socket. The first one of
-    /// each device comes before [`CoreCommand::Run`].
+    /// A fresh connection to a backend. Descriptors: a connected vhost-user socket; then the two ends
+    /// of a fresh stream pair for the backend's own requests (configuration changes): core keeps the
+    /// first and passes the second to the backend, or closes both if the backend makes no requests.
+    /// The first connection of each device comes before [`CoreCommand::Run`].
     DeviceConnected {
         /// Index into the plan's devices.
         device: u16,
@@ -163,7 +165,7 @@ impl Message for CoreCommand {
         match self {
             Self::Plan(plan) => 4 + usize::from(plan.initrd),
             Self::Device { fds, .. } => usize::from(*fds),
-            Self::DeviceConnected { .. } => 1,
+            Self::DeviceConnected { .. } => 3,
             Self::Boot { initrd } => 1 + usize::from(*initrd),
             _ => 0,
         }
