@@ -10,6 +10,7 @@
     reason = "system calls and shared mappings: this crate is where they are wrapped"
 )]
 
+pub mod block_device;
 pub mod clock;
 pub mod cpu;
 pub mod eventfd;
@@ -21,5 +22,7 @@ pub mod memfd;
 pub mod pidfd;
 pub mod poller;
 pub mod process;
+pub mod readiness;
 pub mod seqpacket;
 pub mod spawn;
+pub mod terminal;

@@ -1,0 +1,49 @@
+//! Waiting for a handful of descriptors in one call, without a poller.
+//!
+//! For threads that wait for the same two or three descriptors all their life: a block layer's lanes
+//! and executor. One system call (`ppoll`), nothing registered, nothing allocated.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+/// Waits until one of `fds` can be read or has hung up, at most `timeout` (`None`: for ever), and
+/// says which. All `false`: the time is over, or a signal came.
+pub fn wait_readable<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut set = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    match ppoll(&mut set, timeout.map(TimeSpec::from), None) {
+        Ok(_) => Ok(set.map(|fd| fd.any().unwrap_or(true))),
+        Err(Errno::EINTR) => Ok([false; N]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::eventfd::Doorbell;
+
+    #[test]
+    fn the_descriptor_with_news_is_named() {
+        let (quiet, rung) = (Doorbell::new().unwrap(), Doorbell::new().unwrap());
+        rung.ring();
+        let news = wait_readable([quiet.as_fd(), rung.as_fd()], None).unwrap();
+        assert_eq!(news, [false, true]);
+    }
+
+    #[test]
+    fn silence_ends_with_the_time_out() {
+        let quiet = Doorbell::new().unwrap();
+        let news = wait_readable([quiet.as_fd()], Some(Duration::from_millis(1))).unwrap();
+        assert_eq!(news, [false]);
+    }
+}
