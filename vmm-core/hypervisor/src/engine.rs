@@ -6,6 +6,8 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use bulkhead_memory::GuestMemory;
+
 use crate::error::EngineError;
 use crate::exit::Exit;
 use crate::interrupt::{Gsi, Msi};
@@ -15,7 +17,7 @@ use crate::x86_64::VcpuState;
 /// Something that can make virtual machines.
 pub trait Hypervisor {
     /// A machine with `memory` as its RAM, no vCPU yet, and 24 interrupt pins that lead nowhere.
-    fn create_vm(&self) -> Result<Arc<dyn Vm>, EngineError>;
+    fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError>;
 }
 
 /// One virtual machine: its vCPUs, its interrupt routes, its doorbells.

@@ -26,6 +26,14 @@ pub enum EngineError {
         /// Its reason.
         source: io::Error,
     },
+    /// The kernel took a saved state only in part.
+    #[error("KVM refused to set model-specific register {index:#x} to {value:#x}")]
+    Msr {
+        /// The register.
+        index: u32,
+        /// The value.
+        value: u64,
+    },
     /// All interrupt numbers are in use.
     #[error("all {limit} interrupt numbers are in use")]
     NoGsiLeft {
