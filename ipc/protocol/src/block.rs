@@ -1,4 +1,8 @@
 //! Supervisor ↔ block-layer.
+//!
+//! Threads are made before the seal and so before the plan: the process's first argument
+//! ([`crate::launch::LauncherCommand::Start`]) is the number of queues of all its exports, each of
+//! which gets a thread. A plan with more queues is refused; one with fewer leaves threads idle.
 
 use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
@@ -10,7 +14,8 @@ use crate::spec::CacheMode;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodePlan {
     /// A file or block device as it is. Descriptor: the image, opened as `cache` and `read_only` say
-    /// (O_DIRECT for `none`), locked by the supervisor.
+    /// (O_DIRECT for `none`), locked by the supervisor: the lock must outlive this process, so that no
+    /// other program slips in between its death and its successor.
     Raw {
         /// Host caching.
         cache: CacheMode,
@@ -61,7 +66,7 @@ pub enum BlockCommand {
         /// Which export.
         export: u32,
     },
-    /// Fresh rings for a detached export. Descriptors: one ring memfd per queue; doorbells stay.
+    /// Fresh rings for a detached export, after `Detached` or `ExportFault`. Descriptors: one ring memfd per queue; doorbells stay.
     Attach {
         /// Which export.
         export: u32,

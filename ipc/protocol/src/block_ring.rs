@@ -96,3 +96,6 @@ pub struct BlockCompletion {
     /// Zero.
     pub reserved: [u32; 5],
 }
+
+impl bulkhead_ring::Entry for BlockRequest {}
+impl bulkhead_ring::Entry for BlockCompletion {}
