@@ -52,6 +52,9 @@ pub struct QueuePlan {
     pub queues: u16,
     /// Greatest size of a queue; in-flight tables are made for it.
     pub queue_size: u16,
+    /// The predecessor died by a fault of its own (not by SIGKILL from outside): each request that it
+    /// left in flight has survived one attempt more. `false` for the first incarnation.
+    pub own_fault: bool,
 }
 
 /// To vhost-blk.
@@ -69,6 +72,8 @@ pub enum BlkCommand {
         queues: u16,
         /// Incarnation the new rings carry.
         incarnation: u64,
+        /// The block layer died by a fault of its own: outstanding requests count one attempt more.
+        own_fault: bool,
     },
 }
 

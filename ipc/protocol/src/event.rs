@@ -56,6 +56,15 @@ pub enum EventKind {
         /// Which one.
         id: String,
     },
+    /// A helper wrote a line to its log. At most a few a second are passed on.
+    HelperSaid {
+        /// Its class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
+        /// The line, printable ASCII.
+        line: String,
+    },
     /// A helper serves again.
     HelperRestarted {
         /// Its class.
@@ -66,6 +75,14 @@ pub enum EventKind {
         restarts: u64,
         /// From the notice of its death until its successor served, in microseconds.
         pause: u64,
+    },
+    /// A dead helper could not be reaped in time: a request of its may still reach the disk, so it
+    /// gets no successor until it is.
+    NotReaped {
+        /// Its class.
+        role: ProcessClass,
+        /// Which one.
+        id: String,
     },
     /// A device no longer works; it is tried again from time to time.
     Degraded {

@@ -14,6 +14,7 @@
 //! | [`block`] | supervisor ↔ block-layer |
 //! | [`block_ring`] | the entries on the rings between vhost-blk and block-layer |
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
+//! | [`record`] | what an instance's folder says to other commands |
 //! | [`spec`], [`event`], [`class`] | what several of them carry |
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ pub mod device;
 pub mod event;
 pub mod inflight;
 pub mod launch;
+pub mod record;
 pub mod session;
 pub mod sink;
 pub mod spec;

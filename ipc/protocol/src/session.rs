@@ -69,7 +69,7 @@ impl std::fmt::Display for Refusal {
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEvent {
-    /// The plan as text (`--dry-run`); the supervisor exits afterwards. Long plans come in pieces.
+    /// The plan as text (`--dry-run`), in pieces; an empty piece ends it, and the supervisor exits.
     Plan(String),
     /// The spec or the host does not allow it: exit code 2, nothing was left behind.
     Refused(Refusal),
