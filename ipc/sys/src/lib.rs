@@ -3,8 +3,8 @@
 //! Every other crate of the project calls Linux through here, so that the unsafe calls, their
 //! invariants and their errors are read in one place. It knows no policy, no message and no VM.
 //!
-//! Absent on purpose: anything that opens a path. Only the supervisor may open, and it does so in a
-//! file of its own.
+//! Absent on purpose: anything that opens a path a caller names. Only the supervisor may open, and it
+//! does so in a file of its own; [`probe`] tries the root, to be refused.
 #![allow(
     unsafe_code,
     reason = "system calls and shared mappings: this crate is where they are wrapped"
@@ -16,13 +16,17 @@ pub mod cpu;
 pub mod eventfd;
 pub mod file;
 pub mod file_lock;
+pub mod heap;
 pub mod identity;
+pub mod inherited;
 pub mod mapping;
 pub mod memfd;
 pub mod pidfd;
 pub mod poller;
+pub mod probe;
 pub mod process;
 pub mod readiness;
+pub mod seccomp;
 pub mod seqpacket;
 pub mod spawn;
 pub mod terminal;

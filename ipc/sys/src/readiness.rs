@@ -4,11 +4,11 @@
 //! and executor. One system call (`ppoll`), nothing registered, nothing allocated.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::time::TimeSpec;
 
 /// Waits until one of `fds` can be read or has hung up, at most `timeout` (`None`: for ever), and
@@ -25,10 +25,16 @@ pub fn wait_readable<const N: usize>(
     }
 }
 
+/// Whether `fd` has room for a write at this moment. A pipe that says so takes `PIPE_BUF` (4096)
+/// bytes without blocking.
+pub fn is_writable(fd: impl AsFd) -> bool {
+    let mut set = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    let answered = poll(&mut set, PollTimeout::ZERO) == Ok(1);
+    answered && set[0].revents().is_some_and(|news| news.contains(PollFlags::POLLOUT))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::eventfd::Doorbell;
 

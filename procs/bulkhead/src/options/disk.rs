@@ -1,0 +1,115 @@
+//! `--disk` and `[[disk]]`.
+
+use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, Format};
+
+use super::keyed::{Keyed, nearest};
+
+const KEYS: &[&str] = &[
+    "path",
+    "format",
+    "readonly",
+    "id",
+    "serial",
+    "cache",
+    "discard",
+    "queues",
+    "cpu",
+    "delay",
+    "vhost-user",
+];
+
+/// Bytes of a serial number (virtio 1.2 section 5.2.6: VIRTIO_BLK_ID_BYTES).
+const SERIAL_BYTES: usize = 20;
+
+/// Longest delay in milliseconds.
+const DELAY_MOST: u32 = 60_000;
+
+/// Reads one disk; `index` names it if it has no id.
+pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
+    let mut keyed = Keyed::parse("--disk", text, KEYS)?;
+    let id = keyed.value("id")?.unwrap_or_else(|| format!("d{index}"));
+    if !is_name(&id) {
+        return Err(keyed.refuse(
+            &format!("'{id}' is no id"),
+            "use up to 32 letters, digits, - and _",
+        ));
+    }
+    let serial = keyed.value("serial")?.unwrap_or_default();
+    if serial.len() > SERIAL_BYTES {
+        return Err(keyed.refuse("the serial is longer than 20 bytes", "shorten it"));
+    }
+    let queues = keyed.number("queues", 1, 16)?.unwrap_or(0);
+    Ok(DiskSpec {
+        id,
+        serial,
+        queues: u16::try_from(queues)?,
+        cpu: keyed.number("cpu", 0, 1023)?,
+        delay_ms: keyed.number("delay", 0, DELAY_MOST)?.unwrap_or(0),
+        source: source(&mut keyed)?,
+    })
+}
+
+/// Whether `name` may name a disk or an instance: it becomes part of paths and thread names.
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty()
+        && name.len() <= 32
+        && name.chars().all(plain)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
+    if let Some(socket) = keyed.value("vhost-user")? {
+        let image = ["path", "format", "cache", "discard", "readonly", "delay"];
+        for key in image {
+            if keyed.value(key).map_or(true, |value| value.is_some()) {
+                let reason = format!("'{key}' is of an image, 'vhost-user' of another program's");
+                return Err(keyed.refuse(&reason, "give one of the two"));
+            }
+        }
+        return Ok(DiskSource::VhostUser {
+            socket: socket.into(),
+        });
+    }
+    Ok(DiskSource::Image {
+        path: keyed.required("path")?.into(),
+        format: format(keyed)?,
+        cache: cache(keyed)?,
+        discard: discard(keyed)?,
+        read_only: keyed.switch("readonly")?,
+    })
+}
+
+fn format(keyed: &mut Keyed) -> anyhow::Result<Format> {
+    match keyed.value("format")?.as_deref() {
+        Some("raw") => Ok(Format::Raw),
+        Some(other) => {
+            let reason = format!("format '{other}' is not served");
+            Err(keyed.refuse(&reason, "convert the image: qemu-img convert -O raw"))
+        }
+        None => Err(keyed.refuse("'format' is missing and is never guessed", "add format=raw")),
+    }
+}
+
+fn cache(keyed: &mut Keyed) -> anyhow::Result<CacheMode> {
+    match keyed.value("cache")?.as_deref() {
+        None | Some("writeback") => Ok(CacheMode::Writeback),
+        Some("none") => Ok(CacheMode::None),
+        Some("unsafe") => Ok(CacheMode::Unsafe),
+        Some(other) => {
+            let remedy = nearest(other, &["none", "writeback", "unsafe"]);
+            Err(keyed.refuse(&format!("'cache={other}' is not known"), &remedy))
+        }
+    }
+}
+
+fn discard(keyed: &mut Keyed) -> anyhow::Result<bool> {
+    match keyed.value("discard")?.as_deref() {
+        None | Some("on" | "unmap") => Ok(true),
+        Some("off" | "ignore") => Ok(false),
+        Some(other) => Err(keyed.refuse(
+            &format!("'discard={other}' is neither on nor off"),
+            "write on or off",
+        )),
+    }
+}

@@ -1,0 +1,126 @@
+//! `key=value,key,…`: the form of `--disk` and `--export`.
+//!
+//! A comma inside a value is written twice, as in this field's other programs. A key that is not
+//! known is refused with the nearest one that is.
+
+use crate::refusal::refuse;
+
+/// The parts of one option, taken out one by one; what is left at the end was not known.
+#[derive(Debug)]
+pub struct Keyed {
+    option: String,
+    text: String,
+    parts: Vec<(String, Option<String>)>,
+    known: &'static [&'static str],
+}
+
+impl Keyed {
+    /// Splits `text`. `known` are the keys there may be.
+    pub fn parse(option: &str, text: &str, known: &'static [&'static str]) -> anyhow::Result<Self> {
+        let mut keyed = Self {
+            option: option.to_owned(),
+            text: text.to_owned(),
+            parts: Vec::new(),
+            known,
+        };
+        for part in split(text) {
+            let (key, value) = match part.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (part, None),
+            };
+            if !known.contains(&key.as_str()) {
+                return Err(keyed.refuse(
+                    &format!("'{key}' is not a key of it"),
+                    &nearest(&key, known),
+                ));
+            }
+            if keyed.parts.iter().any(|(other, _)| *other == key) {
+                return Err(keyed.refuse(&format!("'{key}' is given twice"), "give it once"));
+            }
+            keyed.parts.push((key, value));
+        }
+        Ok(keyed)
+    }
+
+    /// Takes the value of `key`.
+    pub fn value(&mut self, key: &str) -> anyhow::Result<Option<String>> {
+        debug_assert!(self.known.contains(&key));
+        match self.take(key) {
+            None => Ok(None),
+            Some(Some(value)) if !value.is_empty() => Ok(Some(value)),
+            Some(_) => {
+                Err(self.refuse(&format!("'{key}' has no value"), &format!("write {key}=…")))
+            }
+        }
+    }
+
+    /// Takes the value of `key`, which must be there.
+    pub fn required(&mut self, key: &str) -> anyhow::Result<String> {
+        match self.value(key)? {
+            Some(value) => Ok(value),
+            None => Err(self.refuse(&format!("'{key}' is missing"), &format!("add {key}=…"))),
+        }
+    }
+
+    /// Takes a switch: `key`, `key=on` or `key=off`.
+    pub fn switch(&mut self, key: &str) -> anyhow::Result<bool> {
+        debug_assert!(self.known.contains(&key));
+        match self.take(key) {
+            None => Ok(false),
+            Some(None) => Ok(true),
+            Some(Some(value)) => match value.as_str() {
+                "on" | "true" => Ok(true),
+                "off" | "false" => Ok(false),
+                _ => Err(self.refuse(
+                    &format!("'{key}={value}' is neither on nor off"),
+                    "write on or off",
+                )),
+            },
+        }
+    }
+
+    /// Takes a whole number from `least` to `most`.
+    pub fn number(&mut self, key: &str, least: u32, most: u32) -> anyhow::Result<Option<u32>> {
+        let Some(value) = self.value(key)? else {
+            return Ok(None);
+        };
+        let option = format!("{} {key}", self.option);
+        super::number::between(&option, &value, least, most).map(Some)
+    }
+
+    /// A refusal of this whole option.
+    pub fn refuse(&self, reason: &str, remedy: &str) -> anyhow::Error {
+        refuse(&self.option, &self.text, reason, remedy)
+    }
+
+    fn take(&mut self, key: &str) -> Option<Option<String>> {
+        let at = self.parts.iter().position(|(other, _)| other == key)?;
+        Some(self.parts.remove(at).1)
+    }
+}
+
+fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let doubled = character == ',' && characters.next_if_eq(&',').is_some();
+        match (character, parts.last_mut()) {
+            (',', _) if !doubled => parts.push(String::new()),
+            (_, Some(part)) => part.push(character),
+            (_, None) => {}
+        }
+    }
+    parts
+}
+
+/// What to do about an unknown word: the nearest known one, or all of them.
+pub fn nearest(word: &str, known: &[&str]) -> String {
+    let best = known
+        .iter()
+        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((score, name)) if score > 0.7 => format!("did you mean '{name}'?"),
+        _ => format!("known are {}", known.join(", ")),
+    }
+}

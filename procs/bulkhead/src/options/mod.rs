@@ -1,0 +1,17 @@
+//! From text to spec: the options, and the TOML file that has the same names.
+
+mod disk;
+mod export;
+mod file;
+mod keyed;
+mod number;
+mod output;
+mod size;
+mod spec;
+
+pub use number::seconds;
+pub use output::{Console, Serial};
+pub use spec::{RunPlan, storage, vm};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Options → spec. What needs the host's files is the supervisor's to check.
+
+use std::time::Duration;
+
+use bulkhead_protocol::launch::Layer;
+use bulkhead_protocol::spec::{DiskSpec, OnCrash, Spec, StorageSpec, VmSpec};
+
+use super::keyed::nearest;
+use super::output::{Console, Serial};
+use super::{disk, export, file, number, size};
+use crate::cli::{RunOptions, StorageOptions};
+use crate::refusal::refuse;
+
+const DEFAULT_MEMORY: u64 = 512 << 20;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A spec and what the command itself needs beside it.
+#[derive(Debug)]
+pub struct RunPlan {
+    /// For the supervisor.
+    pub spec: Spec,
+    /// Where the virtio-console goes.
+    pub console: Console,
+    /// Where ttyS0 goes.
+    pub serial: Serial,
+    /// Keep running after the command has returned.
+    pub detach: bool,
+    /// Only print the plan.
+    pub dry_run: bool,
+    /// What SIGTERM grants the guest; `None`: it is ended at once (storage has no power button).
+    pub shutdown_timeout: Option<Duration>,
+}
+
+/// Reads the options of `run`.
+pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
+    if let Some(path) = options.file.take() {
+        file::merge(&mut options, &path)?;
+    }
+    let console = Console::parse(options.console.as_deref())?;
+    let serial = Serial::parse(options.serial.as_deref(), &console)?;
+    let shutdown_timeout = match options.shutdown_timeout.as_deref() {
+        Some(text) => number::seconds("--shutdown-timeout", text)?,
+        None => DEFAULT_TIMEOUT,
+    };
+    let Some(kernel) = options.kernel else {
+        return Err(refuse(
+            "--kernel",
+            "(none)",
+            "there is nothing to boot",
+            "give a kernel: --kernel FILE",
+        ));
+    };
+    let spec = VmSpec {
+        name: name(options.name, "vm")?,
+        kernel,
+        initrd: options.initrd,
+        append: options.append.unwrap_or_default(),
+        cpus: cpus(options.cpus.as_deref())?,
+        memory: memory(options.memory.as_deref())?,
+        disks: disks(&options.disks)?,
+        console: console != Console::Off,
+        rng: options.rng,
+        no_reboot: options.no_reboot,
+        on_crash: on_crash(options.on_crash.as_deref())?,
+        weaker: layers(&options.weaker)?,
+    };
+    Ok(RunPlan {
+        spec: Spec::Vm(spec),
+        console,
+        serial,
+        detach: options.detach,
+        dry_run: options.dry_run,
+        shutdown_timeout: Some(shutdown_timeout),
+    })
+}
+
+/// Reads the options of `storage`.
+pub fn storage(options: StorageOptions) -> anyhow::Result<RunPlan> {
+    let disks = disks(&options.disks)?;
+    let exports: Vec<_> = options
+        .exports
+        .iter()
+        .map(|text| export::parse(text))
+        .collect::<Result<_, _>>()?;
+    for (export, text) in exports.iter().zip(&options.exports) {
+        if !disks.iter().any(|disk| disk.id == export.disk) {
+            let ids: Vec<&str> = disks.iter().map(|disk| disk.id.as_str()).collect();
+            let reason = format!("there is no disk '{}'", export.disk);
+            return Err(refuse(
+                "--export",
+                text,
+                reason,
+                &nearest(&export.disk, &ids),
+            ));
+        }
+    }
+    let spec = StorageSpec {
+        name: name(options.name, "storage")?,
+        disks,
+        exports,
+        weaker: layers(&options.weaker)?,
+    };
+    Ok(RunPlan {
+        spec: Spec::Storage(spec),
+        console: Console::Off,
+        serial: Serial::Off,
+        detach: false,
+        dry_run: options.dry_run,
+        shutdown_timeout: None,
+    })
+}
+
+fn name(given: Option<String>, prefix: &str) -> anyhow::Result<String> {
+    let name = given.unwrap_or_else(|| format!("{prefix}-{}", std::process::id()));
+    if disk::is_name(&name) {
+        return Ok(name);
+    }
+    Err(refuse(
+        "--name",
+        &name,
+        "it is no name",
+        "use up to 32 letters, digits, -, _ and .",
+    ))
+}
+
+fn cpus(text: Option<&str>) -> anyhow::Result<u32> {
+    number::between("--cpus", text.unwrap_or("1"), 1, 16)
+}
+
+fn memory(text: Option<&str>) -> anyhow::Result<u64> {
+    let Some(text) = text else {
+        return Ok(DEFAULT_MEMORY);
+    };
+    let remedy = "give a size such as 512M or 4G, at least 16M";
+    let bytes = size::parse(text).map_err(|why| refuse("--memory", text, why, remedy))?;
+    if bytes < 16 << 20 {
+        return Err(refuse(
+            "--memory",
+            text,
+            "no kernel boots in so little",
+            remedy,
+        ));
+    }
+    if !bytes.is_multiple_of(2 << 20) {
+        return Err(refuse(
+            "--memory",
+            text,
+            "it is not a multiple of 2M",
+            "round it to whole 2M",
+        ));
+    }
+    Ok(bytes)
+}
+
+fn disks(texts: &[String]) -> anyhow::Result<Vec<DiskSpec>> {
+    let mut disks: Vec<DiskSpec> = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let disk = disk::parse(text, index)?;
+        if disks.iter().any(|other| other.id == disk.id) {
+            let reason = format!("id '{}' is taken by another disk", disk.id);
+            return Err(refuse(
+                "--disk",
+                text,
+                reason,
+                "give each disk its own id=…",
+            ));
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
+}
+
+fn on_crash(text: Option<&str>) -> anyhow::Result<OnCrash> {
+    Ok(match text {
+        None | Some("stop") => OnCrash::Stop,
+        Some("reset") => OnCrash::Reset,
+        Some("pause") => OnCrash::Pause,
+        Some(other) => {
+            let remedy = nearest(other, &["stop", "reset", "pause"]);
+            return Err(refuse("--on-crash", other, "it is not an action", &remedy));
+        }
+    })
+}
+
+fn layers(texts: &[String]) -> anyhow::Result<Vec<Layer>> {
+    let layer = |text: &String| {
+        Layer::from_name(text).ok_or_else(|| {
+            let names: Vec<&str> = Layer::ALL.iter().map(|layer| layer.name()).collect();
+            let remedy = nearest(text, &names);
+            refuse(
+                "--allow-weaker-sandbox",
+                text,
+                "it is not a layer of the sandbox",
+                &remedy,
+            )
+        })
+    };
+    texts.iter().map(layer).collect()
+}

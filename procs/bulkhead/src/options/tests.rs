@@ -1,0 +1,163 @@
+use bulkhead_protocol::spec::{CacheMode, DiskSource, Spec};
+use proptest::prelude::*;
+
+use super::{disk, export, keyed, size, spec};
+use crate::cli::RunOptions;
+
+fn refusal<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn sizes_are_read_as_people_write_them() {
+    assert_eq!(size::parse("4G"), Ok(4 << 30));
+    assert_eq!(size::parse("512MiB"), Ok(512 << 20));
+    assert_eq!(size::parse("65536"), Ok(65536));
+    assert!(size::parse("4X").is_err() && size::parse("").is_err() && size::parse("M").is_err());
+    assert!(size::parse("99999999999999T").is_err());
+}
+
+#[test]
+fn a_disk_has_all_its_keys() {
+    let text =
+        "path=a,,b.img,format=raw,readonly,id=root,serial=S1,cache=none,discard=off,queues=2";
+    let disk = disk::parse(text, 0).unwrap();
+    assert_eq!(
+        (disk.id.as_str(), disk.serial.as_str(), disk.queues),
+        ("root", "S1", 2)
+    );
+    let DiskSource::Image {
+        path,
+        cache,
+        discard,
+        read_only,
+        ..
+    } = disk.source
+    else {
+        panic!("an image");
+    };
+    assert_eq!(path.to_str(), Some("a,b.img"));
+    assert_eq!((cache, discard, read_only), (CacheMode::None, false, true));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_one() {
+    let text = refusal(disk::parse("path=a,fromat=raw", 0));
+    assert_eq!(
+        text,
+        "--disk: path=a,fromat=raw: 'fromat' is not a key of it; did you mean 'format'?"
+    );
+}
+
+#[test]
+fn a_format_is_never_guessed_nor_a_foreign_one_taken() {
+    assert!(refusal(disk::parse("path=a", 0)).contains("never guessed"));
+    assert!(refusal(disk::parse("path=a,format=qcow2", 0)).contains("'qcow2' is not served"));
+}
+
+#[test]
+fn a_foreign_backend_has_no_image_keys() {
+    assert!(disk::parse("vhost-user=/tmp/s", 0).is_ok());
+    assert!(refusal(disk::parse("vhost-user=/tmp/s,path=a", 0)).contains("give one of the two"));
+    assert!(disk::parse("vhost-user=/tmp/s,readonly", 0).is_err());
+}
+
+#[test]
+fn an_export_names_its_kind_disk_and_socket() {
+    let export = export::parse("vhost-user-blk,disk=d0,socket=/tmp/s,queues=2").unwrap();
+    assert_eq!((export.disk.as_str(), export.queues), ("d0", 2));
+    assert!(refusal(export::parse("disk=d0,socket=/tmp/s")).contains("vhost-user-blk"));
+    assert!(refusal(export::parse("vhost-user-blk,disk=d0")).contains("'socket' is missing"));
+}
+
+fn options() -> RunOptions {
+    RunOptions {
+        kernel: Some("k".into()),
+        ..RunOptions::default()
+    }
+}
+
+#[test]
+fn a_vm_needs_a_kernel_memory_and_a_sensible_number_of_cpus() {
+    assert!(refusal(spec::vm(RunOptions::default())).starts_with("--kernel: "));
+    let zero = RunOptions {
+        memory: Some("0".into()),
+        ..options()
+    };
+    assert!(refusal(spec::vm(zero)).starts_with("--memory: 0: "));
+    let many = RunOptions {
+        cpus: Some("17".into()),
+        ..options()
+    };
+    assert_eq!(
+        refusal(spec::vm(many)),
+        "--cpus: 17: it is out of range; give a whole number from 1 to 16"
+    );
+}
+
+#[test]
+fn two_disks_of_one_id_are_refused() {
+    let disks = vec![
+        "path=a,format=raw,id=x".to_owned(),
+        "path=b,format=raw,id=x".to_owned(),
+    ];
+    assert!(refusal(spec::vm(RunOptions { disks, ..options() })).contains("taken by another disk"));
+}
+
+#[test]
+fn a_file_gives_what_the_options_leave_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vm.toml");
+    let text = "name='web'\nkernel='k2'\nmemory='1G'\ncpus=2\n[[disk]]\npath='a,b'\nformat='raw'\nreadonly=true\n";
+    std::fs::write(&path, text).unwrap();
+    let given = RunOptions {
+        file: Some(path),
+        memory: Some("64M".into()),
+        ..RunOptions::default()
+    };
+    let Spec::Vm(vm) = spec::vm(given).unwrap().spec else {
+        panic!("a VM")
+    };
+    assert_eq!(
+        (vm.name.as_str(), vm.memory, vm.cpus, vm.disks.len()),
+        ("web", 64 << 20, 2, 1)
+    );
+}
+
+#[test]
+fn an_unknown_key_of_the_file_names_the_nearest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vm.toml");
+    std::fs::write(&path, "kernal='k'\n").unwrap();
+    let given = RunOptions {
+        file: Some(path),
+        ..RunOptions::default()
+    };
+    assert!(refusal(spec::vm(given)).contains("did you mean 'kernel'?"));
+}
+
+#[test]
+fn console_and_serial_do_not_share_stdio_unasked() {
+    let both = RunOptions {
+        console: Some("stdio".into()),
+        serial: Some("stdio".into()),
+        ..options()
+    };
+    assert!(refusal(spec::vm(both)).contains("the console is there already"));
+    let plan = spec::vm(RunOptions {
+        console: Some("stdio".into()),
+        ..options()
+    })
+    .unwrap();
+    assert_eq!(plan.serial, super::Serial::Off);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in ".{0,80}") {
+        let _ = disk::parse(&text, 0);
+        let _ = export::parse(&text);
+        let _ = size::parse(&text);
+        let _ = keyed::nearest(&text, &["a", "b"]);
+    }
+}
