@@ -13,5 +13,16 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
-pub mod pci;
 mod hold;
+pub mod ioapic;
+pub mod irq;
+pub mod layout;
+pub mod pci;
+pub mod pm_timer;
+pub mod power;
+pub mod request;
+pub mod reset;
+pub mod rtc;
+pub mod uart;
+
+pub use request::{Request, Requests};

@@ -22,8 +22,8 @@ const COMMAND_MEMORY: u16 = 1 << 1;
 const COMMAND_BUS_MASTER: u16 = 1 << 2;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 
-/// A memory BAR, 64 bits wide, prefetchable.
-const BAR_MEMORY_64: u64 = 0b1100;
+/// A memory BAR, 64 bits wide, not prefetchable: reads of registers have effects.
+const BAR_MEMORY_64: u64 = 0b0100;
 
 /// Capability number of MSI-X, and the bits of its control word that a driver may change.
 const CAPABILITY_MSIX: u8 = 0x11;
@@ -260,3 +260,6 @@ impl ConfigSpace {
         u64::from_le_bytes(std::array::from_fn(|index| self.bytes[offset + index]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,3 +255,6 @@ impl BusDevice for ConfigData {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

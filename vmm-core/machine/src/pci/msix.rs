@@ -152,7 +152,7 @@ impl MsixTable {
     /// The guest's write to the table: 4 or 8 bytes, aligned (PCI 3.0, 6.8.3.2); others are ignored.
     pub fn table_write(&self, offset: u64, data: &[u8]) {
         let len = data.len() as u64;
-        if !matches!(len, 4 | 8) || offset % len != 0 {
+        if !matches!(len, 4 | 8) || !offset.is_multiple_of(len) {
             return;
         }
         let mut state = hold(&self.state);
@@ -262,3 +262,6 @@ fn complain(result: Result<(), EngineError>) {
         eprintln!("an interrupt is lost: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests;
