@@ -1,6 +1,7 @@
-//! `SOCK_SEQPACKET` pairs that carry descriptors.
+//! UNIX sockets that carry descriptors: `SOCK_SEQPACKET` pairs, and streams for vhost-user.
 //!
-//! One datagram is one message. The number of descriptors is bounded per call; descriptors beyond
+//! On a packet socket one datagram is one message; on a stream [`send_some`] and [`receive`] move
+//! whatever part there is room for. The number of descriptors is bounded per call; descriptors beyond
 //! the bound are closed here (a peer must not fill our table) and reported as a surplus, so that the
 //! caller can blame the peer.
 
@@ -54,6 +55,15 @@ pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one datagram without blocking; `WouldBlock` if the peer's queue is full.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    match send_some(socket, bytes, fds)? {
+        sent if sent == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Sends as many bytes as a stream socket has room for, without blocking, and says how many; at least
+/// one, or `WouldBlock`. The descriptors go with the first byte.
+pub fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() {
@@ -70,8 +80,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
             flags,
             None,
         ) {
-            Ok(sent) if sent == bytes.len() => Ok(()),
-            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => Ok(sent),
             Err(Errno::EINTR) => continue,
             Err(error) => Err(error.into()),
         };
