@@ -38,8 +38,7 @@ mkdir "$work/out"
 "$demo/mk-initramfs.sh" "$work/initramfs" guest
 "$demo/mk-disk.sh" "$work/disk"
 mv "$work/disk" "$work/out/disk.img"
-ln -s "$guest/vmlinux" "$guest/release" "$work/"
-ln -s "$root/target/dist/bin" "$work/bin"
+ln -s "$root/target/dist/bin" "$guest/vmlinux" "$guest/release" "$demo/roles.sh" "$work/"
 
 if kvm_runs_linux; then
     (cd "$work" && "$demo/session.sh")
@@ -47,9 +46,11 @@ else
     tty=()
     if [ -t 0 ] && [ -t 1 ]; then tty=(--tty); fi
     echo "run: this host's KVM can't run Linux; in the lab instead" >&2
-    "$root/tests/lab/run-lab.sh" "${tty[@]}" --out "$work/out" --put "$work/bin" --put "$work/vmlinux" \
-        --put "$work/release" --put "$work/initramfs" --put "$work/disk.sha256" --put "$work/out/disk.img=out/disk.img" \
-        "$demo/session.sh"
+    puts=()
+    for part in bin vmlinux release roles.sh initramfs disk.sha256 out/disk.img; do
+        puts+=(--put "$work/$part=$part")
+    done
+    "$root/tests/lab/run-lab.sh" "${tty[@]}" "${puts[@]}" --out "$work/out" "$demo/session.sh"
 fi
 if [ -t 0 ] && [ -t 1 ]; then exit 0; fi
 [ -s "$work/out/chunks" ] || die "the session left no count of chunks"

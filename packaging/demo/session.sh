@@ -2,8 +2,8 @@
 # One boot of the demo: a shell in the guest on a terminal, else the scripted session with its kills.
 #
 # Runs where KVM is real, on the host or inside the lab (so: POSIX, busybox), in a folder with bin/, vmlinux, initramfs,
-# release and out/disk.img. Called by run.sh. The scripted session kills vhost-blk, block-layer and both while the guest
-# writes, and succeeds only if the guest noticed nothing. It leaves the number of chunks written in out/chunks.
+# release, roles.sh and out/disk.img. Called by run.sh. The scripted session kills vhost-blk, block-layer and both while
+# the guest writes, and succeeds only if the guest noticed nothing. It leaves the number of chunks written in out/chunks.
 rounds=3
 
 PATH=$PWD/bin:$PATH
@@ -13,6 +13,8 @@ append='console=hvc0 quiet panic=-1 no_timer_check 8250.nr_uarts=1'
 name=demo-$$
 
 fail() { echo "session: FAILED: $*" >&2; exit 1; }
+# shellcheck source=roles.sh
+. ./roles.sh
 
 boot() { # SCRIPT
     exec bulkhead run --name "$name" --kernel vmlinux --initrd initramfs --memory 512M --rng --console stdio \
@@ -20,47 +22,6 @@ boot() { # SCRIPT
 }
 
 [ -t 0 ] && [ -t 1 ] && boot shell
-
-pid_of() { # ROLE → pid of its process, if it is running
-    bulkhead ps "$name" --json | tr -d '\n ' | tr '{' '\n' | grep "\"role\":\"$1\"" |
-        sed -n '/"state":"running"/s/.*"pid":\([0-9]*\).*/\1/p'
-}
-
-kill_and_wait() { # ROLE… : kills them at once, waits until each has a successor
-    before=
-    for role in "$@"; do before="$before $(pid_of "$role")"; done
-    # shellcheck disable=SC2086 # one word a pid
-    kill -9 $before || fail "no process of $* to kill"
-    for role in "$@"; do
-        tries=0
-        while pid=$(pid_of "$role"); [ -z "$pid" ] || case "$before " in *" $pid "*) true ;; *) false ;; esac; do
-            tries=$((tries + 1))
-            [ $tries -lt 100 ] || fail "$role did not come back"
-            sleep 0.1
-        done
-    done
-    echo "session: killed $* (pid$before) and back again"
-}
-
-restarts_of() { # ROLE
-    bulkhead ps "$name" --json | tr -d '\n ' | tr '{' '\n' | grep "\"role\":\"$1\"" |
-        sed -n 's/.*"restarts":\([0-9]*\).*/\1/p'
-}
-
-kill_in_mid_write() {
-    round=0
-    while [ $round -lt $rounds ]; do
-        kill_and_wait vhost-blk
-        kill_and_wait block-layer
-        kill_and_wait vhost-blk block-layer
-        round=$((round + 1))
-    done
-    bulkhead ps "$name" || fail "bulkhead ps failed"
-    for role in vhost-blk block-layer; do
-        restarts=$(restarts_of $role)
-        [ "$restarts" = $((2 * rounds)) ] || fail "$role: $((2 * rounds)) kills, '$restarts' restarts"
-    done
-}
 
 work=$(mktemp -d)
 vm=
@@ -83,7 +44,8 @@ while IFS= read -r line; do
         'demo: kernel '*) said_kernel=${line#demo: kernel } ;;
         'demo: made-beforehand '*) said_file=${line##* } ;;
         'demo: writing')
-            kill_in_mid_write
+            kill_disk_processes $rounds
+            bulkhead ps "$name" || fail "bulkhead ps failed"
             echo enough >&3
             ;;
         'demo: written '*) chunks=${line#demo: written } chunks=${chunks% *} ;;

@@ -3,8 +3,8 @@
 #
 #     run-lab.sh [--put FILE[=NAME]]… [--out DIR] [--silence SECONDS] [--tty] SCRIPT
 #
-# SCRIPT (busybox sh) runs in /lab, as root, with the files of --put beside it (NAME may have folders; bin/ is in PATH;
-# a folder is put whole). What it leaves in /lab/out is in DIR afterwards. With --tty the caller's terminal is the
+# SCRIPT (busybox sh) runs in /lab, as root, with the files of --put beside it (NAME may have folders; a folder
+# is put whole; bin/ is in PATH). What it leaves in /lab/out is in DIR afterwards. With --tty the caller's terminal is the
 # script's, else its output comes out here and its input is empty.
 # Called by the Makefile's `run` and by cases.sh. A lab that says nothing for a while (QEMU 7.2 has rare hangs of its
 # own in emulated SVM) is ended and given one more try; that is said aloud. Status 125: the lab itself failed.
@@ -44,7 +44,7 @@ trap 'exit 125' INT TERM HUP
 
 pack() { # the payload: one tar with everything, links followed
     local put name
-    mkdir -p "$work/payload/bin"
+    mkdir "$work/payload"
     for put in "${puts[@]}"; do
         name=$(basename "${put%%=*}")
         case $put in *=*) name=${put#*=} ;; esac
