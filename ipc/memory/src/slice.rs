@@ -3,6 +3,8 @@
 //! Law: bytes are copied in (from the guest) and out (to the guest) and words are loaded and stored
 //! atomically; no reference into guest memory ever leaves.
 
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 
 use bulkhead_sys::mapping::{OutOfMapping, SharedMapping};
@@ -143,6 +145,16 @@ impl<'m> GuestSlice<'m> {
     fn store<T: AtomicAccess>(&self, offset: usize, value: T, order: Ordering) -> Result<(), AccessError> {
         let word = self.subslice(offset, size_of::<T>())?;
         word.writable()?.store(value, 0, order).map_err(|_| word.misaligned(size_of::<T>()))
+    }
+
+    /// Reads bytes of `file` at `position` straight into the piece, as many as one `pread` gives: less
+    /// than asked for only at the end of the file.
+    pub fn fill_from(&self, file: impl AsFd, position: u64) -> io::Result<usize> {
+        let guard = self.writable().map_err(io::Error::other)?.ptr_guard_mut();
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: the slice has `len` bytes of a live, writable mapping; the kernel writes only there.
+        let done = unsafe { libc::pread(fd, guard.as_ptr().cast(), self.len(), position as libc::off_t) };
+        usize::try_from(done).map_err(|_| io::Error::last_os_error())
     }
 
     /// Writes zeroes over the whole piece.
