@@ -22,6 +22,7 @@ use bulkhead_hypervisor::interrupt::IOAPIC_PINS;
 use bulkhead_hypervisor::{Gsi, Msi, Vm};
 
 use crate::bus::BusDevice;
+use crate::complaint;
 use crate::hold::hold;
 
 const PINS: usize = IOAPIC_PINS as usize;
@@ -112,9 +113,7 @@ impl Ioapic {
         if *entry & LEVEL != 0 {
             *entry |= REMOTE_IRR;
         }
-        if let Err(error) = self.vm.signal_msi(message(*entry)) {
-            eprintln!("an interrupt of pin {pin} is lost: {error}");
-        }
+        complaint::lost("an interrupt of a pin", self.vm.signal_msi(message(*entry)));
     }
 
     fn service_level(&self, state: &mut State, pin: usize) {
@@ -155,9 +154,7 @@ impl Ioapic {
     }
 
     fn send_routes(&self, routes: &[(Gsi, Option<Msi>)]) {
-        if let Err(error) = self.vm.set_routes(routes) {
-            eprintln!("the interrupt controller's routes are stale: {error}");
-        }
+        complaint::lost("a change of interrupt routes", self.vm.set_routes(routes));
     }
 }
 

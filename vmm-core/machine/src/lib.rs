@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod complaint;
 mod hold;
 pub mod ioapic;
 pub mod irq;

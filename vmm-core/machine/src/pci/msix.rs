@@ -23,6 +23,7 @@ use bulkhead_hypervisor::{EngineError, Gsi, Msi, Vm};
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::config::BarIndex;
+use crate::complaint;
 use crate::hold::hold;
 
 /// The vector number that means "no interrupt" (virtio 1.2, 4.1.5.1.2).
@@ -255,12 +256,8 @@ fn read_words(offset: u64, data: &mut [u8], word: impl Fn(u64) -> Option<u32>) {
     }
 }
 
-/// A host that refuses an interrupt connection leaves the guest without that interrupt; there is
-/// nobody in the guest to tell, so the log is told.
 fn complain(result: Result<(), EngineError>) {
-    if let Err(error) = result {
-        eprintln!("an interrupt is lost: {error}");
-    }
+    complaint::lost("an interrupt of a PCI function", result);
 }
 
 #[cfg(test)]
