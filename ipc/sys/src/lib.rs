@@ -27,6 +27,7 @@ pub mod probe;
 pub mod process;
 pub mod readiness;
 pub mod seccomp;
+pub mod seccomp_of;
 pub mod seqpacket;
 pub mod spawn;
 pub mod terminal;
