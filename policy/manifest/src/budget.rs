@@ -1,0 +1,18 @@
+//! How many system calls each class may have in its steady state.
+
+/// The budget of a profile. Growing past it takes a written reason
+/// ([`crate::Manifest::over_budget`]).
+pub fn budget(profile: &str) -> Option<usize> {
+    Some(match profile {
+        "vhost-rng" => 18,
+        "vhost-console" | "vhost-blk" => 20,
+        "sink" => 20,
+        "block-layer" => 28,
+        "control" => 26,
+        "core" => 40,
+        "core-vcpu" => 16,
+        "supervisor" => 45,
+        "launcher" => 30,
+        _ => return None,
+    })
+}
