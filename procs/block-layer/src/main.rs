@@ -1,3 +1,96 @@
-//! The block-layer process: one executor, one graph, image descriptors and no guest memory.
+//! The block-layer process: threads, seal, plan, and then the executor's loop.
+//!
+//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`].
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bulkhead_block_layer::executor::{Alive, Executor};
+use bulkhead_protocol::block::{BlockCommand, BlockEvent};
+use bulkhead_protocol::class::ProcessClass;
+use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
+use bulkhead_sys::clock::Deadline;
+use bulkhead_sys::readiness::wait_readable;
+
+/// Calls in flight at a device whose requests block. More gain little: most devices are full by then.
+const WORKERS: usize = 16;
+
+/// Most queues a process may be asked for: sixteen exports of sixteen.
+const MOST_LANES: usize = 256;
+
+/// The supervisor attests before it sends the plan; a start takes milliseconds.
+const PLAN_DEADLINE: Duration = Duration::from_secs(30);
+
+fn main() {
+    let start = Start::new(ProcessClass::BlockLayer);
+    match live(start) {
+        Ok(()) => bulkhead_runtime::exit(0),
+        Err(error) if is_end(&error) => bulkhead_runtime::exit(0),
+        Err(error) => {
+            bulkhead_runtime::log(&format!("block-layer: {error:#}"));
+            bulkhead_runtime::exit(1);
+        }
+    }
+}
+
+fn live(start: Start) -> Result<()> {
+    let mut executor = Executor::start(lanes()?, WORKERS).context("threads")?;
+    let helper = start.seal()?;
+    run(&mut executor, &helper)
+}
+
+fn lanes() -> Result<usize> {
+    let argument = std::env::args().nth(1).context("no number of queues was given")?;
+    match argument.parse() {
+        Ok(lanes) if (1..=MOST_LANES).contains(&lanes) => Ok(lanes),
+        _ => bail!("{argument:?} is no number of queues"),
+    }
+}
+
+fn run(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Result<()> {
+    let (plan, fds) = helper.plan(Deadline::after(PLAN_DEADLINE))?;
+    executor.command(plan, fds)?;
+    report(executor, helper)?;
+    helper.ready()?;
+    loop {
+        while let Some(incoming) = helper.try_receive()? {
+            match incoming {
+                Incoming::Heartbeat(number) => executor.heartbeat(number),
+                Incoming::Role(command, fds) => executor.command(command, fds)?,
+                Incoming::Stop => return Ok(()),
+            }
+        }
+        executor.read_mail();
+        executor.due();
+        report(executor, helper)?;
+        rest(executor, helper)?;
+    }
+}
+
+fn report(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Result<()> {
+    if let Some(Alive { number, progress }) = executor.alive() {
+        helper.alive(number, progress)?;
+    }
+    for event in executor.events() {
+        helper.event(&event)?;
+    }
+    Ok(())
+}
+
+/// Sleeps until the supervisor, a thread of ours or the clock has news.
+fn rest(executor: &Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Result<()> {
+    let mailbox = executor.mailbox();
+    if mailbox.may_sleep() {
+        let until = executor.next_due();
+        let time = until.map(|due| due.saturating_duration_since(Instant::now()));
+        let [_, mail] = wait_readable([helper.as_fd(), mailbox.bell().as_fd()], time)?;
+        mailbox.woke(mail);
+    }
+    Ok(())
+}
+
+fn is_end(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(RuntimeError::Closed))
+}

@@ -1,0 +1,221 @@
+//! The executor: the thread that owns the graph, and everything that is decided about it.
+//!
+//! Called by `main` (and by tests) with what the supervisor says; its events are collected there. It
+//! opens the graph, gives lanes their rings and leases, performs what lanes may not, and takes rings
+//! away again: the second half of the fence ([`export`]).
+//!
+//! It answers heartbeats only when every lane has answered: a process of which one lane hangs is a
+//! process that hangs. Workers do not count. A disk that stalls is no fault of this process, and
+//! its successor would stall as well.
+
+mod export;
+mod open;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bulkhead_protocol::block::{BlockCommand, BlockEvent};
+
+pub use export::Export;
+
+use crate::graph::{FlightId, Graph};
+use crate::lane::{Forwarded, LaneHandle, Report, ToLane};
+use crate::mailbox::Mailbox;
+use crate::outcome::Outcome;
+use crate::pool::Pool;
+
+/// To the executor, from other threads.
+#[derive(Debug)]
+pub enum Mail {
+    /// A worker is done with a flight.
+    Worked {
+        /// Which.
+        flight: FlightId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A lane has no lease for this.
+    Perform(Forwarded),
+    /// A lane reports.
+    Lane {
+        /// Its number.
+        lane: usize,
+        /// What.
+        report: Report,
+    },
+}
+
+/// Why the executor cannot go on. All blame the supervisor's plan: `Bug`.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// A command that does not fit the state.
+    #[error("the supervisor sent {0}")]
+    Command(&'static str),
+    /// A ring of the plan is none.
+    #[error("export {export}: {error}")]
+    Ring {
+        /// Which export.
+        export: u32,
+        /// What is wrong with it.
+        error: bulkhead_ring::AttachError,
+    },
+    /// A shape that no ring has.
+    #[error(transparent)]
+    Geometry(#[from] bulkhead_ring::GeometryError),
+}
+
+/// An answer to a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alive {
+    /// The heartbeat's number.
+    pub number: u64,
+    /// Requests completed so far.
+    pub progress: u64,
+}
+
+#[derive(Debug)]
+struct Beat {
+    number: u64,
+    /// Lanes that have not answered.
+    left: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Executor {
+    mailbox: Arc<Mailbox<Mail>>,
+    /// Spare memory for `mailbox`.
+    mail: Vec<Mail>,
+    pool: Arc<Pool>,
+    lanes: Vec<LaneHandle>,
+    graph: Option<Graph>,
+    exports: Vec<Export>,
+    beat: Option<Beat>,
+    alive: Option<Alive>,
+    events: Vec<BlockEvent>,
+}
+
+impl Executor {
+    /// Starts all threads. Before the seal.
+    pub fn start(lanes: usize, workers: usize) -> io::Result<Self> {
+        let mailbox = Arc::new(Mailbox::new()?);
+        let pool = Arc::new(Pool::start(workers)?);
+        let lanes = (0..lanes)
+            .map(|number| LaneHandle::start(number, Arc::clone(&pool), Arc::clone(&mailbox)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            mailbox,
+            mail: Vec::with_capacity(64),
+            pool,
+            lanes,
+            graph: None,
+            exports: Vec::new(),
+            beat: None,
+            alive: None,
+            events: Vec::new(),
+        })
+    }
+
+    /// Where the other threads' mail arrives: wait on its bell.
+    pub fn mailbox(&self) -> &Mailbox<Mail> {
+        &self.mailbox
+    }
+
+    /// Does what the supervisor says. Descriptors as the command's type says.
+    pub fn command(
+        &mut self,
+        command: BlockCommand,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), ExecutorError> {
+        match command {
+            BlockCommand::Plan(plan) => self.open(*plan, fds),
+            BlockCommand::Detach { export } => self.detach(export),
+            BlockCommand::Attach { export, queues, incarnation } => {
+                self.attach(export, queues, incarnation, fds)
+            }
+        }
+    }
+
+    /// Handles the mail that has come.
+    pub fn read_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.mailbox.collect(&mut mail);
+        for message in mail.drain(..) {
+            self.handle(message);
+        }
+        self.mail = mail;
+    }
+
+    fn handle(&mut self, message: Mail) {
+        match (message, &mut self.graph) {
+            (Mail::Worked { flight, outcome }, Some(graph)) => graph.worked(flight, outcome),
+            (Mail::Perform(forwarded), Some(graph)) => graph.submit(forwarded),
+            (Mail::Lane { lane, report }, _) => self.reported(lane, report),
+            // Without a graph no lane has a ring.
+            (Mail::Worked { .. } | Mail::Perform(_), None) => {}
+        }
+    }
+
+    fn reported(&mut self, lane: usize, report: Report) {
+        match report {
+            Report::Detached => self.lane_left(lane, None),
+            Report::Fault(reason) => self.lane_left(lane, Some(reason)),
+            Report::Beat(number) => self.lane_beat(number),
+            Report::LeaseReturned => {}
+        }
+    }
+
+    /// When [`due`](Self::due) has something to do next.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.graph.as_ref().and_then(Graph::next_due)
+    }
+
+    /// Goes on with what waited for this time.
+    pub fn due(&mut self) {
+        if let Some(graph) = &mut self.graph {
+            graph.due(Instant::now());
+        }
+    }
+
+    /// The supervisor asks whether this process lives; see [`alive`](Self::alive).
+    pub fn heartbeat(&mut self, number: u64) {
+        let left = self.lanes.len();
+        self.beat = Some(Beat { number, left });
+        for lane in &self.lanes {
+            lane.post(ToLane::Beat(number));
+        }
+        self.finish_beat();
+    }
+
+    fn lane_beat(&mut self, number: u64) {
+        if let Some(beat) = &mut self.beat
+            && beat.number == number
+        {
+            beat.left = beat.left.saturating_sub(1);
+        }
+        self.finish_beat();
+    }
+
+    fn finish_beat(&mut self) {
+        if let Some(Beat { number, left: 0 }) = self.beat {
+            let progress = self.lanes.iter().map(LaneHandle::completed).sum();
+            self.alive = Some(Alive { number, progress });
+            self.beat = None;
+        }
+    }
+
+    /// The answer to the last heartbeat, once all lanes have answered it.
+    pub fn alive(&mut self) -> Option<Alive> {
+        self.alive.take()
+    }
+
+    /// What is to be told to the supervisor, oldest first.
+    pub fn events(&mut self) -> std::vec::Drain<'_, BlockEvent> {
+        self.events.drain(..)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! From plan to live: the image, the graph, and each export's lanes.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan, NodePlan};
+use bulkhead_sys::eventfd::Doorbell;
+
+use super::{Executor, ExecutorError, Export};
+use crate::graph::Graph;
+use crate::image::{Image, OpenError};
+use crate::lane::ToLane;
+
+impl Executor {
+    /// Opens the graph and attaches its exports. An image that cannot be served is an event, not an
+    /// error: the process is well.
+    pub(super) fn open(
+        &mut self,
+        plan: BlockPlan,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), ExecutorError> {
+        if self.graph.is_some() {
+            return Err(ExecutorError::Command("a second plan"));
+        }
+        let queues: usize = plan.exports.iter().map(|export| usize::from(export.queues)).sum();
+        if queues > self.lanes.len() {
+            return Err(ExecutorError::Command("a plan with more queues than its first argument"));
+        }
+        let mut fds = fds.into_iter();
+        let image = fds.next().ok_or(ExecutorError::Command("a plan without an image"))?;
+        let image = match open_image(image, &plan.node) {
+            Ok(image) => image,
+            Err(error) => {
+                let reason = error.to_string();
+                self.events.push(BlockEvent::Refused { reason });
+                return Ok(());
+            }
+        };
+        let delay = Duration::from_millis(u64::from(plan.delay_ms));
+        let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
+        let graph = Graph::raw(image, delay, pool, mailbox);
+        self.events.push(BlockEvent::Opened(graph.info()));
+        self.graph = Some(graph);
+        let mut first_lane = 0;
+        for export in plan.exports {
+            first_lane = self.open_export(export, first_lane, &mut fds)?;
+        }
+        Ok(())
+    }
+
+    /// Places the export's lanes and attaches its first rings; the next free lane.
+    fn open_export(
+        &mut self,
+        plan: ExportPlan,
+        first_lane: usize,
+        fds: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Result<usize, ExecutorError> {
+        let lanes = first_lane..first_lane + usize::from(plan.queues);
+        let lease = self.graph.as_ref().and_then(Graph::lease);
+        let mut next = || fds.next().ok_or(ExecutorError::Command("a plan that lacks descriptors"));
+        let mut rings = Vec::new();
+        for (queue, lane) in self.lanes[lanes.clone()].iter().enumerate() {
+            rings.push(next()?);
+            lane.post(ToLane::Place {
+                submit: Doorbell::from_fd(next()?),
+                complete: Doorbell::from_fd(next()?),
+                cpu: plan.cpus.get(queue).copied(),
+            });
+            lane.post(ToLane::Lease(lease.clone()));
+        }
+        let (number, queues, incarnation) = (plan.export, plan.queues, plan.incarnation);
+        let end = lanes.end;
+        self.exports.push(Export::new(plan, lanes)?);
+        self.attach(number, queues, incarnation, rings)?;
+        Ok(end)
+    }
+}
+
+fn open_image(file: OwnedFd, plan: &NodePlan) -> Result<Image, OpenError> {
+    match *plan {
+        NodePlan::Raw { cache, discard, read_only } => Image::open(file, cache, discard, read_only),
+    }
+}

@@ -1,0 +1,24 @@
+//! What a lane may do without asking the executor.
+
+use std::sync::Arc;
+
+use crate::image::Image;
+use crate::request::Action;
+
+/// The executor's permission to go past the graph. It stays good until the lane has returned it, so a
+/// node that changes what it covers revokes it first.
+#[derive(Debug, Clone)]
+pub enum Lease {
+    /// Every action on the whole disk, each byte at its own place in the image.
+    Whole(Arc<Image>),
+}
+
+impl Lease {
+    /// The image on which `action` may be performed; `None`: ask the executor.
+    #[inline]
+    pub fn covers(&self, _action: Action) -> Option<&Arc<Image>> {
+        match self {
+            Self::Whole(image) => Some(image),
+        }
+    }
+}

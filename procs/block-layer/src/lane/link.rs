@@ -1,0 +1,91 @@
+//! A ring in use, and what is out of it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest};
+use bulkhead_ring::{PeerFault, PushError, Server};
+
+use crate::outcome::{self, Outcome};
+use crate::request::Limits;
+
+/// A ring for a lane.
+#[derive(Debug)]
+pub struct Attachment {
+    /// This end of the ring.
+    pub server: Server<BlockRequest, BlockCompletion>,
+    /// Most requests the peer may have outstanding.
+    pub entries: u32,
+    /// What requests are checked against.
+    pub limits: Limits,
+    /// Set when the attachment ends, by whoever notices first.
+    pub revoked: Arc<AtomicBool>,
+}
+
+/// What a peer can do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LinkFault {
+    /// Its index is impossible.
+    #[error(transparent)]
+    Index(#[from] PeerFault),
+    /// It does not take its completions, or submits more than it may.
+    #[error("more than {0} requests outstanding")]
+    Outstanding(u32),
+}
+
+/// An attached ring.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) server: Server<BlockRequest, BlockCompletion>,
+    pub(super) limits: Limits,
+    pub(super) revoked: Arc<AtomicBool>,
+    entries: u32,
+    /// Requests at workers and at the executor.
+    out: u32,
+}
+
+impl Link {
+    pub(super) fn new(attachment: Attachment) -> Self {
+        let Attachment { server, entries, limits, revoked } = attachment;
+        Self { server, limits, revoked, entries, out: 0 }
+    }
+
+    /// The next entry, unless the peer has more outstanding than it may.
+    #[inline]
+    pub(super) fn take(&mut self) -> Result<Option<BlockRequest>, LinkFault> {
+        let entry = self.server.submit.pop()?;
+        match entry {
+            Some(_) if self.out >= self.entries => Err(LinkFault::Outstanding(self.entries)),
+            entry => Ok(entry),
+        }
+    }
+
+    /// Fills a completion, which the peer sees after the next publish.
+    #[inline]
+    pub(super) fn complete(&mut self, tag: u64, outcome: Outcome) -> Result<(), LinkFault> {
+        let completion = BlockCompletion {
+            tag,
+            status: outcome::status(outcome),
+            reserved: [0; 5],
+        };
+        self.server.complete.push(completion).map_err(|error| match error {
+            PushError::Full => LinkFault::Outstanding(self.entries),
+            PushError::Peer(fault) => LinkFault::Index(fault),
+        })
+    }
+
+    /// A request leaves for a worker or the executor.
+    pub(super) fn sent(&mut self) {
+        self.out += 1;
+    }
+
+    /// A request that had left is over.
+    pub(super) fn returned(&mut self) {
+        self.out = self.out.saturating_sub(1);
+    }
+
+    /// Whether nothing is out.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.out == 0
+    }
+}

@@ -1,0 +1,165 @@
+//! The workers: threads that do one blocking call at a time.
+//!
+//! Lanes and the graph hand them what would block. A worker knows the image and the arena, no node
+//! and no ring; it answers by posting to whoever asked. All are made before the seal.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use bulkhead_ring::Arena;
+
+use crate::executor::Mail;
+use crate::graph::FlightId;
+use crate::image::Image;
+use crate::lane::ToLane;
+use crate::mailbox::Mailbox;
+use crate::outcome::{Failure, Outcome};
+use crate::request::Action;
+
+/// A worker's stack: system calls with a few words of arguments.
+const STACK: usize = 64 * 1024;
+
+/// Jobs for which the queue has room from the start: what two full rings hold.
+const ROOM: usize = 512;
+
+/// One call, or a few that belong together.
+#[derive(Debug)]
+pub struct Job {
+    /// On which image.
+    pub image: Arc<Image>,
+    /// What to do.
+    pub action: Action,
+    /// Bytes of it that are done.
+    pub done: u32,
+    /// Where its data is.
+    pub arena: Arena,
+    /// Set once the requester is dead: a job that has not begun does not begin.
+    pub revoked: Arc<AtomicBool>,
+    /// Who is told.
+    pub answer: Answer,
+}
+
+/// Who is told how a job ended.
+#[derive(Debug)]
+pub enum Answer {
+    /// The lane that took the request.
+    Lane {
+        /// Its mailbox.
+        lane: Arc<Mailbox<ToLane>>,
+        /// The request's tag.
+        tag: u64,
+    },
+    /// The executor, for a request in the graph.
+    Executor {
+        /// Its mailbox.
+        executor: Arc<Mailbox<Mail>>,
+        /// The request's number there.
+        flight: FlightId,
+    },
+}
+
+impl Answer {
+    fn send(self, outcome: Outcome) {
+        match self {
+            Self::Lane { lane, tag } => lane.post(ToLane::Done { tag, outcome }),
+            Self::Executor { executor, flight } => executor.post(Mail::Worked { flight, outcome }),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    queue: VecDeque<Job>,
+    idle: usize,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handle by which jobs are handed over. The threads end with it.
+#[derive(Debug)]
+pub struct Pool(Arc<Shared>);
+
+impl Pool {
+    /// Starts `workers` threads.
+    pub fn start(workers: usize) -> io::Result<Self> {
+        let state = State {
+            queue: VecDeque::with_capacity(ROOM),
+            idle: 0,
+            closing: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            more: Condvar::new(),
+        });
+        for number in 0..workers {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .stack_size(STACK)
+                .spawn(move || work(&shared))?;
+        }
+        Ok(Self(shared))
+    }
+
+    /// Hands a job over.
+    pub fn hand(&self, job: Job) {
+        let mut state = self.0.lock();
+        state.queue.push_back(job);
+        let anyone = state.idle > 0;
+        drop(state);
+        if anyone {
+            self.0.more.notify_one();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.0.lock().closing = true;
+        self.0.more.notify_all();
+    }
+}
+
+fn work(shared: &Shared) {
+    while let Some(job) = next(shared) {
+        let Job { image, action, done, arena, revoked, answer } = job;
+        let outcome = if revoked.load(std::sync::atomic::Ordering::Acquire) {
+            Err(Failure::DISCARDED)
+        } else {
+            image.perform(action, done, &arena, &revoked)
+        };
+        // The answer is the last that is seen of a job: whoever drains counts answers, and afterwards
+        // nothing may hold the arena or the image.
+        drop((image, arena, revoked));
+        answer.send(outcome);
+    }
+}
+
+fn next(shared: &Shared) -> Option<Job> {
+    let mut state = shared.lock();
+    loop {
+        if let Some(job) = state.queue.pop_front() {
+            return Some(job);
+        }
+        if state.closing {
+            return None;
+        }
+        state.idle += 1;
+        state = shared.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+    }
+}
