@@ -3,9 +3,9 @@
 
 use std::os::fd::AsFd;
 
+use crate::Rights;
 use crate::layout::{RamLayout, RamRegion};
 use crate::memory::{GuestMemory, MapError};
-use crate::Rights;
 
 /// Regions of one memory object and the rights over them. The descriptor travels beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]

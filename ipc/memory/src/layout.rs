@@ -70,7 +70,11 @@ impl RamLayout {
         let low = total.min(LOW_RAM_END);
         let mut regions = vec![RamRegion { guest_addr: 0, len: low, file_offset: 0 }];
         if total > low {
-            regions.push(RamRegion { guest_addr: HIGH_RAM_START, len: total - low, file_offset: low });
+            regions.push(RamRegion {
+                guest_addr: HIGH_RAM_START,
+                len: total - low,
+                file_offset: low,
+            });
         }
         Ok(Self { regions })
     }
@@ -125,7 +129,7 @@ mod tests {
     fn impossible_sizes_are_named() {
         assert_eq!(RamLayout::new(0), Err(LayoutError::Empty));
         assert_eq!(RamLayout::new(4097), Err(LayoutError::NotPages(4097)));
-        let huge = u64::MAX & !4095;
+        let huge = !4095;
         assert_eq!(RamLayout::new(huge), Err(LayoutError::TooMuch(huge)));
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
+use crate::Rights;
 use crate::layout::RamRegion;
 use crate::range::{GuestRange, OutOfRange};
 use crate::region::{MappedRegion, MappedRegions};
 use crate::slice::GuestSlice;
 use crate::window::GuestWindow;
-use crate::Rights;
 
 /// What is wrong with a region that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,14 +67,21 @@ impl GuestMemory {
     }
 
     /// Maps regions of one memory object, in any order. The descriptor may be closed afterwards.
-    pub fn map(fd: BorrowedFd<'_>, regions: &[RamRegion], rights: Rights) -> Result<Self, MapError> {
+    pub fn map(
+        fd: BorrowedFd<'_>,
+        regions: &[RamRegion],
+        rights: Rights,
+    ) -> Result<Self, MapError> {
         Self::map_each(regions.iter().map(|region| (*region, fd)), rights)
     }
 
     /// Maps regions that come with a descriptor each, as in a vhost-user memory table. The
     /// descriptors are closed. Objects may be unsealed (a foreign frontend's are): one that shrinks
     /// kills this process by SIGBUS, which costs a restart.
-    pub fn map_regions(regions: Vec<(RamRegion, OwnedFd)>, rights: Rights) -> Result<Self, MapError> {
+    pub fn map_regions(
+        regions: Vec<(RamRegion, OwnedFd)>,
+        rights: Rights,
+    ) -> Result<Self, MapError> {
         Self::map_each(regions, rights)
     }
 
@@ -149,7 +156,10 @@ impl GuestMemory {
 
     /// A range that may cross from one region into the next, as its pieces in order. Ends after the
     /// first error. An empty range has no pieces.
-    pub fn pieces(&self, range: GuestRange) -> impl Iterator<Item = Result<GuestSlice<'_>, OutOfRange>> {
+    pub fn pieces(
+        &self,
+        range: GuestRange,
+    ) -> impl Iterator<Item = Result<GuestSlice<'_>, OutOfRange>> {
         let mut rest = range;
         std::iter::from_fn(move || {
             if rest.len == 0 {

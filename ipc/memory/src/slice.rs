@@ -17,7 +17,9 @@ use crate::Rights;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// Beyond the end of the piece.
-    #[error("{len:#x} bytes at offset {offset:#x} exceed {size:#x} bytes at guest address {addr:#x}")]
+    #[error(
+        "{len:#x} bytes at offset {offset:#x} exceed {size:#x} bytes at guest address {addr:#x}"
+    )]
     OutOfSlice {
         /// Guest address of the piece.
         addr: u64,
@@ -142,7 +144,12 @@ impl<'m> GuestSlice<'m> {
     }
 
     #[inline]
-    fn store<T: AtomicAccess>(&self, offset: usize, value: T, order: Ordering) -> Result<(), AccessError> {
+    fn store<T: AtomicAccess>(
+        &self,
+        offset: usize,
+        value: T,
+        order: Ordering,
+    ) -> Result<(), AccessError> {
         let word = self.subslice(offset, size_of::<T>())?;
         word.writable()?.store(value, 0, order).map_err(|_| word.misaligned(size_of::<T>()))
     }
@@ -153,7 +160,8 @@ impl<'m> GuestSlice<'m> {
         let guard = self.writable().map_err(io::Error::other)?.ptr_guard_mut();
         let fd = file.as_fd().as_raw_fd();
         // SAFETY: the slice has `len` bytes of a live, writable mapping; the kernel writes only there.
-        let done = unsafe { libc::pread(fd, guard.as_ptr().cast(), self.len(), position as libc::off_t) };
+        let done =
+            unsafe { libc::pread(fd, guard.as_ptr().cast(), self.len(), position as libc::off_t) };
         usize::try_from(done).map_err(|_| io::Error::last_os_error())
     }
 
@@ -178,7 +186,11 @@ impl<'m> GuestSlice<'m> {
 
     /// Fills the whole piece from `offset` of another mapping (an arena), directly.
     #[inline]
-    pub fn copy_from_mapping(&self, from: &SharedMapping, offset: usize) -> Result<(), AccessError> {
+    pub fn copy_from_mapping(
+        &self,
+        from: &SharedMapping,
+        offset: usize,
+    ) -> Result<(), AccessError> {
         let to = self.writable()?;
         volatile_in(from, offset, self.len())?.copy_to_volatile_slice(to);
         Ok(())
@@ -205,7 +217,11 @@ impl<'m> GuestSlice<'m> {
 /// `len` bytes of a mapping that is not guest memory. Two mappings never share an address, so a copy
 /// between them never overlaps (that they may name the same object costs the peer its data only).
 #[inline]
-fn volatile_in(mapping: &SharedMapping, offset: usize, len: usize) -> Result<VolatileSlice<'_>, OutOfMapping> {
+fn volatile_in(
+    mapping: &SharedMapping,
+    offset: usize,
+    len: usize,
+) -> Result<VolatileSlice<'_>, OutOfMapping> {
     mapping.check(offset, len)?;
     let pointer = mapping.as_ptr().wrapping_add(offset);
     // SAFETY: the range was checked against the mapping, which lives as long as the slice's lifetime

@@ -31,7 +31,11 @@ pub struct Client<S, C> {
 
 impl<S: Entry, C: Entry> Client<S, C> {
     /// Maps a ring that nobody has used as its client. The descriptor may be closed afterwards.
-    pub fn attach(fd: impl AsFd, geometry: RingGeometry, incarnation: u64) -> Result<Self, AttachError> {
+    pub fn attach(
+        fd: impl AsFd,
+        geometry: RingGeometry,
+        incarnation: u64,
+    ) -> Result<Self, AttachError> {
         let mapping = attach(fd, geometry, incarnation)?;
         let entries = geometry.entries();
         Ok(Self {
@@ -58,7 +62,11 @@ pub struct Server<S, C> {
 
 impl<S: Entry, C: Entry> Server<S, C> {
     /// Maps a ring that nobody has used as its server. The descriptor may be closed afterwards.
-    pub fn attach(fd: impl AsFd, geometry: RingGeometry, incarnation: u64) -> Result<Self, AttachError> {
+    pub fn attach(
+        fd: impl AsFd,
+        geometry: RingGeometry,
+        incarnation: u64,
+    ) -> Result<Self, AttachError> {
         let mapping = attach(fd, geometry, incarnation)?;
         let entries = geometry.entries();
         Ok(Self {

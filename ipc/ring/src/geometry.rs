@@ -127,7 +127,12 @@ mod tests {
             let ring = (1 << shift) * SLOT_LEN;
             let mut parts = vec![(0, 64), (CLIENT_CPU_AT, 4), (SERVER_CPU_AT, 4)];
             for place in [submission, completion] {
-                parts.extend([(place.tail, 4), (place.head, 4), (place.armed, 4), (place.slots, ring)]);
+                parts.extend([
+                    (place.tail, 4),
+                    (place.head, 4),
+                    (place.armed, 4),
+                    (place.slots, ring),
+                ]);
             }
             parts.push((geometry.arena_at(), 8192));
             parts.sort();

@@ -39,7 +39,9 @@ pub enum HeaderFault {
         found: u32,
     },
     /// A ring of another size.
-    #[error("a ring of {entries} entries and {arena_len:#x} bytes of arena where {planned:?} was planned")]
+    #[error(
+        "a ring of {entries} entries and {arena_len:#x} bytes of arena where {planned:?} was planned"
+    )]
     Geometry {
         /// Entries according to the header.
         entries: u32,

@@ -45,8 +45,12 @@
 //! done with is replaced by a new one with a new incarnation.
 #![cfg_attr(
     not(loom),
-    allow(unsafe_code, reason = "atomics are made from addresses in a shared mapping, in mapped.rs")
+    allow(
+        unsafe_code,
+        reason = "atomics are made from addresses in a shared mapping, in mapped.rs"
+    )
 )]
+#![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the model needs the algorithm alone"))]
 
 mod algorithm;
 mod allocator;

@@ -5,10 +5,11 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhead_sys::mapping::{OutOfMapping, SharedMapping};
 
-use crate::algorithm::{AtomicU32, AtomicU64, Lines, SLOT_WORDS};
+use crate::algorithm::{AtomicU32, Lines, SLOT_WORDS};
 use crate::geometry::{RingPlace, SLOT_LEN};
 
 /// One shared 32-bit word that keeps its mapping alive.
@@ -109,8 +110,13 @@ impl Lines for MappedLines {
     }
 
     #[inline]
-    fn word(&self, index: u32, word: usize) -> &AtomicU64 {
-        self.slots.word(index, word)
+    fn read(&self, index: u32, word: usize) -> u64 {
+        self.slots.word(index, word).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn write(&self, index: u32, word: usize, value: u64) {
+        self.slots.word(index, word).store(value, Ordering::Relaxed);
     }
 
     #[inline]

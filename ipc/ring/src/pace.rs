@@ -49,7 +49,9 @@ pub enum Step {
 enum Wait {
     /// In none: the last look found work.
     None,
-    Spinning { until: Duration },
+    Spinning {
+        until: Duration,
+    },
     Yielded,
     Armed,
 }

@@ -54,7 +54,7 @@ impl<L: Lines> RawConsumer<L> {
             return Ok(false);
         }
         for (place, word) in words.into_iter().enumerate() {
-            *word = self.lines.word(self.head, place).load(Ordering::Relaxed);
+            *word = self.lines.read(self.head, place);
         }
         self.head = self.head.wrapping_add(1);
         // Release: the slot is read before the producer may fill it again.

@@ -19,11 +19,11 @@ pub use consumer::Armed;
 pub(crate) use consumer::RawConsumer;
 pub use fault::{Index, PeerFault, PushError};
 pub(crate) use lines::{Lines, SLOT_WORDS};
-pub use producer::Wake;
 pub(crate) use producer::RawProducer;
+pub use producer::Wake;
 
 #[cfg(not(loom))]
-pub(crate) use atomics::{AtomicU32, AtomicU64};
+pub(crate) use atomics::AtomicU32;
 
 #[cfg(all(test, loom))]
 mod loom_model;

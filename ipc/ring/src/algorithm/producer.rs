@@ -60,8 +60,7 @@ impl<L: Lines> RawProducer<L> {
             return Err(PushError::Full);
         }
         for (place, word) in words.into_iter().enumerate() {
-            // Relaxed: the store of the tail releases them.
-            self.lines.word(self.tail, place).store(word, Ordering::Relaxed);
+            self.lines.write(self.tail, place, word);
         }
         self.tail = self.tail.wrapping_add(1);
         Ok(())
