@@ -161,10 +161,13 @@ pub enum LauncherEvent {
         /// the child reports).
         layers: Vec<(Layer, LayerState)>,
     },
-    /// A child could not be started.
+    /// A child could not be started. Descriptor, if `pid` is not 0: its pidfd.
     Failed {
         /// Ticket of the command.
         ticket: u64,
+        /// Pid of the process that did not get as far as its exec: it ends by itself and is reaped
+        /// like any other. 0: none came about.
+        pid: i32,
         /// The layer that is missing, if that is why.
         layer: Option<Layer>,
         /// Why, in one sentence.
@@ -188,7 +191,8 @@ impl Message for LauncherEvent {
     fn fd_count(&self) -> usize {
         match self {
             Self::Started { .. } => 1,
-            Self::Ready | Self::Failed { .. } => 0,
+            Self::Failed { pid, .. } => usize::from(*pid != 0),
+            Self::Ready => 0,
         }
     }
 }
