@@ -68,6 +68,10 @@ pub trait Vcpu: Send {
     /// completed yet is completed first, without executing a further instruction.
     fn state(&mut self) -> Result<Box<VcpuState>, EngineError>;
 
+    /// Tells the guest's clock that the machine was stopped from outside, so that its watchdogs do not
+    /// take the gap for a hang. A guest without a paravirtual clock is not told.
+    fn excuse_pause(&mut self);
+
     /// Replaces everything there is to know about this vCPU.
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError>;
 }

@@ -125,6 +125,11 @@ impl Vcpu for KvmVcpu {
         Ok(state)
     }
 
+    fn excuse_pause(&mut self) {
+        // The only refusal is that the guest has no kvmclock.
+        let _ = self.fd.kvmclock_ctrl();
+    }
+
     /// The order matters: XCR0 decides what XSAVE may hold, the APIC's base and mode (in the segments'
     /// block) come before its registers, and those before the deadline among the MSRs.
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
