@@ -1,17 +1,14 @@
 #!/bin/sh
 # Runs every case inside the lab, one after another, and says of each how it went.
 #
-# The script that run-lab.sh is given by cases.sh. A case gets a folder, a time after which it is killed (the lab's own
-# watchdog would take everything down) and a clean machine: one that leaves a process, a socket or a cgroup behind fails.
+# The script that run-lab.sh is given by cases.sh. A case gets a folder, a time after which it is killed and a clean machine: one that leaves a process, a socket or a cgroup behind fails.
 # Status 77 is a case that can't be run here. Logs of what failed go out with the disks.
 limit=100
 failures=0
 
 programs() { # → pids of what is neither the kernel's nor busybox: Bulkhead's processes, whatever they call themselves
-    for process in /proc/[0-9]*; do
-        program=$(readlink "$process/exe") || continue
-        case $program in /bin/busybox) ;; *) echo "${process#/proc/}" ;; esac
-    done
+    # shellcheck disable=SC2010,SC2012 # one process for all links
+    ls -l /proc/[0-9]*/exe 2>/dev/null | grep -v -e '-> /bin/busybox$' | sed -n 's|.* /proc/\([0-9]*\)/exe -> .*|\1|p'
 }
 
 leftovers() { # → what a case left behind
@@ -23,7 +20,7 @@ leftovers() { # → what a case left behind
 
 settle() { # gives what was just killed a moment to be reaped
     tries=0
-    while [ -n "$(leftovers)" ] && [ $tries -lt 40 ]; do usleep 50000; tries=$((tries + 1)); done
+    while [ -n "$(leftovers)" ] && [ $tries -lt 20 ]; do usleep 100000; tries=$((tries + 1)); done
 }
 
 for file in /lab/cases/*.sh; do

@@ -3,11 +3,11 @@
 #
 #     run-lab.sh [--put FILE[=NAME]]… [--out DIR] [--silence SECONDS] [--tty] SCRIPT
 #
-# SCRIPT (busybox sh) runs in /lab, as root, with the files of --put beside it (NAME may have folders; a folder
-# is put whole; bin/ is in PATH). What it leaves in /lab/out is in DIR afterwards. With --tty the caller's terminal is the
+# SCRIPT (busybox sh) runs in /lab, as root, with the files of --put beside it (NAME may have folders; a folder is put
+# whole; bin/ is in PATH). What it leaves in /lab/out is in DIR afterwards. With --tty the caller's terminal is the
 # script's, else its output comes out here and its input is empty.
-# Called by the Makefile's `run` and by cases.sh. A lab that says nothing for a while (QEMU 7.2 has rare hangs of its
-# own in emulated SVM) is ended and given one more try; that is said aloud. Status 125: the lab itself failed.
+# Called by the Makefile's `run` and by cases.sh. A lab that gives no sign of life for a while (QEMU 7.2 has rare hangs
+# of its own in emulated SVM) is ended and given one more try; that is said aloud. Status 125: the lab itself failed.
 # Not here on purpose: more than one CPU in the lab (QEMU 7.2 can hang for ever with two), a network.
 set -euo pipefail
 
@@ -16,7 +16,7 @@ guest=$root/target/guest
 
 die() { echo "run-lab: $*" >&2; exit 125; }
 
-puts=() out='' silence=120 tty=no script=''
+puts=() out='' silence=60 tty=no script=''
 while [ $# -gt 0 ]; do
     case $1 in
         --put) puts+=("${2:?}"); shift 2 ;;
@@ -75,6 +75,7 @@ relay() { # PIPE → passes lines on until the lab ends or says nothing; 0: it e
             line=${line%$'\r'}
             case $line in
                 "lab-exit $nonce "*) status=${line##* } ;;
+                "lab-alive $nonce") ;;
                 *) [ -n "$status" ] || printf '%s\n' "$line" ;;
             esac
         elif [ $? -gt 128 ]; then

@@ -8,5 +8,5 @@ for disk in /sys/block/vd*; do
     echo "report: disk ${disk##*/} $(cat "$disk/size") sectors ro=$(cat "$disk/ro") serial=$(cat "$disk/serial")"
 done
 [ -c /dev/hwrng ] && echo "report: entropy $(head -c 16 /dev/hwrng | wc -c)"
-dmesg | grep -E 'I/O error|BUG|WARNING|Call Trace|timed out|probe.*failed' | sed 's/^/report: trouble /'
+dmesg | grep -E 'I/O error|BUG:|timed out|probe.*failed' | sed 's/^/report: trouble /'
 echo "report: end"
