@@ -14,8 +14,7 @@ mod bits;
 
 use bits::Bits;
 
-/// Unit of allocation in bytes.
-pub const PAGE: u64 = 4096;
+use crate::geometry::PAGE;
 
 /// Longest span that can be asked for, in bytes.
 pub const LONGEST_SPAN: u64 = 1 << 20;

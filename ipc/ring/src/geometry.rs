@@ -8,8 +8,8 @@ const MOST_ENTRIES: u32 = 4096;
 /// Longest arena, 64 MiB: what a client could pin in page tables and page cache of both processes.
 const LONGEST_ARENA: u64 = 64 << 20;
 
-/// The arena begins and ends on a page.
-pub(crate) const PAGE_LEN: u64 = 4096;
+/// A page in bytes: the arena begins and ends on one, and it is the unit of allocation.
+pub const PAGE: u64 = 4096;
 
 /// Each slot has a cache line, whatever its entry's size: a slot being filled does not slow down the
 /// reading of its neighbour.
@@ -35,7 +35,7 @@ pub enum GeometryError {
     #[error("{0} entries: a ring has a power of two from 2 to {MOST_ENTRIES}")]
     Entries(u32),
     /// Not a multiple of 4096 up to 64 MiB.
-    #[error("an arena of {0} bytes: it has a multiple of {PAGE_LEN} up to {LONGEST_ARENA}")]
+    #[error("an arena of {0} bytes: it has a multiple of {PAGE} up to {LONGEST_ARENA}")]
     ArenaLen(u64),
 }
 
@@ -53,7 +53,7 @@ impl RingGeometry {
         if !entries.is_power_of_two() || entries < 2 || entries > MOST_ENTRIES {
             return Err(GeometryError::Entries(entries));
         }
-        if !arena_len.is_multiple_of(PAGE_LEN) || arena_len > LONGEST_ARENA {
+        if !arena_len.is_multiple_of(PAGE) || arena_len > LONGEST_ARENA {
             return Err(GeometryError::ArenaLen(arena_len));
         }
         Ok(Self { entries, arena_len })
@@ -76,7 +76,7 @@ impl RingGeometry {
 
     /// Offset of the arena in the memory object.
     pub(crate) const fn arena_at(&self) -> usize {
-        (SLOTS_AT + 2 * self.ring_len()).next_multiple_of(PAGE_LEN as usize)
+        (SLOTS_AT + 2 * self.ring_len()).next_multiple_of(PAGE as usize)
     }
 
     const fn ring_len(&self) -> usize {

@@ -33,8 +33,8 @@
 //! }
 //! ```
 //!
-//! The model of the algorithm (every interleaving of two threads that the C11 memory model allows)
-//! runs the same code on loom's atomics:
+//! The model of the algorithm runs the same code on loom's atomics: the interleavings of two threads
+//! and the stale values they may see (`algorithm/loom_model.rs` says what each model proves):
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
@@ -71,7 +71,7 @@ mod pace;
 mod roles;
 
 pub use algorithm::{Armed, Index, PeerFault, PushError, Wake};
-pub use allocator::{ArenaAllocator, ArenaSpan, FreeError, LONGEST_SPAN, NoSpan, PAGE};
+pub use allocator::{ArenaAllocator, ArenaSpan, FreeError, LONGEST_SPAN, NoSpan};
 #[cfg(not(loom))]
 pub use arena::{Arena, ArenaSlice, OutOfArena};
 #[cfg(not(loom))]
@@ -80,7 +80,7 @@ pub use attach::{AttachError, create};
 pub use ends::{Client, Cpus, Server};
 #[cfg(not(loom))]
 pub use entry::Entry;
-pub use geometry::{GeometryError, RingGeometry};
+pub use geometry::{GeometryError, PAGE, RingGeometry};
 pub use header::{Header, HeaderFault};
 pub use pace::{Pace, Step};
 #[cfg(not(loom))]
