@@ -13,7 +13,7 @@ mod open;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use bulkhead_protocol::block::{BlockCommand, BlockEvent};
@@ -98,13 +98,16 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts all threads. Before the seal.
+    /// Starts all threads and waits until each has begun. Before the seal: a thread's first steps
+    /// (its signal stack) take calls that a sealed process has not.
     pub fn start(lanes: usize, workers: usize) -> io::Result<Self> {
         let mailbox = Arc::new(Mailbox::new()?);
-        let pool = Arc::new(Pool::start(workers)?);
+        let begun = Arc::new(Barrier::new(1 + workers + lanes));
+        let pool = Arc::new(Pool::start(workers, &begun)?);
         let lanes = (0..lanes)
-            .map(|number| LaneHandle::start(number, Arc::clone(&pool), Arc::clone(&mailbox)))
+            .map(|number| LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox)))
             .collect::<io::Result<_>>()?;
+        begun.wait();
         Ok(Self {
             mailbox,
             mail: Vec::with_capacity(64),

@@ -23,7 +23,7 @@ mod sleep;
 mod thread;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_ring::Arena;
@@ -108,19 +108,24 @@ pub struct LaneHandle {
 const STACK: usize = 128 * 1024;
 
 impl LaneHandle {
-    /// Starts lane `number`, idle. Before the seal.
+    /// Starts lane `number`, idle, which passes `begun` once it has begun.
     pub fn start(
         number: usize,
+        begun: &Arc<Barrier>,
         pool: Arc<Pool>,
         executor: Arc<Mailbox<Mail>>,
     ) -> io::Result<Self> {
         let mailbox = Arc::new(Mailbox::new()?);
         let completed = Arc::new(AtomicU64::new(0));
         let lane = Lane::new(number, Arc::clone(&mailbox), Arc::clone(&completed), pool, executor);
+        let begun = Arc::clone(begun);
         std::thread::Builder::new()
             .name(format!("lane-{number}"))
             .stack_size(STACK)
-            .spawn(move || lane.run())?;
+            .spawn(move || {
+                begun.wait();
+                lane.run();
+            })?;
         Ok(Self { mailbox, completed })
     }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use bulkhead_ring::Arena;
@@ -94,8 +94,8 @@ impl Shared {
 pub struct Pool(Arc<Shared>);
 
 impl Pool {
-    /// Starts `workers` threads.
-    pub fn start(workers: usize) -> io::Result<Self> {
+    /// Starts `workers` threads, each of which passes `begun` once it has begun.
+    pub fn start(workers: usize, begun: &Arc<Barrier>) -> io::Result<Self> {
         let state = State {
             queue: VecDeque::with_capacity(ROOM),
             idle: 0,
@@ -106,11 +106,14 @@ impl Pool {
             more: Condvar::new(),
         });
         for number in 0..workers {
-            let shared = Arc::clone(&shared);
+            let (shared, begun) = (Arc::clone(&shared), Arc::clone(begun));
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .stack_size(STACK)
-                .spawn(move || work(&shared))?;
+                .spawn(move || {
+                    begun.wait();
+                    work(&shared);
+                })?;
         }
         Ok(Self(shared))
     }
