@@ -9,6 +9,7 @@ mod output;
 mod size;
 mod spec;
 
+pub use keyed::nearest;
 pub use number::seconds;
 pub use output::{Console, Serial};
 pub use spec::{RunPlan, storage, vm};
