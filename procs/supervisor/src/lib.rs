@@ -1,1 +1,17 @@
 //! The supervisor: spec, plan, live; restarts, fences, tears down.
+#![forbid(unsafe_code)]
+
+pub mod cgroup;
+pub mod dial;
+pub mod fence;
+pub mod heartbeat;
+pub mod images;
+pub mod leftovers;
+pub mod listener;
+pub mod open;
+pub mod placement;
+pub mod plan;
+pub mod refusal;
+pub mod restart;
+pub mod rundir;
+pub mod timers;

@@ -1,0 +1,202 @@
+//! The cgroup folders of an instance, one in each hierarchy where this user may make one.
+//!
+//! Called by the plan before anything is started; the launcher gets the folders by descriptor and
+//! makes one below for each child. Limits are conditional: an ordinary user without delegation gets
+//! no folder, and the layer is reported as not applicable. A folder is removed when it is dropped, or
+//! by the next command when the supervisor was killed.
+//!
+//! Absent on purpose: a memory limit on the whole instance. Pages of images in tmpfs are charged to
+//! the block-layer and cannot be reclaimed, so a limit would kill an instance for what its guest
+//! stores; helpers are bounded by RLIMIT_DATA instead.
+
+mod hierarchy;
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_protocol::launch::CgroupFolder;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+pub use hierarchy::{Hierarchy, hierarchies};
+
+use crate::open::{beneath, find};
+
+/// Most processes and threads of one instance: 16 vCPUs, queues, I/O workers, with room to spare.
+const MOST_TASKS: &str = "1024";
+
+/// One folder that exists.
+#[derive(Debug)]
+pub struct Folder {
+    parent: OwnedFd,
+    name: String,
+    path: PathBuf,
+    dir: OwnedFd,
+    /// What the launcher is told about it.
+    pub plan: CgroupFolder,
+}
+
+impl Folder {
+    /// Makes a folder `name` in a hierarchy, below the cgroup this process is in.
+    pub fn make(hierarchy: &Hierarchy, name: &str) -> io::Result<Self> {
+        let parent = find(&hierarchy.path)?.into_fd();
+        mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
+        let open = beneath(&parent, name, OFlag::O_DIRECTORY, Mode::empty());
+        let dir = open.inspect_err(|_| {
+            let _ = unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
+        })?;
+        let mut folder = Self {
+            parent,
+            name: name.to_owned(),
+            path: hierarchy.path.join(name),
+            dir,
+            plan: CgroupFolder {
+                version: hierarchy.version,
+                controllers: hierarchy.controllers.clone(),
+            },
+        };
+        folder.prepare();
+        Ok(folder)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn prepare(&mut self) {
+        if self.plan.version == 2 {
+            let controllers = read(&self.dir, "cgroup.controllers").unwrap_or_default();
+            let has = |name: &&str| controllers.split_whitespace().any(|word| word == *name);
+            self.plan.controllers = hierarchy::WANTED
+                .iter()
+                .filter(|name| has(name))
+                .map(|name| (*name).to_owned())
+                .collect();
+            for controller in &self.plan.controllers {
+                let _ = write(
+                    &self.dir,
+                    "cgroup.subtree_control",
+                    &format!("+{controller}"),
+                );
+            }
+        }
+        if self.plan.controllers.iter().any(|name| name == "pids") {
+            let _ = write(&self.dir, "pids.max", MOST_TASKS);
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What resists is collected by the next command.
+        let _ = remove_children(self.dir.as_fd());
+        let name = self.name.as_str();
+        let _ = unlinkat(&self.parent, name, UnlinkatFlags::RemoveDir);
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// Makes the instance's folder in every hierarchy that lets this user.
+pub fn make_all(instance: &str) -> Vec<Folder> {
+    let name = format!("bulkhead-{instance}-{}", std::process::id());
+    let made = hierarchies()
+        .into_iter()
+        .filter_map(|hierarchy| Folder::make(&hierarchy, &name).ok());
+    made.filter(|folder| !folder.plan.controllers.is_empty())
+        .collect()
+}
+
+/// Removes the folder of a dead instance, if nobody lives in it.
+pub fn remove_tree(path: &Path) {
+    let is_ours = path
+        .file_name()
+        .is_some_and(|n| n.to_string_lossy().starts_with("bulkhead-"));
+    if let (true, Ok(found)) = (is_ours, find(path)) {
+        let _ = remove_children(found.into_fd().as_fd());
+        let _ = std::fs::remove_dir(path);
+    }
+}
+
+fn remove_children(folder: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let mut dir = Dir::from_fd(beneath(folder, ".", flags, Mode::empty())?)?;
+    let names: Vec<_> = dir
+        .iter()
+        .flatten()
+        .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
+        .map(|entry| entry.file_name().to_owned())
+        .filter(|name| !is_dots(name))
+        .collect();
+    for name in names {
+        match unlinkat(folder, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn is_dots(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+fn read(dir: &OwnedFd, name: &str) -> io::Result<String> {
+    io::read_to_string(File::from(beneath(
+        dir,
+        name,
+        OFlag::O_RDONLY,
+        Mode::empty(),
+    )?))
+}
+
+fn write(dir: &OwnedFd, name: &str, value: &str) -> io::Result<()> {
+    let file = beneath(dir, name, OFlag::O_WRONLY, Mode::empty())?;
+    File::from(file).write_all(value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_made_limited_and_removed_with_its_children() {
+        let folders = make_all("test");
+        if folders.is_empty() {
+            eprintln!("this user may make no cgroup: not tested");
+            return;
+        }
+        for folder in folders {
+            let path = folder.path().to_owned();
+            std::fs::create_dir(path.join("child")).unwrap();
+            if folder.plan.controllers.iter().any(|name| name == "pids") {
+                let limit = std::fs::read_to_string(path.join("pids.max")).unwrap();
+                assert_eq!(limit.trim(), MOST_TASKS);
+            }
+            drop(folder);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn only_folders_of_ours_are_collected() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, other) = (dir.path().join("bulkhead-a-1"), dir.path().join("system"));
+        for path in [&ours, &other] {
+            std::fs::create_dir(path).unwrap();
+            remove_tree(path);
+        }
+        assert!(!ours.exists() && other.exists());
+    }
+}

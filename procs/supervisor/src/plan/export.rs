@@ -1,0 +1,93 @@
+//! Exports of a storage instance: one listening socket for each disk.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_protocol::session::Refusal;
+use bulkhead_protocol::spec::{ExportSpec, StorageSpec};
+
+use super::{Disk, Source};
+use crate::listener::{ListenError, Listener, Place, Traffic};
+use crate::refusal::{refuse, refuse_path};
+
+/// A disk's socket.
+#[derive(Debug)]
+pub struct Export {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// The socket, still under its temporary name; none in a dry run.
+    pub listener: Option<Listener>,
+}
+
+/// Gives each disk of a storage instance its export.
+pub fn plan(spec: &StorageSpec, disks: &mut [Disk], dry: bool) -> Result<(), Refusal> {
+    for export in &spec.exports {
+        let option = option(export);
+        let Some(disk) = disks.iter_mut().find(|disk| disk.id == export.disk) else {
+            let remedy = "give a --disk of this id";
+            return Err(refuse(
+                option,
+                &export.disk,
+                "there is no such disk",
+                remedy,
+            ));
+        };
+        if disk.export.is_some() {
+            let reason = "this disk is exported already";
+            return Err(refuse(
+                option,
+                &export.disk,
+                reason,
+                "export each disk once",
+            ));
+        }
+        disk.export = Some(Export::plan(export, dry)?);
+    }
+    for disk in disks {
+        let option = format!("--disk {}", disk.id);
+        if matches!(disk.source, Source::Foreign(_)) {
+            let reason = "another program's backend cannot be exported";
+            return Err(refuse(
+                option,
+                "vhost-user",
+                reason,
+                "give an image by path=",
+            ));
+        }
+        if disk.export.is_none() {
+            let reason = "nothing exports it";
+            let remedy = format!("add --export vhost-user-blk,disk={},socket=PATH", disk.id);
+            return Err(refuse(option, &disk.id, reason, remedy));
+        }
+    }
+    Ok(())
+}
+
+impl Export {
+    fn plan(spec: &ExportSpec, dry: bool) -> Result<Self, Refusal> {
+        let (option, path) = (option(spec), spec.socket.as_path());
+        let place = Place::find(path).map_err(|error| refused(&option, path, error))?;
+        let absolute = place.path.clone();
+        let bind = || place.bind(Traffic::Stream);
+        let listener = (!dry).then(bind).transpose();
+        Ok(Self {
+            path: absolute,
+            read_only: spec.read_only,
+            listener: listener.map_err(|error| refuse_path(&option, path, &error))?,
+        })
+    }
+}
+
+fn option(spec: &ExportSpec) -> String {
+    format!("--export {}", spec.disk)
+}
+
+fn refused(option: &str, path: &Path, error: ListenError) -> Refusal {
+    let remedy = match error {
+        ListenError::Host(error) => return refuse_path(option, path, &error),
+        ListenError::Taken => "end that program, or choose another path",
+        ListenError::NoSocket | ListenError::NoName => "choose another path",
+    };
+    refuse(option, path.display(), error, remedy)
+}

@@ -1,0 +1,197 @@
+//! The machine itself: numbers, kernel, initrd, KVM.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use bulkhead_protocol::session::Refusal;
+use bulkhead_protocol::spec::{OnCrash, VmSpec};
+use nix::fcntl::OFlag;
+
+use crate::open::{Found, Kind, find};
+use crate::refusal::{io_reason, refuse, refuse_path};
+
+/// RAM comes in pages.
+const PAGE: u64 = 4096;
+
+/// The smallest RAM that can hold page tables, ACPI tables and a kernel's first page.
+const LEAST_MEMORY: u64 = 2 << 20;
+
+/// Longest kernel command line, as x86 Linux reads it (COMMAND_LINE_SIZE, its NUL included).
+const LONGEST_APPEND: usize = 2047;
+
+/// A file that core will read.
+#[derive(Debug)]
+pub struct Payload {
+    /// As the user wrote it.
+    pub path: PathBuf,
+    /// Opened for reading.
+    pub file: OwnedFd,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// vCPUs, 1 to 16.
+    pub cpus: u32,
+    /// RAM in bytes.
+    pub memory: u64,
+    /// Kernel command line.
+    pub append: String,
+    /// The kernel.
+    pub kernel: Payload,
+    /// Initial RAM disk.
+    pub initrd: Option<Payload>,
+    /// `/dev/kvm`.
+    pub kvm: OwnedFd,
+    /// Whether there is a virtio-console.
+    pub console: bool,
+    /// Whether there is a virtio-rng.
+    pub rng: bool,
+    /// A reset ends the VM.
+    pub no_reboot: bool,
+    /// Reaction to a crash.
+    pub on_crash: OnCrash,
+}
+
+impl Machine {
+    /// Plans the machine of `spec`.
+    pub fn plan(spec: &VmSpec) -> Result<Self, Refusal> {
+        check_cpus(spec.cpus)?;
+        check_memory(spec.memory, host_memory())?;
+        check_append(&spec.append)?;
+        let kernel = payload("--kernel", &spec.kernel, spec.memory)?;
+        let initrd = match &spec.initrd {
+            Some(path) => Some(payload("--initrd", path, spec.memory)?),
+            None => None,
+        };
+        Ok(Self {
+            cpus: spec.cpus,
+            memory: spec.memory,
+            append: spec.append.clone(),
+            kernel,
+            initrd,
+            kvm: open_kvm()?,
+            console: spec.console,
+            rng: spec.rng,
+            no_reboot: spec.no_reboot,
+            on_crash: spec.on_crash,
+        })
+    }
+}
+
+fn check_cpus(cpus: u32) -> Result<(), Refusal> {
+    match cpus {
+        1..=16 => Ok(()),
+        _ => Err(refuse(
+            "--cpus",
+            cpus,
+            "a machine has 1 to 16",
+            "choose from 1 to 16",
+        )),
+    }
+}
+
+fn check_memory(memory: u64, host: Option<u64>) -> Result<(), Refusal> {
+    let refuse = |reason: String, remedy: &str| {
+        Err(refuse(
+            "--memory",
+            format!("{memory} bytes"),
+            reason,
+            remedy,
+        ))
+    };
+    match host {
+        _ if memory < LEAST_MEMORY => refuse("no kernel fits".into(), "give at least 2M"),
+        _ if !memory.is_multiple_of(PAGE) => {
+            refuse("it is no multiple of 4096".into(), "round it to megabytes")
+        }
+        Some(host) if memory > host => refuse(
+            format!("this host has {} MiB", host >> 20),
+            "give less than the host has",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// RAM of this host in bytes.
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+fn check_append(append: &str) -> Result<(), Refusal> {
+    let shown: String = append.chars().take(40).collect();
+    if append.len() > LONGEST_APPEND {
+        let reason = format!(
+            "it has {} bytes, a kernel reads {LONGEST_APPEND}",
+            append.len()
+        );
+        return Err(refuse("--append", shown, reason, "shorten it"));
+    }
+    if append.contains(char::is_control) {
+        let reason = "it has control characters";
+        return Err(refuse("--append", shown, reason, "give plain text"));
+    }
+    Ok(())
+}
+
+fn payload(option: &str, path: &Path, memory: u64) -> Result<Payload, Refusal> {
+    let found = find(path).map_err(|error| refuse_path(option, path, &error))?;
+    check_payload(option, path, &found, memory)?;
+    let file = found.open(OFlag::O_RDONLY);
+    let file = file.map_err(|error| refuse_path(option, path, &error))?;
+    Ok(Payload {
+        path: path.to_owned(),
+        file,
+    })
+}
+
+fn check_payload(option: &str, path: &Path, found: &Found, memory: u64) -> Result<(), Refusal> {
+    let refuse = |reason, remedy: &str| Err(refuse(option, path.display(), reason, remedy));
+    match found.kind {
+        Kind::File => {}
+        Kind::Directory => return refuse("it is a directory".into(), "name a file in it"),
+        _ => return refuse("it is no regular file".into(), "name a file"),
+    }
+    if found.is_empty() {
+        return refuse("it is empty".into(), "name the right file");
+    }
+    if found.len() >= memory {
+        let reason = format!(
+            "its {} bytes do not fit the guest's memory of {memory} bytes",
+            found.len()
+        );
+        return refuse(reason, "raise --memory");
+    }
+    Ok(())
+}
+
+fn open_kvm() -> Result<OwnedFd, Refusal> {
+    const KVM: &str = "/dev/kvm";
+    let refuse = |reason: &str, remedy: &str| Err(refuse("kvm", KVM, reason, remedy));
+    let opened = find(Path::new(KVM)).and_then(|found| match found.kind {
+        Kind::CharacterDevice => found.open(OFlag::O_RDWR),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    });
+    match opened {
+        Ok(fd) => Ok(fd),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => refuse(
+                "you may not open it",
+                "join the group that owns it (usermod -aG kvm USER), or run as root",
+            ),
+            None | Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => refuse(
+                "this host offers no KVM",
+                "enable virtualisation in the firmware and load kvm-intel or kvm-amd",
+            ),
+            _ => {
+                let (reason, remedy) = io_reason(&error);
+                refuse(&reason, remedy)
+            }
+        },
+    }
+}

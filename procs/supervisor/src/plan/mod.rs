@@ -1,0 +1,229 @@
+//! From what a user asks for to what will be: every name checked, every file opened and locked.
+//!
+//! Called once by `main`, before anything is started and before the seal. A [`Spec`] goes in, a
+//! [`Plan`] or a [`Refusal`] comes out; a refusal leaves nothing behind, since everything that was
+//! made on the way is removed when it is dropped.
+//!
+//! Absent on purpose: a look into any file. What a kernel or an image holds is parsed by core and
+//! block-layer, each in its jail.
+
+mod binaries;
+mod disk;
+mod export;
+mod machine;
+mod names;
+pub mod text;
+
+use std::os::fd::OwnedFd;
+use std::time::SystemTime;
+
+use bulkhead_protocol::VERSION;
+use bulkhead_protocol::launch::Layer;
+use bulkhead_protocol::record::{ImageRecord, InstanceKind, InstanceRecord};
+use bulkhead_protocol::session::Refusal;
+use bulkhead_protocol::spec::Spec;
+
+pub use binaries::Binaries;
+pub use disk::{Disk, Foreign, Image, Source};
+pub use export::Export;
+pub use machine::Machine;
+
+use crate::cgroup::{self, Folder};
+use crate::placement::{Placement, Wish, place};
+use crate::refusal::{refuse, refuse_path};
+use crate::rundir::{self, ClaimError, RunDir};
+
+/// Greatest queue of a disk in a VM; core's transport offers no more.
+pub const VM_QUEUE: u16 = 256;
+
+/// Greatest queue a foreign frontend may choose: the most that vhost-user devices of this field use.
+pub const EXPORT_QUEUE: u16 = 1024;
+
+/// The roots that the command hands over.
+#[derive(Debug)]
+pub struct Roots {
+    /// Folder of the helpers' binaries.
+    pub binaries: OwnedFd,
+    /// Folder of the instances' folders.
+    pub runtime: OwnedFd,
+}
+
+/// What will be. Fields are dropped in this order: the folder goes last.
+#[derive(Debug)]
+pub struct Plan {
+    /// The instance's name.
+    pub name: String,
+    /// Layers of the sandbox that may be missing.
+    pub weaker: Vec<Layer>,
+    /// Executables by descriptor.
+    pub binaries: Binaries,
+    /// The machine; none for storage.
+    pub machine: Option<Machine>,
+    /// Disks, in PCI order.
+    pub disks: Vec<Disk>,
+    /// CPUs core may use; empty: all.
+    pub core_cpus: Vec<u32>,
+    /// Cgroup folders that could be made.
+    pub cgroups: Vec<Folder>,
+    /// The instance's folder; none in a dry run.
+    pub folder: Option<RunDir>,
+}
+
+impl Plan {
+    /// Plans `spec`. `dry`: nothing is made that others could see.
+    pub fn make(spec: &Spec, roots: Roots, dry: bool) -> Result<Self, Refusal> {
+        names::check(spec)?;
+        rundir::collect(&roots.runtime);
+        let instances = rundir::living(&roots.runtime);
+        let name = spec.name();
+        let folder = match dry {
+            true => refuse_living(&instances, name).map(|()| None)?,
+            false => Some(claim(roots.runtime, name)?),
+        };
+        let mask = cpu_mask()?;
+        let machine = match spec {
+            Spec::Vm(vm) => Some(Machine::plan(vm)?),
+            Spec::Storage(_) => None,
+        };
+        let vcpus = machine.as_ref().map_or(0, |machine| machine.cpus);
+        let wishes = disk::wishes(spec, vcpus, &mask)?;
+        let Placement { core, disks: cpus } = place(&mask, vcpus, &wishes, std::process::id());
+        let mut disks = Vec::new();
+        for (spec, cpus) in spec.disks().iter().zip(cpus) {
+            let disk = Disk::plan(spec, cpus, &instances, &disks)?;
+            disks.push(disk);
+        }
+        if let Spec::Storage(storage) = spec {
+            export::plan(storage, &mut disks, dry)?;
+        }
+        let binaries = Binaries::open(&roots.binaries, spec)?;
+        let cgroups = if dry {
+            Vec::new()
+        } else {
+            cgroup::make_all(name)
+        };
+        let plan = Self {
+            name: name.to_owned(),
+            weaker: spec.weaker().to_vec(),
+            binaries,
+            machine,
+            disks,
+            core_cpus: core,
+            cgroups,
+            folder,
+        };
+        plan.leave_record()?;
+        Ok(plan)
+    }
+
+    fn leave_record(&self) -> Result<(), Refusal> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let written = folder.write_record(&self.record());
+        written.map_err(|error| refuse_path("--name", self.name.as_ref(), &error))
+    }
+
+    fn record(&self) -> InstanceRecord {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        InstanceRecord {
+            version: VERSION,
+            name: self.name.clone(),
+            kind: match self.machine {
+                Some(_) => InstanceKind::Vm,
+                None => InstanceKind::Storage,
+            },
+            pid: std::process::id() as i32,
+            started: since_epoch.map_or(0, |time| time.as_micros() as u64),
+            images: self.disks.iter().filter_map(image_record).collect(),
+            sockets: self
+                .disks
+                .iter()
+                .filter_map(|d| Some(d.export.as_ref()?.path.clone()))
+                .collect(),
+            cgroups: self
+                .cgroups
+                .iter()
+                .map(|folder| folder.path().to_owned())
+                .collect(),
+        }
+    }
+}
+
+fn image_record(disk: &Disk) -> Option<ImageRecord> {
+    let Source::Image(image) = &disk.source else {
+        return None;
+    };
+    Some(ImageRecord {
+        id: disk.id.clone(),
+        path: image.path.clone(),
+        device: image.identity.device,
+        inode: image.identity.inode,
+        read_only: image.read_only,
+    })
+}
+
+fn claim(runtime: OwnedFd, name: &str) -> Result<RunDir, Refusal> {
+    RunDir::claim(runtime, name).map_err(|error| match error {
+        ClaimError::Taken(owner) => taken(name, owner.as_deref()),
+        ClaimError::Host(error) => refuse_path("--name", name.as_ref(), &error),
+    })
+}
+
+fn refuse_living(instances: &[InstanceRecord], name: &str) -> Result<(), Refusal> {
+    match instances.iter().find(|instance| instance.name == name) {
+        Some(owner) => Err(taken(name, Some(owner))),
+        None => Ok(()),
+    }
+}
+
+fn taken(name: &str, owner: Option<&InstanceRecord>) -> Refusal {
+    let reason = match owner {
+        Some(owner) => format!("an instance of this name runs (pid {})", owner.pid),
+        None => "an instance of this name is being started".to_owned(),
+    };
+    let remedy = "choose another --name, or end it by `bulkhead kill`";
+    refuse("--name", name, reason, remedy)
+}
+
+fn cpu_mask() -> Result<Vec<u32>, Refusal> {
+    let allowed = bulkhead_sys::cpu::allowed();
+    let mask = allowed.map_err(|error| refuse("cpu", "mask", error, "check the CPU affinity"))?;
+    Ok(mask
+        .into_iter()
+        .filter_map(|cpu| u32::try_from(cpu).ok())
+        .collect())
+}
+
+/// A user's wish for CPUs, checked against the mask.
+fn checked_wish(
+    option: &str,
+    queues: u16,
+    cpu: Option<u32>,
+    mask: &[u32],
+) -> Result<Wish, Refusal> {
+    if !(1..=16).contains(&queues) {
+        let reason = "a disk has 1 to 16 queues";
+        return Err(refuse(
+            option,
+            format!("queues={queues}"),
+            reason,
+            "choose from 1 to 16",
+        ));
+    }
+    match cpu {
+        Some(cpu) if !mask.contains(&cpu) => {
+            let reason = format!("this process may run on CPUs {mask:?} only");
+            Err(refuse(
+                option,
+                format!("cpu={cpu}"),
+                reason,
+                "choose one of these, or leave it out",
+            ))
+        }
+        _ => Ok(Wish { queues, cpu }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The plan as people read it: `--dry-run`.
+
+use std::fmt::{self, Display, Formatter};
+
+use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::spec::CacheMode;
+
+use super::{Disk, Machine, Plan, Source};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "instance {}", self.name)?;
+        if let Some(machine) = &self.machine {
+            describe_machine(f, machine)?;
+        }
+        for disk in &self.disks {
+            describe_disk(f, disk)?;
+        }
+        writeln!(f, "processes")?;
+        process(
+            f,
+            ProcessClass::Supervisor,
+            "",
+            "every descriptor below",
+            &[],
+        )?;
+        process(
+            f,
+            ProcessClass::Launcher,
+            "",
+            "the helpers' executables",
+            &[],
+        )?;
+        process(f, ProcessClass::Control, "", "the control socket", &[])?;
+        if let Some(machine) = &self.machine {
+            let holds = "/dev/kvm, guest memory, kernel, ttyS0, kicks and calls";
+            process(f, ProcessClass::Core, "", holds, &self.core_cpus)?;
+            if machine.console {
+                let holds = "console stream, in-flight table, granted memory";
+                process(f, ProcessClass::VhostConsole, "", holds, &[])?;
+            }
+            if machine.rng {
+                let holds = "in-flight table, granted memory";
+                process(f, ProcessClass::VhostRng, "", holds, &[])?;
+            }
+        }
+        for disk in &self.disks {
+            if let Source::Image(image) = &disk.source {
+                let holds = format!("{}, block rings", image.path.display());
+                process(f, ProcessClass::BlockLayer, &disk.id, &holds, &disk.cpus)?;
+                let holds = "block rings, in-flight table, granted memory";
+                process(f, ProcessClass::VhostBlk, &disk.id, holds, &disk.cpus)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe_machine(f: &mut Formatter<'_>, machine: &Machine) -> fmt::Result {
+    writeln!(f, "  kernel   {}", machine.kernel.path.display())?;
+    if let Some(initrd) = &machine.initrd {
+        writeln!(f, "  initrd   {}", initrd.path.display())?;
+    }
+    writeln!(f, "  append   {}", machine.append)?;
+    writeln!(f, "  cpus     {}", machine.cpus)?;
+    writeln!(f, "  memory   {} MiB", machine.memory >> 20)
+}
+
+fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
+    write!(f, "  disk     {}: ", disk.id)?;
+    match &disk.source {
+        Source::Foreign(foreign) => write!(f, "vhost-user {}", foreign.path.display())?,
+        Source::Image(image) => {
+            let cache = match image.cache {
+                CacheMode::None => "none",
+                CacheMode::Writeback => "writeback",
+                CacheMode::Unsafe => "unsafe",
+            };
+            let access = if image.read_only {
+                "read-only"
+            } else {
+                "read-write"
+            };
+            let path = image.path.display();
+            write!(f, "{path}, raw, {access}, locked, cache {cache}")?;
+        }
+    }
+    write!(f, ", {} queue{}", disk.queues(), plural(disk.queues()))?;
+    match &disk.export {
+        Some(export) => writeln!(f, ", socket {}", export.path.display()),
+        None => writeln!(f),
+    }
+}
+
+fn plural(count: u16) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn process(
+    f: &mut Formatter<'_>,
+    class: ProcessClass,
+    id: &str,
+    holds: &str,
+    cpus: &[u32],
+) -> fmt::Result {
+    let name = if id.is_empty() {
+        class.to_string()
+    } else {
+        format!("{class} {id}")
+    };
+    write!(f, "  {name:<20} {holds}")?;
+    if !cpus.is_empty() {
+        let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();
+        write!(f, "; CPU {}", cpus.join(", "))?;
+    }
+    writeln!(f)
+}
