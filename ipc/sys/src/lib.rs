@@ -10,7 +10,9 @@
     reason = "system calls and shared mappings: this crate is where they are wrapped"
 )]
 
+pub mod birth;
 pub mod block_device;
+pub mod capability;
 pub mod clock;
 pub mod cpu;
 pub mod eventfd;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 /// How a process ended.
@@ -70,6 +71,12 @@ impl PidFd {
     /// Kills the process.
     pub fn kill(&self) -> io::Result<()> {
         self.signal(Signal::SIGKILL)
+    }
+
+    /// Whether the process is dead, reaped or not.
+    pub fn is_dead(&self) -> bool {
+        let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut set, PollTimeout::ZERO) == Ok(1)
     }
 
     /// Reaps the process if it is dead; `None` while it lives. Reaping is the fence: nothing that

@@ -11,6 +11,11 @@ pub fn forbid_dumps() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
+/// Makes the process dumpable again: for the moment in which the launcher clones.
+pub fn allow_dumps() -> io::Result<()> {
+    Ok(prctl::set_dumpable(true)?)
+}
+
 /// Kills this process when the *thread* that made it exits: call it in a child whose parent thread
 /// never ends.
 pub fn die_with_parent() -> io::Result<()> {
