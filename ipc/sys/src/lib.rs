@@ -11,6 +11,7 @@
 )]
 
 pub mod birth;
+pub mod aio;
 pub mod block_device;
 pub mod capability;
 pub mod clock;
