@@ -3,8 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+
+use crate::clock::Deadline;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,20 @@ impl PidFd {
     pub fn is_dead(&self) -> bool {
         let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut set, PollTimeout::ZERO) == Ok(1)
+    }
+
+    /// Waits until the process is dead, reaped or not.
+    pub fn wait_dead(&self, deadline: Deadline) -> io::Result<()> {
+        let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        loop {
+            let timeout = PollTimeout::try_from(deadline.poll_timeout()).unwrap_or(PollTimeout::MAX);
+            match poll(&mut set, timeout) {
+                Ok(0) if deadline.has_passed() => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Reaps the process if it is dead; `None` while it lives. Reaping is the fence: nothing that

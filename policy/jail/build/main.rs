@@ -22,23 +22,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn budget(source: &mut String, manifest: &Manifest) -> std::fmt::Result {
-    writeln!(
-        source,
-        "    Budget {{ class: {:?}, limits: &[",
-        manifest.class
-    )?;
+    writeln!(source, "    Budget {{ class: {:?}, limits: &[", manifest.class)?;
     for limit in &manifest.limit {
         let resource = format!("RLIMIT_{}", limit.resource.name().to_uppercase());
         writeln!(source, "        (Resource::{resource}, {}),", limit.value)?;
     }
-    let CgroupBudget {
-        pids,
-        memory,
-        cpu_percent,
-        ..
-    } = &manifest.cgroup;
-    writeln!(
-        source,
-        "    ], pids: {pids:?}, memory: {memory:?}, cpu_percent: {cpu_percent:?} }},"
-    )
+    let CgroupBudget { pids, memory, cpu_percent, .. } = &manifest.cgroup;
+    writeln!(source, "    ], pids: {pids:?}, memory: {memory:?}, cpu_percent: {cpu_percent:?} }},")
 }

@@ -14,9 +14,8 @@ use bulkhead_sys::process;
 use crate::budget::Budget;
 use crate::cgroup::{Cell, Hierarchy};
 use crate::child::{Child, GO};
-use crate::ids;
+use crate::ids::Maps;
 use crate::layer::{Layer, LayerState};
-use crate::proc::Proc;
 use crate::record::{self, Record, Step};
 
 /// All that a child needs.
@@ -78,7 +77,7 @@ impl Birth {
     /// Makes the child, maps its ids, puts it into its control groups and lets it go.
     pub fn begin(
         orders: &Orders<'_>,
-        proc: &Proc,
+        maps: &Maps,
         hierarchies: &[Hierarchy],
     ) -> Result<Self, Box<Failure>> {
         let (go, mut tell_go) = io::pipe().map_err(Failure::host)?;
@@ -88,11 +87,8 @@ impl Birth {
         let (into, born) = clone(orders.weaker, &mut missing, |into| {
             let report = File::from(OwnedFd::from(tell_report.try_clone()?));
             let go = File::from(OwnedFd::from(go.try_clone()?));
-            let mut child = Child {
-                orders,
-                own_users: into.user,
-                report,
-            };
+            let by_root = maps.by_root();
+            let mut child = Child { orders, own_users: into.user, by_root, report };
             dumpable_sibling(into, move || child.live(go, launchers))
         })?;
         drop((go, tell_report));
@@ -106,7 +102,7 @@ impl Birth {
             missing,
             cgroup,
         };
-        if let Err((layer, error)) = birth.prepare(orders, proc, hierarchies, into) {
+        if let Err((layer, error)) = birth.prepare(orders, maps, hierarchies, into) {
             return Err(birth.fail(Some(layer), error.to_string()));
         }
         match tell_go.write_all(&[GO]) {
@@ -118,16 +114,20 @@ impl Birth {
     fn prepare(
         &mut self,
         orders: &Orders<'_>,
-        proc: &Proc,
+        maps: &Maps,
         hierarchies: &[Hierarchy],
         into: CloneInto,
     ) -> Result<(), (Layer, io::Error)> {
         let pid = self.born.pid;
         if into.user {
-            let identity = ids::map(proc, pid, orders.own_uid)
-                .map_err(|error| (Layer::UserNamespace, error))?;
+            let identity = maps.write(pid, orders.own_uid);
+            let identity = identity.map_err(|error| (Layer::UserNamespace, error))?;
             self.uid = identity.uid;
             self.own_uid = identity.state;
+        } else if !maps.by_root() {
+            self.uid = maps.uid();
+            let why = "only root can give its processes other uids".to_owned();
+            self.own_uid = LayerState::NotApplicable(why);
         }
         if let Err(error) = self.cell.join(hierarchies, pid) {
             self.cgroup = LayerState::NotApplicable(format!("cannot be joined: {error}"));
@@ -159,19 +159,11 @@ impl Birth {
             return Err(self.fail(None, "it died on its way into the jail".to_owned()));
         }
         let layers = Layer::ALL.map(|layer| (layer, self.state(layer))).to_vec();
-        Ok(Outcome {
-            born: self.born,
-            uid: self.uid,
-            layers,
-            cell: self.cell,
-        })
+        Ok(Outcome { born: self.born, uid: self.uid, layers, cell: self.cell })
     }
 
     fn state(&self, layer: Layer) -> LayerState {
-        let missing = self
-            .missing
-            .iter()
-            .find(|record| record.layer == Some(layer));
+        let missing = self.missing.iter().find(|record| record.layer == Some(layer));
         match (layer, missing) {
             (_, Some(record)) => LayerState::Weakened(record.to_string()),
             (Layer::OwnUid, None) => self.own_uid.clone(),
@@ -181,12 +173,7 @@ impl Birth {
     }
 
     fn fail(self, layer: Option<Layer>, reason: String) -> Box<Failure> {
-        Box::new(Failure {
-            born: Some(self.born),
-            layer,
-            reason,
-            cell: self.cell,
-        })
+        Box::new(Failure { born: Some(self.born), layer, reason, cell: self.cell })
     }
 }
 
@@ -212,12 +199,7 @@ impl AsFd for Birth {
 
 impl Failure {
     fn host(error: io::Error) -> Box<Self> {
-        Box::new(Self {
-            born: None,
-            layer: None,
-            reason: error.to_string(),
-            cell: Cell::default(),
-        })
+        Box::new(Self { born: None, layer: None, reason: error.to_string(), cell: Cell::default() })
     }
 
     fn clone(layer: Layer, error: &io::Error) -> Box<Self> {
@@ -260,43 +242,21 @@ fn clone(
         }
     }
     let users_may_be_missing = weaker.contains(&Layer::UserNamespace);
-    let layer = if users_may_be_missing {
-        Layer::PidNamespace
-    } else {
-        Layer::UserNamespace
-    };
+    let layer = if users_may_be_missing { Layer::PidNamespace } else { Layer::UserNamespace };
     Err(Failure::clone(layer, &refusal))
 }
 
 /// What is tried, the strongest first.
 const ATTEMPTS: [CloneInto; 4] = [
-    CloneInto {
-        user: true,
-        pid: true,
-    },
-    CloneInto {
-        user: true,
-        pid: false,
-    },
-    CloneInto {
-        user: false,
-        pid: true,
-    },
-    CloneInto {
-        user: false,
-        pid: false,
-    },
+    CloneInto { user: true, pid: true },
+    CloneInto { user: true, pid: false },
+    CloneInto { user: false, pid: true },
+    CloneInto { user: false, pid: false },
 ];
 
 fn left_out(into: CloneInto) -> Vec<Layer> {
-    let kept = [
-        (into.user, Layer::UserNamespace),
-        (into.pid, Layer::PidNamespace),
-    ];
-    kept.into_iter()
-        .filter(|(kept, _)| !kept)
-        .map(|(_, layer)| layer)
-        .collect()
+    let kept = [(into.user, Layer::UserNamespace), (into.pid, Layer::PidNamespace)];
+    kept.into_iter().filter(|(kept, _)| !kept).map(|(_, layer)| layer).collect()
 }
 
 /// Clones while the launcher is dumpable, because the id maps of a process that is not belong to the

@@ -13,9 +13,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::beneath;
 use crate::budget::Budget;
 use crate::layer::LayerState;
-use crate::proc::write_at;
 
 /// Microseconds in which a share of CPU time is measured: the kernel's own default.
 const PERIOD: u64 = 100_000;
@@ -42,16 +42,13 @@ impl Hierarchy {
     /// What `budget` asks of the controllers that are here.
     fn settings(&self, budget: &Budget) -> Vec<Setting> {
         let wanted = WANTS.iter().filter(|want| self.has(want.controller));
-        wanted
-            .filter_map(|want| (want.settings)(budget, self.version))
-            .flatten()
-            .collect()
+        wanted.filter_map(|want| (want.settings)(budget, self.version)).flatten().collect()
     }
 
     fn make(&self, name: &str, settings: &[Setting]) -> io::Result<()> {
         mkdirat(&self.folder, name, Mode::from_bits_truncate(0o755))?;
         let written = settings.iter().try_for_each(|(file, value)| {
-            write_at(self.folder.as_fd(), &format!("{name}/{file}"), value)
+            beneath::write(self.folder.as_fd(), &format!("{name}/{file}"), value)
         });
         written.inspect_err(|_| self.remove(name))
     }
@@ -69,18 +66,9 @@ struct Want {
 }
 
 const WANTS: [Want; 3] = [
-    Want {
-        controller: "pids",
-        settings: tasks,
-    },
-    Want {
-        controller: "memory",
-        settings: memory,
-    },
-    Want {
-        controller: "cpu",
-        settings: cpu,
-    },
+    Want { controller: "pids", settings: tasks },
+    Want { controller: "memory", settings: memory },
+    Want { controller: "cpu", settings: cpu },
 ];
 
 fn tasks(budget: &Budget, _version: u8) -> Option<Vec<Setting>> {
@@ -88,21 +76,16 @@ fn tasks(budget: &Budget, _version: u8) -> Option<Vec<Setting>> {
 }
 
 fn memory(budget: &Budget, version: u8) -> Option<Vec<Setting>> {
-    let file = if version == 1 {
-        "memory.limit_in_bytes"
-    } else {
-        "memory.max"
-    };
+    let file = if version == 1 { "memory.limit_in_bytes" } else { "memory.max" };
     Some(vec![(file, budget.memory?.to_string())])
 }
 
 fn cpu(budget: &Budget, version: u8) -> Option<Vec<Setting>> {
     let quota = u64::from(budget.cpu_percent?) * PERIOD / 100;
     Some(match version {
-        1 => vec![
-            ("cpu.cfs_period_us", PERIOD.to_string()),
-            ("cpu.cfs_quota_us", quota.to_string()),
-        ],
+        1 => {
+            vec![("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())]
+        }
         _ => vec![("cpu.max", format!("{quota} {PERIOD}"))],
     })
 }
@@ -119,10 +102,7 @@ impl Cell {
     /// Makes the folder `name` where the budget has a limit to set, and says what became of the
     /// layer. What was made has to be removed, whatever the state.
     pub fn make(hierarchies: &[Hierarchy], name: &str, budget: &Budget) -> (Self, LayerState) {
-        let mut cell = Self {
-            name: name.to_owned(),
-            held: Vec::new(),
-        };
+        let mut cell = Self { name: name.to_owned(), held: Vec::new() };
         let mut lacking = lacking(hierarchies, budget);
         for (index, hierarchy) in hierarchies.iter().enumerate() {
             let settings = hierarchy.settings(budget);
@@ -145,14 +125,13 @@ impl Cell {
     pub fn join(&self, hierarchies: &[Hierarchy], pid: i32) -> io::Result<()> {
         self.folders(hierarchies).try_for_each(|hierarchy| {
             let path = format!("{}/cgroup.procs", self.name);
-            write_at(hierarchy.folder.as_fd(), &path, &pid.to_string())
+            beneath::write(hierarchy.folder.as_fd(), &path, &pid.to_string())
         })
     }
 
     /// Removes the folders of a child that was reaped.
     pub fn remove(&self, hierarchies: &[Hierarchy]) {
-        self.folders(hierarchies)
-            .for_each(|hierarchy| hierarchy.remove(&self.name));
+        self.folders(hierarchies).for_each(|hierarchy| hierarchy.remove(&self.name));
     }
 
     fn folders<'a>(&'a self, all: &'a [Hierarchy]) -> impl Iterator<Item = &'a Hierarchy> {
@@ -165,10 +144,7 @@ fn lacking(hierarchies: &[Hierarchy], budget: &Budget) -> Vec<String> {
     if hierarchies.is_empty() {
         return vec!["no control group was delegated to this user".to_owned()];
     }
-    let wanted = WANTS
-        .iter()
-        .filter(|want| (want.settings)(budget, 1).is_some());
+    let wanted = WANTS.iter().filter(|want| (want.settings)(budget, 1).is_some());
     let lost = wanted.filter(|want| !hierarchies.iter().any(|h| h.has(want.controller)));
-    lost.map(|want| format!("no folder in a hierarchy with {}", want.controller))
-        .collect()
+    lost.map(|want| format!("no folder in a hierarchy with {}", want.controller)).collect()
 }

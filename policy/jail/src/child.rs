@@ -36,6 +36,8 @@ pub(crate) struct Child<'a> {
     pub orders: &'a Orders<'a>,
     /// It is root of a user namespace of its own.
     pub own_users: bool,
+    /// The launcher is root.
+    pub by_root: bool,
     pub report: File,
 }
 
@@ -81,7 +83,7 @@ impl Child<'_> {
     fn privileges(&mut self) -> Result<(), Refused> {
         let bounds = capability::empty_bounds().map_err(errno);
         self.try_layer(Layer::Capabilities, Step::Bounds, bounds)?;
-        if !self.own_users && Uid::effective().is_root() {
+        if !self.own_users && self.by_root {
             let ids = setgroups(&[]).and_then(|()| take_ids(self.orders.own_uid));
             self.try_layer(Layer::OwnUid, Step::TakeIds, ids)?;
         }
@@ -118,24 +120,14 @@ impl Child<'_> {
             return Ok(true);
         };
         let fatal = !self.orders.weaker.contains(&layer);
-        self.tell(Record {
-            layer: Some(layer),
-            step,
-            fatal,
-            errno: errno as i32,
-        });
+        self.tell(Record { layer: Some(layer), step, fatal, errno: errno as i32 });
         if fatal { Err(Refused) } else { Ok(false) }
     }
 
     fn must<T>(&mut self, step: Step, result: io::Result<T>) -> Result<T, Refused> {
         result.map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(0);
-            self.tell(Record {
-                layer: None,
-                step,
-                fatal: true,
-                errno,
-            });
+            self.tell(Record { layer: None, step, fatal: true, errno });
             Refused
         })
     }

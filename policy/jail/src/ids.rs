@@ -9,11 +9,14 @@
 //! Being 0 gives nothing: the secure bits are locked and the bounding set is empty.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bulkhead_sys::identity;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
+use crate::beneath;
 use crate::layer::LayerState;
-use crate::proc::Proc;
 
 /// First uid of the range; `nobody`, systemd's dynamic users and containers all stay below.
 const FIRST: u32 = 0x7000_0000;
@@ -31,41 +34,63 @@ pub fn own_uid(launcher_pid: u32, ordinal: u32) -> u32 {
 
 /// The outcome: which uid the child has outside, and whether it is its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Uid as the host sees it.
     pub uid: u32,
     /// State of [`crate::Layer::OwnUid`].
     pub state: LayerState,
 }
 
-/// Writes the maps of a child that waits in a fresh user namespace.
-pub fn map(proc: &Proc, pid: i32, wanted: u32) -> io::Result<Identity> {
-    let (uid, gid) = (identity::uid(), identity::gid());
-    // Without this the kernel refuses an ordinary user's group map. Root has given up its other
-    // groups before; an ordinary user cannot, and keeps them without a name.
-    proc.write(pid, "setgroups", "deny")?;
-    let why = if uid == 0 {
-        match write(proc, pid, wanted, wanted) {
-            Ok(()) => {
-                return Ok(Identity {
-                    uid: wanted,
-                    state: LayerState::Enforced,
-                });
-            }
-            Err(error) => format!("this host maps no uid {wanted}: {error}"),
-        }
-    } else {
-        "only root can give its processes other uids".to_owned()
-    };
-    write(proc, pid, uid, gid)?;
-    Ok(Identity {
-        uid,
-        state: LayerState::NotApplicable(why),
-    })
+/// Where maps are written, and by whom.
+#[derive(Debug)]
+pub struct Maps {
+    proc: OwnedFd,
+    uid: u32,
+    gid: u32,
 }
 
-/// A map that was refused may be written again; one that was taken may not.
-fn write(proc: &Proc, pid: i32, uid: u32, gid: u32) -> io::Result<()> {
-    proc.write(pid, "uid_map", &format!("0 {uid} 1"))?;
-    proc.write(pid, "gid_map", &format!("0 {gid} 1"))
+impl Maps {
+    /// Opens `/proc`. For the launcher, before it is sealed.
+    pub fn open() -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let proc = open("/proc", flags, Mode::empty())?;
+        Ok(Self { proc, uid: identity::uid(), gid: identity::gid() })
+    }
+
+    /// Whether the launcher is root of its own user namespace.
+    pub(crate) fn by_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// The launcher's own uid.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Writes the maps of a child that waits in a fresh user namespace.
+    pub(crate) fn write(&self, pid: i32, wanted: u32) -> io::Result<Identity> {
+        // Without this the kernel refuses an ordinary user's group map. Root has given up its other
+        // groups before; an ordinary user cannot, and its children keep them without a name.
+        self.file(pid, "setgroups", "deny")?;
+        let why = if self.by_root() {
+            match self.pair(pid, wanted, wanted) {
+                Ok(()) => return Ok(Identity { uid: wanted, state: LayerState::Enforced }),
+                Err(error) => format!("this host maps no uid {wanted}: {error}"),
+            }
+        } else {
+            "only root can give its processes other uids".to_owned()
+        };
+        // A map that was refused may be written again.
+        self.pair(pid, self.uid, self.gid)?;
+        Ok(Identity { uid: self.uid, state: LayerState::NotApplicable(why) })
+    }
+
+    fn pair(&self, pid: i32, uid: u32, gid: u32) -> io::Result<()> {
+        self.file(pid, "uid_map", &format!("0 {uid} 1"))?;
+        self.file(pid, "gid_map", &format!("0 {gid} 1"))
+    }
+
+    fn file(&self, pid: i32, name: &str, text: &str) -> io::Result<()> {
+        beneath::write(self.proc.as_fd(), &format!("{pid}/{name}"), text)
+    }
 }

@@ -25,22 +25,21 @@
 //! matter (`runtime`).
 #![forbid(unsafe_code)]
 
+mod beneath;
 mod birth;
 mod budget;
 mod cgroup;
 mod child;
 mod ids;
 mod layer;
-mod proc;
 mod record;
 mod root;
 
 pub use birth::{Birth, Failure, Orders, Outcome, Progress};
 pub use budget::{Budget, budget};
 pub use cgroup::{Cell, Hierarchy};
-pub use ids::own_uid;
+pub use ids::{Maps, own_uid};
 pub use layer::{Layer, LayerState};
-pub use proc::Proc;
 
 #[cfg(test)]
 mod tests;

@@ -97,10 +97,7 @@ impl Record {
         };
         Some(Self {
             layer,
-            step: Step::ALL
-                .iter()
-                .copied()
-                .find(|known| *known as u8 == *step)?,
+            step: Step::ALL.iter().copied().find(|known| *known as u8 == *step)?,
             fatal: *fatal != 0,
             errno: i32::from_le_bytes(errno.try_into().ok()?),
         })
@@ -109,11 +106,6 @@ impl Record {
 
 impl std::fmt::Display for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}: {}",
-            self.step.words(),
-            io::Error::from_raw_os_error(self.errno)
-        )
+        write!(f, "{}: {}", self.step.words(), io::Error::from_raw_os_error(self.errno))
     }
 }

@@ -21,14 +21,8 @@ pub fn empty() -> Result<(), (Step, Errno)> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(NONE, "/", NONE, private, NONE).map_err(at(Step::Private))?;
     let sealed = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(
-        Some("empty"),
-        SITE,
-        Some("tmpfs"),
-        sealed,
-        Some("size=4k,nr_inodes=2,mode=555"),
-    )
-    .map_err(at(Step::MountRoot))?;
+    mount(Some("empty"), SITE, Some("tmpfs"), sealed, Some("size=4k,nr_inodes=2,mode=555"))
+        .map_err(at(Step::MountRoot))?;
     chdir(SITE).map_err(at(Step::Pivot))?;
     pivot_root(".", ".").map_err(at(Step::Pivot))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(at(Step::Pivot))?;

@@ -158,7 +158,7 @@ impl Service {
             name: &cell_name(request),
             weaker: &self.plan.weaker,
         };
-        Ok(Birth::begin(&orders, &self.tools.proc, &self.plan.hierarchies)?)
+        Ok(Birth::begin(&orders, &self.tools.maps, &self.plan.hierarchies)?)
     }
 
     /// Looks at the report pipe of a birth.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use bulkhead_channel::Channel;
-use bulkhead_jail::Proc;
+use bulkhead_jail::Maps;
 use bulkhead_protocol::start::CHANNEL_FD;
 use bulkhead_sys::{identity, inherited};
 
@@ -16,8 +16,8 @@ pub struct Tools {
     pub channel: Channel,
     /// `/dev/null`, descriptors 0 and 1 of every child.
     pub null: OwnedFd,
-    /// `/proc`, for the id maps of children.
-    pub proc: Proc,
+    /// Where the id maps of children are written.
+    pub maps: Maps,
     /// The launcher's pid, from which uids are derived.
     pub pid: u32,
 }
@@ -27,7 +27,7 @@ impl Tools {
     pub fn gather() -> anyhow::Result<Self> {
         let channel = inherited::take(CHANNEL_FD).context("descriptor 3 must be its channel")?;
         let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
-        let proc = Proc::open().context("/proc")?;
+        let maps = Maps::open().context("/proc")?;
         if identity::is_root() {
             // In a user namespace that denies setgroups there is nothing to give up either.
             let _ = nix::unistd::setgroups(&[]);
@@ -35,7 +35,7 @@ impl Tools {
         Ok(Self {
             channel: Channel::from_fd(channel),
             null: null.into(),
-            proc,
+            maps,
             pid: std::process::id(),
         })
     }

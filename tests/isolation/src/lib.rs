@@ -1,1 +1,14 @@
-//! Tests: isolation.
+//! What a process in its real jail can reach: nothing but what its profile says.
+//!
+//! The tests start the real launcher and have it put a probe, in place of a helper, into the jail and
+//! behind the filter of each process class. [`Warden`] stands in for the supervisor; the probe
+//! (`src/bin/probe`) tries what an attacker would, one attempt in each fresh process; the tests judge
+//! by what came of it, not by what a call returned.
+#![forbid(unsafe_code)]
+
+pub mod attempt;
+pub mod binaries;
+pub mod procfs;
+mod warden;
+
+pub use warden::{Ending, Inmate, User, Warden};

@@ -1,0 +1,47 @@
+//! What a probe is told to try, and what it says came of it.
+
+use bulkhead_channel::Message;
+use serde::{Deserialize, Serialize};
+
+/// To a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// Make the attempt of that name. Descriptors follow where the attempt needs some.
+    Try {
+        /// Its name.
+        name: String,
+        /// Numbers it needs (pids, descriptor counts).
+        numbers: Vec<i64>,
+        /// Descriptors that come along.
+        fds: u8,
+    },
+    /// Make one system call.
+    Call {
+        /// Its number.
+        number: u64,
+        /// Its arguments.
+        arguments: [u64; 6],
+    },
+}
+
+/// From a probe that lived on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// The kernel refused, with this errno.
+    Refused(i32),
+    /// It came through; this is what it got.
+    Reached(Vec<u8>),
+    /// No attempt has that name.
+    Unknown,
+}
+
+impl Message for Order {
+    fn fd_count(&self) -> usize {
+        match self {
+            Self::Try { fds, .. } => usize::from(*fds),
+            Self::Call { .. } => 0,
+        }
+    }
+}
+
+impl Message for Told {}
