@@ -1,3 +1,59 @@
-//! The core process: vCPUs and guest memory.
+//! The core process: vCPUs, guest memory, interrupt routing, and nothing else.
+//!
+//! ```text
+//!  supervisor ◄──channel──► event loop (this thread) ◄── notices ── vCPU threads ◄── KVM
+//!                             │  UART stream, vhost-user sockets       │ buses, devices
+//!                             └────────────── board ───────────────────┘
+//! ```
+//!
+//! Started by the launcher with the number of vCPUs as its only argument. Law: everything it will ever
+//! hold comes by the channel; no thread is made after the seal; the event loop waits for nobody but
+//! its own vCPU threads, and those leave the guest at once when kicked.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod board;
+mod crew;
+mod events;
+mod gate;
+mod life;
+mod machine;
+mod notice;
+mod plan;
+mod serial;
+mod vcpu;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::core::{CoreCommand, CoreEvent};
+use bulkhead_runtime::{RuntimeError, Start};
+use bulkhead_sys::clock::Deadline;
+
+/// How long the supervisor may take to attest this process and to send the plan.
+const PLAN_PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => bulkhead_runtime::exit(0),
+        Err(error) if matches!(error.downcast_ref(), Some(RuntimeError::Closed)) => bulkhead_runtime::exit(0),
+        Err(error) => {
+            bulkhead_runtime::log(&format!("core: {error:#}"));
+            bulkhead_runtime::exit(1)
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let start = Start::new(ProcessClass::Core);
+    bulkhead_machine::complaint::listen(bulkhead_runtime::log);
+    bulkhead_hypervisor::kvm::kick::install().context("install the kick handler")?;
+    let crew = crew::Crew::raise(plan::cpus_of_argument()?)?;
+    let ears = events::Ears::new()?;
+    let helper = start.seal::<CoreCommand, CoreEvent>()?;
+    crew.seal();
+    let (command, fds) = helper.plan(Deadline::after(PLAN_PATIENCE))?;
+    let plan = plan::Plan::check(command, fds, crew.len())?;
+    events::run(helper, ears, crew, plan)
+}

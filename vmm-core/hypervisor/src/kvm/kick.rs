@@ -12,8 +12,9 @@
 //! ```
 //!
 //! A kick that comes before the first run finds no thread; then `requested` alone ends that run.
-//! Core calls [`install`] before its seal: `rt_sigaction` is not in its filter. The one system call
-//! per kick is `tgkill` with this process's own number, which a filter can demand.
+//! Core calls [`install`] before its seal, and [`enlist`] on each thread that is to run a vCPU: neither
+//! `rt_sigaction` nor the questions for one's own numbers are in its filter. The one system call per
+//! kick is `tgkill` with this process's own number, which a filter can demand.
 
 use std::cell::Cell;
 use std::io;
@@ -26,7 +27,12 @@ thread_local! {
     /// `immediate_exit` of the vCPU that this thread runs. No destructor and no lazy start, so that the
     /// handler may look at any time.
     static IMMEDIATE_EXIT: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
+    /// This thread's number, once it was asked for.
+    static THREAD: Cell<i32> = const { Cell::new(0) };
 }
+
+/// This process's number as it sees it itself.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
 
 /// The signal that kicks: the first one that the C library leaves free.
 pub fn signal() -> i32 {
@@ -44,6 +50,8 @@ extern "C" fn on_kick(_signal: libc::c_int) {
 
 /// Installs the handler for the whole process. Before the first vCPU is made, and before the seal.
 pub fn install() -> io::Result<()> {
+    // SAFETY: a system call without arguments.
+    PROCESS.store(unsafe { libc::getpid() }, Ordering::SeqCst);
     // SAFETY: all-zero is a valid `sigaction`: no flags, empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_kick as *const () as usize;
@@ -55,9 +63,21 @@ pub fn install() -> io::Result<()> {
     }
 }
 
+/// Asks for the calling thread's number, so that it need not be asked when it runs a vCPU.
+pub fn enlist() {
+    this_thread();
+}
+
+fn this_thread() -> i32 {
+    if THREAD.get() == 0 {
+        // SAFETY: a system call without arguments.
+        THREAD.set(unsafe { libc::gettid() });
+    }
+    THREAD.get()
+}
+
 /// One vCPU's kick.
 pub(super) struct KvmKick {
-    process: i32,
     /// The thread that ran the vCPU last; 0: none yet.
     thread: AtomicI32,
     requested: AtomicBool,
@@ -65,9 +85,7 @@ pub(super) struct KvmKick {
 
 impl KvmKick {
     pub(super) fn new() -> Self {
-        // SAFETY: a system call without arguments.
-        let process = unsafe { libc::getpid() };
-        Self { process, thread: AtomicI32::new(0), requested: AtomicBool::new(false) }
+        Self { thread: AtomicI32::new(0), requested: AtomicBool::new(false) }
     }
 
     /// Makes the calling thread the one that runs the vCPU whose flag this is.
@@ -76,9 +94,7 @@ impl KvmKick {
             return;
         }
         IMMEDIATE_EXIT.set(flag);
-        // SAFETY: a system call without arguments.
-        let thread = unsafe { libc::gettid() };
-        self.thread.store(thread, Ordering::SeqCst);
+        self.thread.store(this_thread(), Ordering::SeqCst);
     }
 
     /// Whether the calling thread is the one that is bound to this flag; if so, it no longer is.
@@ -102,8 +118,9 @@ impl Kick for KvmKick {
         self.requested.store(true, Ordering::SeqCst);
         let thread = self.thread.load(Ordering::SeqCst);
         if thread != 0 {
+            let process = PROCESS.load(Ordering::SeqCst);
             // SAFETY: a system call on numbers; the handler was installed by `install`.
-            unsafe { libc::syscall(libc::SYS_tgkill, self.process, thread, signal()) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal()) };
         }
     }
 }

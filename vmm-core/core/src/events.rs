@@ -1,0 +1,266 @@
+//! The event loop: one thread, one poller, one place where everything comes together.
+//!
+//! What comes: commands and heartbeats of the supervisor, notices of vCPU threads, the serial stream,
+//! the backends' sockets. Law: nothing here waits for a peer. The only wait besides the poller's is for
+//! vCPUs to leave the guest.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use anyhow::Context;
+use bulkhead_hypervisor::kvm::Kvm;
+use bulkhead_machine::Request;
+use bulkhead_machine::power::Button;
+use bulkhead_machine::uart::Wake;
+use bulkhead_protocol::core::{CoreCommand, CoreEvent};
+use bulkhead_runtime::{Helper, Incoming};
+use bulkhead_sys::eventfd::Doorbell;
+use bulkhead_sys::poller::{Interest, Poller, Token};
+
+use crate::crew::Crew;
+use crate::life::Life;
+use crate::machine::{Machine, MachineError, Parts};
+use crate::notice::{Notice, Notices};
+use crate::plan::{Images, Plan};
+use crate::serial::Serial;
+
+/// The supervisor's end of the channel.
+pub type Supervisor = Helper<CoreCommand, CoreEvent>;
+
+const CHANNEL: Token = 0;
+const BELL: Token = 1;
+const SERIAL: Token = 2;
+
+struct Core {
+    supervisor: Supervisor,
+    poller: Poller,
+    bell: Arc<Doorbell>,
+    notices: Receiver<Notice>,
+    machine: Machine,
+    serial: Serial,
+    /// What the serial stream is watched for now.
+    serial_watched: Option<Interest>,
+    life: Life,
+    /// The supervisor wants the vCPUs stopped.
+    held: bool,
+}
+
+/// What the loop waits with: made before the seal, after which nothing of this kind can be made.
+pub struct Ears {
+    poller: Poller,
+    bell: Arc<Doorbell>,
+}
+
+impl Ears {
+    /// A poller, and the doorbell that vCPU threads ring.
+    pub fn new() -> anyhow::Result<Self> {
+        let poller = Poller::new().context("make a poller")?;
+        let bell = Arc::new(Doorbell::new().context("make a doorbell")?);
+        Ok(Self { poller, bell })
+    }
+}
+
+/// Makes the machine and serves it until the supervisor ends this process.
+pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow::Result<()> {
+    let Ears { poller, bell } = ears;
+    poller.add(&supervisor, CHANNEL, Interest::Read)?;
+    poller.add(&*bell, BELL, Interest::Read)?;
+    let (notices, taken) = Notices::new(Arc::clone(&bell));
+    let Plan { cpus, layout, memory, append, kvm, serial, images, .. } = plan;
+    let parts = |kvm| Parts { kvm, cpus, memory, layout, append };
+    let made = Kvm::from_fd(kvm)
+        .map_err(MachineError::from)
+        .and_then(|kvm| Machine::new(parts(kvm), &notices, wake(&bell)))
+        .and_then(|machine| machine.load(&images).map(|()| machine));
+    drop(images);
+    let machine = match made {
+        Ok(machine) => machine,
+        Err(error) => return refuse(&supervisor, &poller, &error),
+    };
+    crew.assign(machine.seats());
+    let serial = Serial::new(serial, Arc::clone(&machine.board.uart));
+    supervisor.ready()?;
+    let life = Life::Loaded { run: false };
+    let (serial_watched, held) = (None, false);
+    let mut core =
+        Core { supervisor, poller, bell, notices: taken, machine, serial, serial_watched, life, held };
+    core.serve()
+}
+
+/// Called by the UART on any thread: rings, nothing else.
+fn wake(bell: &Arc<Doorbell>) -> Wake {
+    let bell = Arc::clone(bell);
+    Arc::new(move || bell.ring())
+}
+
+/// Tells why the machine cannot be, and waits to be ended.
+fn refuse(supervisor: &Supervisor, poller: &Poller, error: &MachineError) -> anyhow::Result<()> {
+    supervisor.event(&error.refusal())?;
+    let mut events = Vec::new();
+    loop {
+        poller.wait(None, &mut events)?;
+        events.clear();
+        match supervisor.try_receive()? {
+            Some(Incoming::Heartbeat(number)) => supervisor.alive(number, 0)?,
+            Some(Incoming::Stop) => return Ok(()),
+            Some(Incoming::Role(..)) | None => {}
+        }
+    }
+}
+
+impl Core {
+    fn serve(&mut self) -> anyhow::Result<()> {
+        let mut events = Vec::new();
+        self.pump_serial()?;
+        loop {
+            self.poller.wait(None, &mut events)?;
+            for event in events.drain(..) {
+                match event.token {
+                    CHANNEL => {
+                        if self.hear()? {
+                            return Ok(());
+                        }
+                    }
+                    BELL => self.answer_bell()?,
+                    _ => self.pump_serial()?,
+                }
+            }
+        }
+    }
+
+    /// Takes everything that the supervisor has sent; `true` if it said stop.
+    fn hear(&mut self) -> anyhow::Result<bool> {
+        while let Some(incoming) = self.supervisor.try_receive()? {
+            match incoming {
+                Incoming::Heartbeat(number) => self.supervisor.alive(number, self.machine.progress())?,
+                Incoming::Role(command, fds) => self.obey(command, fds)?,
+                Incoming::Stop => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn obey(&mut self, command: CoreCommand, fds: Vec<std::os::fd::OwnedFd>) -> anyhow::Result<()> {
+        match command {
+            CoreCommand::Run => self.want_run()?,
+            CoreCommand::Pause => self.pause()?,
+            CoreCommand::Resume => self.resume()?,
+            CoreCommand::PowerButton => self.machine.board.power.press(Button::Power),
+            CoreCommand::Reset => self.begin_reset()?,
+            CoreCommand::Boot { .. } => self.boot(&Images::take(fds)?)?,
+            CoreCommand::Plan(_) => anyhow::bail!("a second plan"),
+            CoreCommand::Device { .. }
+            | CoreCommand::DeviceConnected { .. }
+            | CoreCommand::DeviceLost { .. }
+            | CoreCommand::DeviceDegraded { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn answer_bell(&mut self) -> anyhow::Result<()> {
+        self.bell.clear();
+        self.pump_serial()?;
+        while let Ok(notice) = self.notices.try_recv() {
+            match notice {
+                Notice::GuestStarted => self.supervisor.event(&CoreEvent::GuestStarted)?,
+                Notice::Asked(Request::Reset) => self.begin_reset()?,
+                Notice::Asked(Request::PowerOff) => self.end(CoreEvent::PoweredOff)?,
+                Notice::Crashed { cpu, reason } => self.crash(cpu, &reason)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn pump_serial(&mut self) -> anyhow::Result<()> {
+        let wanted = self.serial.pump();
+        match (self.serial_watched, wanted) {
+            (None, Some(interest)) => self.poller.add(&self.serial, SERIAL, interest)?,
+            (Some(_), None) => self.poller.remove(&self.serial)?,
+            (Some(before), Some(interest)) if before != interest => {
+                self.poller.modify(&self.serial, SERIAL, interest)?;
+            }
+            _ => {}
+        }
+        self.serial_watched = wanted;
+        Ok(())
+    }
+
+    fn want_run(&mut self) -> anyhow::Result<()> {
+        if let Life::Loaded { run } = &mut self.life {
+            *run = true;
+        }
+        self.run_if_ready()
+    }
+
+    fn run_if_ready(&mut self) -> anyhow::Result<()> {
+        if self.life == (Life::Loaded { run: true }) {
+            self.life = Life::Running;
+            if !self.held {
+                self.machine.run();
+            }
+            self.supervisor.event(&CoreEvent::Running)?;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> anyhow::Result<()> {
+        self.held = true;
+        self.machine.stop();
+        Ok(self.supervisor.event(&CoreEvent::Paused)?)
+    }
+
+    fn resume(&mut self) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.held) && self.life == Life::Running {
+            self.machine.resume();
+        }
+        Ok(self.supervisor.event(&CoreEvent::Resumed)?)
+    }
+
+    /// Stops everything; the supervisor answers with a kernel or ends the machine.
+    fn begin_reset(&mut self) -> anyhow::Result<()> {
+        if self.life == Life::Running {
+            self.machine.stop();
+            self.life = Life::Resetting;
+            self.finish_reset()?;
+        }
+        Ok(())
+    }
+
+    fn finish_reset(&mut self) -> anyhow::Result<()> {
+        self.machine.board.reset();
+        self.life = Life::Reset;
+        Ok(self.supervisor.event(&CoreEvent::ResetRequested)?)
+    }
+
+    fn boot(&mut self, images: &Images) -> anyhow::Result<()> {
+        if self.life != Life::Reset {
+            return Ok(());
+        }
+        match self.machine.load(images) {
+            Ok(()) => {
+                self.life = Life::Loaded { run: true };
+                self.run_if_ready()
+            }
+            Err(error) => {
+                self.life = Life::Ended;
+                Ok(self.supervisor.event(&error.refusal())?)
+            }
+        }
+    }
+
+    fn crash(&mut self, cpu: u8, reason: &str) -> anyhow::Result<()> {
+        self.machine.stop();
+        let place = self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
+        self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
+    }
+
+    /// The guest is over, once.
+    fn end(&mut self, event: CoreEvent) -> anyhow::Result<()> {
+        self.machine.stop();
+        if self.life != Life::Ended {
+            self.life = Life::Ended;
+            self.supervisor.event(&event)?;
+        }
+        Ok(())
+    }
+}

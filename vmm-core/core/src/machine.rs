@@ -1,0 +1,175 @@
+//! The whole machine: engine, board, vCPUs, and how they are brought to their first instruction.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhead_boot::{Boot, BootError};
+use bulkhead_hypervisor::kvm::Kvm;
+use bulkhead_hypervisor::x86_64::VcpuState;
+use bulkhead_hypervisor::{EngineError, Hypervisor, Vcpu, Vm};
+use bulkhead_machine::uart::Wake;
+use bulkhead_machine::{Request, Requests};
+use bulkhead_memory::{GuestMemory, RamLayout};
+use bulkhead_protocol::core::CoreEvent;
+
+use crate::board::{Board, BoardError};
+use crate::gate::Gate;
+use crate::notice::{Notice, Notices};
+use crate::plan::Images;
+use crate::vcpu::{Exits, Seat, SharedVcpu};
+
+/// Why the machine cannot be made or started.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The host's KVM is to blame.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The user's files or options are to blame.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// We are to blame.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+}
+
+impl MachineError {
+    /// As the supervisor is told.
+    pub fn refusal(&self) -> CoreEvent {
+        let (option, remedy) = match self {
+            Self::Boot(error) => (error.option(), error.remedy()),
+            Self::Engine(_) => ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer, split irqchip)"),
+            Self::Board(_) => ("run", "report this"),
+        };
+        CoreEvent::Refused { option: option.into(), reason: self.to_string(), remedy: remedy.into() }
+    }
+}
+
+/// The machine. Nothing here waits, except for vCPUs to leave the guest.
+pub struct Machine {
+    /// The engine's side of it.
+    pub vm: Arc<dyn Vm>,
+    /// The devices.
+    pub board: Arc<Board>,
+    memory: GuestMemory,
+    layout: RamLayout,
+    append: String,
+    vcpus: Vec<SharedVcpu>,
+    /// Each vCPU as at power-on, to be put back on a reset.
+    power_on: Vec<Box<VcpuState>>,
+    gate: Arc<Gate>,
+    exits: Arc<Exits>,
+}
+
+/// What a machine is made of.
+pub struct Parts {
+    /// The engine.
+    pub kvm: Kvm,
+    /// vCPUs.
+    pub cpus: u8,
+    /// RAM, mapped.
+    pub memory: GuestMemory,
+    /// Where it lies.
+    pub layout: RamLayout,
+    /// Kernel command line.
+    pub append: String,
+}
+
+impl Machine {
+    /// Makes it, with its vCPUs stopped before their first instruction and nothing in RAM.
+    pub fn new(parts: Parts, notices: &Notices, wake: Wake) -> Result<Self, MachineError> {
+        let Parts { kvm, cpus, memory, layout, append } = parts;
+        let vm = kvm.create_vm(&memory)?;
+        let mut vcpus = Vec::new();
+        for index in 0..cpus {
+            vcpus.push(vm.create_vcpu(index, cpus)?);
+        }
+        let power_on = vcpus.iter_mut().map(|vcpu| vcpu.state()).collect::<Result<_, _>>()?;
+        let gate = Gate::new(vcpus.iter().map(|vcpu| vcpu.kick_handle()).collect());
+        let board = Arc::new(Board::new(Arc::clone(&vm), wake, &requests(&gate, notices))?);
+        let exits = Arc::new(Exits {
+            pio: Arc::clone(&board.pio),
+            mmio: Arc::clone(&board.mmio),
+            ioapic: Arc::clone(&board.ioapic),
+            notices: notices.clone(),
+            started: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+        });
+        let vcpus = vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect();
+        Ok(Self { vm, board, memory, layout, append, vcpus, power_on, gate, exits })
+    }
+
+    /// A place for each vCPU thread.
+    pub fn seats(&self) -> Vec<Seat> {
+        let seat = |(index, vcpu): (u8, &SharedVcpu)| Seat {
+            index,
+            vcpu: Arc::clone(vcpu),
+            gate: Arc::clone(&self.gate),
+            exits: Arc::clone(&self.exits),
+        };
+        (0..).zip(&self.vcpus).map(seat).collect()
+    }
+
+    /// Loads a kernel and puts the vCPUs before its first instruction. They must be stopped.
+    pub fn load(&self, images: &Images) -> Result<(), MachineError> {
+        let entry = bulkhead_boot::load(&Boot {
+            kernel: &images.kernel,
+            initrd: images.initrd.as_ref(),
+            command_line: &self.append,
+            memory: &self.memory,
+            layout: &self.layout,
+            cpus: u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX),
+        })?;
+        for (index, (vcpu, power_on)) in self.vcpus.iter().zip(&self.power_on).enumerate() {
+            let mut state = power_on.clone();
+            if index == 0 {
+                entry.apply(&mut state);
+            }
+            hold(vcpu).set_state(&state)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the vCPUs run.
+    pub fn run(&self) {
+        self.gate.open();
+    }
+
+    /// Stops the vCPUs and returns when none is in the guest.
+    pub fn stop(&self) {
+        self.gate.shut();
+        self.gate.wait_empty();
+    }
+
+    /// Lets the vCPUs run after a stop that the guest had no part in.
+    pub fn resume(&self) {
+        for vcpu in &self.vcpus {
+            hold(vcpu).excuse_pause();
+        }
+        self.run();
+    }
+
+    /// Where a stopped vCPU stands.
+    pub fn instruction(&self, cpu: u8) -> Option<u64> {
+        let state = hold(self.vcpus.get(usize::from(cpu))?).state();
+        state.ok().map(|state| state.regs.rip)
+    }
+
+    /// Exits answered so far.
+    pub fn progress(&self) -> u64 {
+        self.exits.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// What happens when the guest asks: its vCPUs stop at once, the event loop does the rest. It is told
+/// even if the gate was shut a moment before: the guest will not ask again.
+fn requests(gate: &Arc<Gate>, notices: &Notices) -> Requests {
+    let (gate, notices) = (Arc::clone(gate), notices.clone());
+    Arc::new(move |request: Request| {
+        gate.shut();
+        notices.tell(Notice::Asked(request));
+    })
+}
+
+fn hold(vcpu: &SharedVcpu) -> MutexGuard<'_, Box<dyn Vcpu>> {
+    vcpu.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,164 @@
+//! The supervisor's plan: numbers checked, descriptors in their places.
+
+use std::env;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, bail, ensure};
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
+use bulkhead_protocol::core::{CoreCommand, DevicePlan};
+use bulkhead_sys::memfd::verify_sealed;
+
+/// vCPUs that a machine may have.
+const MOST_CPUS: u8 = 16;
+
+/// Functions beside the host bridge.
+const MOST_DEVICES: usize = bulkhead_machine::pci::host::SLOTS as usize - 1;
+
+/// The files that are booted: open, read by position.
+pub struct Images {
+    /// The kernel.
+    pub kernel: File,
+    /// The initial RAM disk.
+    pub initrd: Option<File>,
+}
+
+/// The machine to be made.
+pub struct Plan {
+    /// vCPUs.
+    pub cpus: u8,
+    /// Where RAM lies.
+    pub layout: RamLayout,
+    /// RAM, mapped.
+    pub memory: GuestMemory,
+    /// The object behind it, for device processes.
+    pub ram: OwnedFd,
+    /// Kernel command line.
+    pub append: String,
+    /// Devices in slot order.
+    pub devices: Vec<DevicePlan>,
+    /// `/dev/kvm`.
+    pub kvm: OwnedFd,
+    /// The stream of the first serial port.
+    pub serial: OwnedFd,
+    /// What to boot first.
+    pub images: Images,
+}
+
+/// The number of vCPUs: this process's only argument. It is needed before the seal, because threads
+/// are made before it.
+pub fn cpus_of_argument() -> anyhow::Result<u8> {
+    let argument = env::args().nth(1).context("the number of vCPUs is missing")?;
+    parse_cpus(&argument)
+}
+
+fn parse_cpus(argument: &str) -> anyhow::Result<u8> {
+    match argument.parse() {
+        Ok(cpus @ 1..=MOST_CPUS) => Ok(cpus),
+        _ => bail!("{argument:?} is no number of vCPUs from 1 to {MOST_CPUS}"),
+    }
+}
+
+impl Plan {
+    /// Checks the first command and maps RAM. `threads` were made for vCPUs.
+    pub fn check(command: CoreCommand, fds: Vec<OwnedFd>, threads: u8) -> anyhow::Result<Self> {
+        let CoreCommand::Plan(plan) = command else { bail!("the first command is no plan") };
+        ensure!(plan.cpus == u32::from(threads), "a plan for {} vCPUs, {threads} threads", plan.cpus);
+        ensure!(plan.devices.len() <= MOST_DEVICES, "a plan with {} devices", plan.devices.len());
+        for device in &plan.devices {
+            check_device(device)?;
+        }
+        let mut fds = fds.into_iter();
+        let mut next = |what| fds.next().with_context(|| format!("the plan comes without {what}"));
+        let (kvm, ram, serial) = (next("/dev/kvm")?, next("RAM")?, next("a serial stream")?);
+        let kernel = next("a kernel")?.into();
+        let initrd = if plan.initrd { Some(next("an initrd")?.into()) } else { None };
+        let layout = RamLayout::new(plan.memory)?;
+        verify_sealed(ram.as_fd(), layout.total()).context("guest RAM")?;
+        let memory = Grant::whole(&layout, Rights::ReadWrite).map(&ram)?;
+        Ok(Self {
+            cpus: threads,
+            layout,
+            memory,
+            ram,
+            append: plan.append,
+            devices: plan.devices,
+            kvm,
+            serial,
+            images: Images { kernel, initrd },
+        })
+    }
+}
+
+fn check_device(device: &DevicePlan) -> anyhow::Result<()> {
+    let DevicePlan { id, queues, queue_size, .. } = device;
+    ensure!((1..=16).contains(queues), "device {id} with {queues} queues");
+    let sizes = 2..=1024;
+    ensure!(
+        queue_size.is_power_of_two() && sizes.contains(queue_size),
+        "device {id} with queues of {queue_size}"
+    );
+    Ok(())
+}
+
+impl Images {
+    /// The files of a `Boot` command.
+    pub fn take(fds: Vec<OwnedFd>) -> anyhow::Result<Self> {
+        let mut fds = fds.into_iter().map(File::from);
+        let kernel = fds.next().context("boot without a kernel")?;
+        Ok(Self { kernel, initrd: fds.next() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bulkhead_protocol::core::{BackendKind, CorePlan, DeviceKind};
+
+    fn plan(change: impl FnOnce(&mut CorePlan)) -> anyhow::Result<Plan> {
+        let mut plan = CorePlan {
+            cpus: 2,
+            memory: 4 << 20,
+            append: "quiet".into(),
+            initrd: false,
+            devices: Vec::new(),
+        };
+        change(&mut plan);
+        let object = |name| bulkhead_sys::memfd::create_sealed(name, 4 << 20).unwrap();
+        let count = 4 + usize::from(plan.initrd);
+        let fds = (0..count).map(|_| object("any")).collect();
+        Plan::check(CoreCommand::Plan(Box::new(plan)), fds, 2)
+    }
+
+    fn device(queues: u16, queue_size: u16) -> DevicePlan {
+        let (kind, backend) = (DeviceKind::Blk, BackendKind::Own);
+        DevicePlan { id: "d0".into(), kind, backend, queues, queue_size }
+    }
+
+    #[test]
+    fn a_sound_plan_is_taken() {
+        let taken = plan(|plan| plan.devices.push(device(2, 256))).unwrap();
+        assert_eq!((taken.cpus, taken.layout.total()), (2, 4 << 20));
+        assert!(taken.images.initrd.is_none());
+        assert!(plan(|plan| plan.initrd = true).unwrap().images.initrd.is_some());
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        assert!(plan(|plan| plan.cpus = 3).is_err());
+        assert!(plan(|plan| plan.memory = 0).is_err());
+        assert!(plan(|plan| plan.memory = 8 << 20).is_err(), "the object is shorter");
+        for (queues, size) in [(0, 256), (17, 256), (1, 0), (1, 1), (1, 3), (1, 2048)] {
+            assert!(plan(|plan| plan.devices.push(device(queues, size))).is_err(), "{queues} {size}");
+        }
+        assert!(plan(|plan| plan.devices = vec![device(1, 256); 32]).is_err());
+    }
+
+    #[test]
+    fn the_number_of_vcpus_is_a_number() {
+        assert_eq!(parse_cpus("16").unwrap(), 16);
+        for wrong in ["", "0", "17", "-1", "256", "1x"] {
+            assert!(parse_cpus(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
