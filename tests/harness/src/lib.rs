@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod frontend;
+pub mod kernel;
+pub mod programs;
 pub mod storage_daemon;

@@ -47,7 +47,11 @@ fn no_file_has_a_name_that_means_nothing() {
     let empty = ["util", "utils", "common", "base", "helper", "helpers", "misc", "manager"];
     let bad: Vec<_> = sources()
         .into_iter()
-        .filter(|path| path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| empty.contains(&stem)))
+        .filter(|path| {
+            path.file_stem()
+                .and_then(|stem| stem.to_str())
+                .is_some_and(|stem| empty.contains(&stem))
+        })
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
 }
