@@ -8,6 +8,7 @@
 
 pub mod attempt;
 pub mod binaries;
+pub mod cgroups;
 pub mod procfs;
 mod warden;
 
