@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bulkhead_memory::GuestRange;
+use bulkhead_virtio_transport::{Activation, QueueBells, QueueRings};
 use vhost::vhost_user::message::FrontendReq;
 
-use crate::activation::{Activation, QueueRings};
 use crate::attached::Attached;
 use crate::backend_requests::BackendRequests;
 use crate::event::{Event, Loss, Offer};
@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::handshake::{Handshake, PROTOCOL_FEATURES};
 use crate::message::Message;
 use crate::phase::{Driver, Link, Phase};
-use crate::plan::{InflightTable, Plan, QueueBells, SharedRam};
+use crate::plan::{InflightTable, Plan, SharedRam};
 use crate::reply::Reply;
 
 /// What a new backend comes with.
@@ -263,7 +263,7 @@ impl Frontend {
             messages.push(Message::set_memory_table(&self.ram));
         }
         let mut enable = Vec::new();
-        for (index, rings) in activation.used() {
+        for (index, rings) in activation.enabled() {
             let Some(bells) = self.bells.get(usize::from(index)) else { continue };
             let base = if resumed { self.used_index(&rings)? } else { 0 };
             let (kick, call) = (Arc::clone(&bells.kick) as Attached, Arc::clone(&bells.call) as Attached);
@@ -298,7 +298,7 @@ impl Frontend {
     /// driver both are spurious at worst.
     fn ring_again(&self) {
         let Driver::Running(activation) = &self.driver else { return };
-        for (index, _) in activation.used() {
+        for (index, _) in activation.enabled() {
             let Some(bells) = self.bells.get(usize::from(index)) else { continue };
             bells.kick.ring_if_quiet();
             bells.call.ring_if_quiet();
@@ -307,7 +307,7 @@ impl Frontend {
 
     fn stop_queues(&mut self, now: Instant) {
         let (Some(link), Driver::Leaving(activation)) = (&mut self.link, &self.driver) else { return };
-        let used = || activation.used().filter(|(index, _)| *index < self.plan.queues);
+        let used = || activation.enabled().filter(|(index, _)| *index < self.plan.queues);
         for (index, _) in used() {
             let message = Message::set_queue(FrontendReq::SET_VRING_ENABLE, index, 0);
             link.exchange.ask(message, Purpose::Stop, self.plan.patience.stop, now);
@@ -324,8 +324,8 @@ impl Frontend {
             return;
         }
         link.config_changed = false;
-        if self.plan.config.len > 0 {
-            let question = Message::get_config(self.plan.config.len);
+        if self.plan.device.config.len > 0 {
+            let question = Message::get_config(self.plan.device.config.len);
             link.exchange.ask(question, Purpose::Config, self.plan.patience.reply, now);
         }
     }

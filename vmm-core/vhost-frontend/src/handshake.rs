@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::reply::Reply;
 
 /// VIRTIO_F_VERSION_1 (virtio 1.2, section 6).
-pub(crate) const VERSION_1: u64 = 1 << 32;
+const VERSION_1: u64 = 1 << 32;
 
 /// VHOST_USER_F_PROTOCOL_FEATURES.
 pub(crate) const PROTOCOL_FEATURES: u64 = 1 << 30;
@@ -117,7 +117,7 @@ impl Handshake {
         let mut wanted = Protocol::REPLY_ACK;
         let needs = [
             (plan.queues > 1, Protocol::MQ, "VHOST_USER_PROTOCOL_F_MQ"),
-            (plan.config.len > 0, Protocol::CONFIG, "VHOST_USER_PROTOCOL_F_CONFIG"),
+            (plan.device.config.len > 0, Protocol::CONFIG, "VHOST_USER_PROTOCOL_F_CONFIG"),
             (self.needs_inflight, Protocol::INFLIGHT_SHMFD, "VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD"),
         ];
         for (_, feature, name) in needs.into_iter().filter(|(needed, ..)| *needed) {
@@ -150,8 +150,8 @@ impl Handshake {
         {
             ask(exchange, Message::set_backend_requests(Arc::new(fd) as Attached));
         }
-        if plan.config.len > 0 {
-            ask(exchange, Message::get_config(plan.config.len));
+        if plan.device.config.len > 0 {
+            ask(exchange, Message::get_config(plan.device.config.len));
         }
         self.asked_everything = true;
     }
@@ -165,7 +165,7 @@ impl Handshake {
             return Err(Fault::TooFewQueues { has: self.queues, planned: plan.queues });
         }
         let config = check_config(self.config.clone(), self.features, self.queues, plan)?;
-        Ok(Some(Offer { features: self.features & (plan.features | VERSION_1), config }))
+        Ok(Some(Offer { features: self.features & (plan.device.features | VERSION_1), config }))
     }
 
     /// Checks a configuration space that was read again.
@@ -177,7 +177,7 @@ impl Handshake {
 /// Compares the number of queues in a configuration space with what GET_QUEUE_NUM said, and puts the
 /// plan's in its place.
 fn check_config(mut config: Vec<u8>, features: u64, queues: u64, plan: &Plan) -> Result<Vec<u8>, Fault> {
-    let Some((bit, at)) = plan.config.queue_count else { return Ok(config) };
+    let Some((bit, at)) = plan.device.config.queue_count else { return Ok(config) };
     if features >> bit & 1 == 0 {
         return match plan.queues {
             1 => Ok(config),

@@ -1,7 +1,8 @@
 //! The frontend side of vhost-user: core's end of the socket to a device process.
 //!
-//! Caller: core's event loop, one [`Frontend`] for each device for as long as the VM lives. It owns a
-//! device's vhost-user life across any number of backends that come and die:
+//! Caller: core's event loop, with one [`VhostDevice`] for each device for as long as the VM lives: the
+//! function on the PCI bus and, behind it, a [`Frontend`], which owns the device's vhost-user life across
+//! any number of backends that come and die:
 //!
 //! ```text
 //!            connect                 replies                start                acks
@@ -10,9 +11,9 @@
 //!     └── hang-up, fault, deadline, disconnect ┴─────────────────────────────────────────────┘
 //! ```
 //!
-//! Law: nothing here waits. [`Frontend::advance`] does what can be done now and hands out what happened
-//! as [`Event`]s; every reply that is due has a deadline, and [`Frontend::deadline`] says when to call
-//! again although no socket has news. The backend is hostile: what it sends is bounded, checked against
+//! Law: nothing here waits. [`VhostDevice::advance`] does what can be done now and hands out what
+//! happened; every reply that is due has a deadline, and [`VhostDevice::deadline`] says when to call again
+//! although no socket has news. The backend is hostile: what it sends is bounded, checked against
 //! the [`Plan`] and against what was said before, and the first lie ends the connection.
 //!
 //! What a start means. *Fresh* (the guest has reset the device before): the backend is asked by
@@ -25,14 +26,35 @@
 //! Addresses on the wire are guest-physical addresses, in the fields for "user" addresses too: a
 //! backend learns nothing of core's own layout.
 //!
+//! The event loop around a device:
+//!
+//! ```
+//! # use bulkhead_vhost_frontend::{Report, VhostDevice};
+//! # use std::time::Instant;
+//! /// After news on a socket, a ring of the attention, the passing of the deadline, or a command.
+//! fn serve(device: &mut VhostDevice, mut tell: impl FnMut(String)) {
+//!     while let Some(report) = device.advance(Instant::now()) {
+//!         match report {
+//!             Report::Up => tell("is served".into()),
+//!             Report::Fault(fault) => tell(format!("its backend {fault}")),
+//!             Report::NeedsReset => tell("needs a reset".into()),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! After [`VhostDevice::connect`] its [`VhostDevice::sockets`] are to be added to the poller; a fault
+//! closes them. A machine that is reset waits until every device [is at rest](VhostDevice::is_at_rest)
+//! before it boots again.
+//!
 //! Absent on purpose: SET_VRING_ERR (a backend in trouble hangs up), memory slots (the table never
 //! changes, SET_MEM_TABLE is sent once a connection), SET_CONFIG, dirty logging, packed rings, and
 //! everything a backend could ask core to map.
 #![forbid(unsafe_code)]
 
-mod activation;
 mod attached;
 mod backend_requests;
+mod device;
 mod event;
 mod exchange;
 mod fault;
@@ -45,8 +67,8 @@ mod phase;
 mod plan;
 mod reply;
 
-pub use activation::{Activation, QueueRings};
+pub use device::{Report, VhostDevice};
 pub use event::{Event, Loss, Offer};
 pub use fault::Fault;
 pub use frontend::{Connection, Frontend};
-pub use plan::{ConfigSpace, InflightTable, Patience, Plan, QueueBells, SharedRam};
+pub use plan::{InflightTable, Patience, Plan, SharedRam};

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
+use bulkhead_virtio_transport::QueueRings;
 use vhost::vhost_user::message::{
     FrontendReq, VhostUserMemory, VhostUserMemoryRegion, VhostUserVringAddr, VhostUserVringAddrFlags,
     VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
-use crate::activation::QueueRings;
 use crate::attached::Attached;
 use crate::plan::{InflightTable, SharedRam};
 

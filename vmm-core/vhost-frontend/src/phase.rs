@@ -1,6 +1,7 @@
 //! One connection's life, and what the driver wants meanwhile.
 
-use crate::activation::Activation;
+use bulkhead_virtio_transport::Activation;
+
 use crate::backend_requests::BackendRequests;
 use crate::exchange::Exchange;
 use crate::handshake::Handshake;

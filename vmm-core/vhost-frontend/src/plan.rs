@@ -7,16 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_memory::GuestMemory;
-use bulkhead_sys::eventfd::Doorbell;
-
-/// A device's configuration space, as its type has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ConfigSpace {
-    /// Bytes; 0: the type has none.
-    pub len: usize,
-    /// A feature bit and the offset of the 16-bit number of queues that is valid with it.
-    pub queue_count: Option<(u8, usize)>,
-}
+use bulkhead_virtio_transport::DeviceType;
 
 /// How long a backend may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,25 +28,14 @@ impl Default for Patience {
 /// The device as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Queues, 1 to 256.
+    /// Queues, 1 to 256; the backend may have more.
     pub queues: u16,
     /// Greatest size of a queue; the in-flight table was made for it.
     pub queue_size: u16,
-    /// Features that are offered to the guest if the backend has them. VERSION_1 is required always.
-    pub features: u64,
-    /// Configuration space.
-    pub config: ConfigSpace,
+    /// What it is: its features are offered to the guest as far as the backend has them.
+    pub device: DeviceType,
     /// Deadlines.
     pub patience: Patience,
-}
-
-/// Kick and call of a queue.
-#[derive(Debug, Clone)]
-pub struct QueueBells {
-    /// Rung by the guest.
-    pub kick: Arc<Doorbell>,
-    /// Rung by the backend.
-    pub call: Arc<Doorbell>,
 }
 
 /// Guest RAM: the object to hand over, and its mapping, to look at used indices.

@@ -114,12 +114,11 @@ impl VirtioFunction {
         }))
     }
 
-    /// The backend has shaken hands: what the driver is offered from now on. To be called before the
-    /// guest runs; features must not change later.
+    /// A backend has shaken hands: what the driver is offered from now on. To be called before the guest
+    /// runs; features must not change later.
     pub fn offer(&self, features: u64, config: &[u8]) {
-        let mut registers = hold(&self.registers);
-        registers.features.offered = features;
-        registers.change_config(config);
+        hold(&self.registers).features.offered = features;
+        self.config_changed(config);
     }
 
     /// What the driver wants, if that has changed since the last call.

@@ -145,6 +145,9 @@ impl Registers {
 
     /// Replaces the configuration space. The vector to signal, if the driver is to be told.
     pub fn change_config(&mut self, config: &[u8]) -> Option<u16> {
+        if self.config == config {
+            return None;
+        }
         for (byte, new) in self.config.iter_mut().zip(config) {
             *byte = *new;
         }

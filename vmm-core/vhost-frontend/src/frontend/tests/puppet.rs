@@ -9,13 +9,13 @@ use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::create_sealed;
 use bulkhead_sys::readiness::wait_readable;
 use bulkhead_sys::seqpacket::{receive, send, stream_pair};
+use bulkhead_virtio_transport::{Activation, DeviceType, QueueBells, QueueRings};
 use vhost::vhost_user::message::FrontendReq;
 
-use crate::activation::{Activation, QueueRings};
 use crate::event::{Event, Offer};
 use crate::frontend::{Connection, Frontend};
 use crate::message::{HEADER, Header, NEED_REPLY, word};
-use crate::plan::{ConfigSpace, InflightTable, Patience, Plan, QueueBells, SharedRam};
+use crate::plan::{InflightTable, Patience, Plan, SharedRam};
 
 const RAM: u64 = 1 << 20;
 /// Bytes from one queue's rings to the next one's, and where the used ring lies in them.
@@ -26,8 +26,7 @@ fn plan() -> Plan {
     Plan {
         queues: 2,
         queue_size: 256,
-        features: 1 << 9 | 1 << 12,
-        config: ConfigSpace { len: 60, queue_count: Some((12, 34)) },
+        device: DeviceType::BLK,
         patience: Patience::default(),
     }
 }

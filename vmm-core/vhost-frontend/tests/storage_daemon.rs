@@ -1,0 +1,60 @@
+//! A whole device against `qemu-storage-daemon`: a driver's register writes on one side, somebody else's
+//! vhost-user-blk backend on the other, a virtqueue made by hand in between.
+
+mod storage_daemon {
+    pub mod board;
+}
+
+use std::os::unix::fs::FileExt;
+
+use bulkhead_vhost_frontend::{Fault, Report};
+use storage_daemon::board::{Board, SIZE};
+
+#[test]
+fn the_driver_sees_the_disk_and_reads_and_writes_it() {
+    let Some(mut board) = Board::new() else { return };
+    board.connect();
+    assert!(matches!(board.advance_until_report(), Report::Up));
+    assert_eq!(board.read::<8>(0x2000), SIZE / 512, "capacity");
+    assert_eq!(board.read::<2>(0x2000 + 34), 1, "queues, as planned");
+    board.probe();
+    let data: Vec<u8> = (0..4096u32).map(|at| (at * 7) as u8).collect();
+    board.image.write_all_at(&data, 8192).unwrap();
+    assert_eq!(board.read_disk(16)[..], data);
+    let other: Vec<u8> = data.iter().map(|byte| !byte).collect();
+    board.write_disk(24, &other);
+    let mut there = vec![0; 4096];
+    board.image.read_exact_at(&mut there, 24 * 512).unwrap();
+    assert_eq!(there, other);
+}
+
+#[test]
+fn a_reset_device_works_again_on_the_same_connection() {
+    let Some(mut board) = Board::new() else { return };
+    board.connect();
+    assert!(matches!(board.advance_until_report(), Report::Up));
+    for turn in 0..3u8 {
+        board.probe();
+        board.write_disk(0, &[turn; 4096]);
+        assert_eq!(board.read_disk(0), [turn; 4096]);
+        board.reset();
+    }
+}
+
+#[test]
+fn the_death_of_somebody_elses_backend_needs_a_reset_and_its_successor_serves_after_it() {
+    let Some(mut board) = Board::new() else { return };
+    board.connect();
+    assert!(matches!(board.advance_until_report(), Report::Up));
+    board.probe();
+    board.write_disk(0, &[1; 4096]);
+    board.kill_daemon();
+    assert!(matches!(board.advance_until_report(), Report::Fault(Fault::HungUp)));
+    assert!(matches!(board.advance_until_report(), Report::NeedsReset));
+    assert_eq!(board.status(), 0x4f);
+    board.start_daemon();
+    board.connect();
+    assert!(matches!(board.reset()[..], [Report::Up]));
+    board.probe();
+    assert_eq!(board.read_disk(0), [1; 4096]);
+}
