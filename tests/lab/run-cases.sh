@@ -3,7 +3,7 @@
 #
 # The script that run-lab.sh is given by cases.sh. A case gets a folder, a time after which it is killed and a clean machine: one that leaves a process, a socket or a cgroup behind fails.
 # Status 77 is a case that can't be run here. Logs of what failed go out with the disks.
-limit=100
+limit=240
 failures=0
 
 programs() { # → pids of what is neither the kernel's nor busybox: Bulkhead's processes, whatever they call themselves
