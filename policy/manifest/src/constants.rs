@@ -5,24 +5,13 @@
 
 /// The number of a name.
 pub fn lookup(name: &str) -> Option<u64> {
-    let libc = LIBC
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, value)| *value);
-    libc.or_else(|| {
-        IOCTLS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| *value)
-    })
+    let libc = LIBC.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    libc.or_else(|| IOCTLS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
 }
 
 /// The name of an ioctl's number.
 pub fn ioctl_name(number: u64) -> Option<&'static str> {
-    IOCTLS
-        .iter()
-        .find(|(_, known)| *known == number)
-        .map(|(name, _)| *name)
+    IOCTLS.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
 }
 
 macro_rules! names {

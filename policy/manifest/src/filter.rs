@@ -38,10 +38,7 @@ impl Call {
 
 fn holds(rule: &Rule, arguments: &[u64; 6]) -> Result<bool, String> {
     for condition in rule {
-        let argument = arguments
-            .get(usize::from(condition.arg))
-            .copied()
-            .unwrap_or(0);
+        let argument = arguments.get(usize::from(condition.arg)).copied().unwrap_or(0);
         if !condition.holds(argument)? {
             return Ok(false);
         }
@@ -64,10 +61,7 @@ impl Filter {
     pub fn survived(&self) -> Vec<Call> {
         let mut calls = self.allowed.clone();
         for answered in &self.answered {
-            let bare = Call {
-                errno: None,
-                ..answered.clone()
-            };
+            let bare = Call { errno: None, ..answered.clone() };
             merge(&mut calls, bare);
         }
         calls
@@ -83,10 +77,7 @@ pub fn of(manifest: &Manifest) -> Result<Filter, ManifestError> {
     for name in &manifest.passes_on {
         let child = profile(name)?;
         for allowed in &child.syscall {
-            let colder = Allowed {
-                hot: false,
-                ..allowed.clone()
-            };
+            let colder = Allowed { hot: false, ..allowed.clone() };
             add(&mut filter, manifest, &colder)?;
         }
         for answered in &child.errno {
@@ -125,10 +116,7 @@ fn merge(calls: &mut Vec<Call>, new: Call) {
         None => calls.push(new),
         Some(call) if call.rules.is_empty() || new.rules.is_empty() => call.rules.clear(),
         Some(call) => {
-            let fresh = new
-                .rules
-                .into_iter()
-                .filter(|rule| !call.rules.contains(rule));
+            let fresh = new.rules.into_iter().filter(|rule| !call.rules.contains(rule));
             let fresh: Vec<Rule> = fresh.collect();
             call.rules.extend(fresh);
         }

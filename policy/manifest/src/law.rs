@@ -114,24 +114,9 @@ pub fn breaches(manifest: &Manifest) -> Vec<String> {
 fn reasons(manifest: &Manifest, found: &mut Vec<String>) {
     let mut lines: Vec<(&str, &str)> = vec![("job", &manifest.job)];
     lines.push(("restart", &manifest.restart.reason));
-    lines.extend(
-        manifest
-            .syscall
-            .iter()
-            .map(|s| (s.name.as_str(), s.reason.as_str())),
-    );
-    lines.extend(
-        manifest
-            .errno
-            .iter()
-            .map(|s| (s.name.as_str(), s.reason.as_str())),
-    );
-    lines.extend(
-        manifest
-            .limit
-            .iter()
-            .map(|l| (l.resource.name(), l.reason.as_str())),
-    );
+    lines.extend(manifest.syscall.iter().map(|s| (s.name.as_str(), s.reason.as_str())));
+    lines.extend(manifest.errno.iter().map(|s| (s.name.as_str(), s.reason.as_str())));
+    lines.extend(manifest.limit.iter().map(|l| (l.resource.name(), l.reason.as_str())));
     lines.extend(manifest.fd.iter().map(|fd| ("fd", fd.reason.as_str())));
     for (what, reason) in lines {
         if reason.trim().is_empty() {
@@ -164,9 +149,7 @@ fn names_and_arguments(allowed: &Allowed, found: &mut Vec<String>) {
     if let Some((_, argument)) = selector {
         let says = |rule: &Rule| rule.iter().any(|condition| condition.arg == *argument);
         if allowed.rules.is_empty() || !allowed.rules.iter().all(says) {
-            found.push(format!(
-                "{name}: every rule must say what argument {argument} may be"
-            ));
+            found.push(format!("{name}: every rule must say what argument {argument} may be"));
         }
     }
 }
@@ -189,9 +172,7 @@ fn authority(class: &str, allowed: &Allowed, found: &mut Vec<String>) {
 fn may_execute(rule: &Rule) -> bool {
     (0..8u64).filter(|prot| prot & 4 != 0).any(|prot| {
         let about_prot = rule.iter().filter(|condition| condition.arg == 2);
-        about_prot
-            .map(|condition| condition.holds(prot))
-            .all(|holds| holds == Ok(true))
+        about_prot.map(|condition| condition.holds(prot)).all(|holds| holds == Ok(true))
     })
 }
 
@@ -222,9 +203,7 @@ fn within_budget(manifest: &Manifest, found: &mut Vec<String>) {
     let count = manifest.own_syscalls().count();
     match (count > budget, manifest.over_budget.is_some()) {
         (true, false) => {
-            found.push(format!(
-                "{count} system calls, budget {budget}, and no reason for more"
-            ));
+            found.push(format!("{count} system calls, budget {budget}, and no reason for more"));
         }
         (false, true) => found.push("over_budget is given within the budget".into()),
         _ => {}

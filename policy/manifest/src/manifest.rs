@@ -38,15 +38,8 @@ pub enum Namespace {
 
 impl Namespace {
     /// All seven.
-    pub const ALL: [Self; 7] = [
-        Self::User,
-        Self::Pid,
-        Self::Mount,
-        Self::Net,
-        Self::Ipc,
-        Self::Uts,
-        Self::Cgroup,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::User, Self::Pid, Self::Mount, Self::Net, Self::Ipc, Self::Uts, Self::Cgroup];
 
     /// Its name in `/proc/PID/ns`.
     pub const fn proc_name(self) -> &'static str {
@@ -198,23 +191,15 @@ pub struct Manifest {
 impl Manifest {
     /// Reads a profile and holds it against the [`crate::law`].
     pub fn parse(profile: &str, text: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError {
-            profile: profile.into(),
-            what: error.to_string(),
-        })?;
+        let manifest: Self = toml::from_str(text)
+            .map_err(|error| ManifestError { profile: profile.into(), what: error.to_string() })?;
         if manifest.class != profile {
             let what = format!("says that it is {}", manifest.class);
-            return Err(ManifestError {
-                profile: profile.into(),
-                what,
-            });
+            return Err(ManifestError { profile: profile.into(), what });
         }
         match crate::law::breaches(&manifest).as_slice() {
             [] => Ok(manifest),
-            breaches => Err(ManifestError {
-                profile: profile.into(),
-                what: breaches.join("; "),
-            }),
+            breaches => Err(ManifestError { profile: profile.into(), what: breaches.join("; ") }),
         }
     }
 

@@ -372,16 +372,10 @@ table! {
 
 /// The number of a system call.
 pub fn number(name: &str) -> Option<i64> {
-    TABLE
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
+    TABLE.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
 /// The name of a number.
 pub fn name(number: i64) -> Option<&'static str> {
-    TABLE
-        .iter()
-        .find(|(_, known)| *known == number)
-        .map(|(name, _)| *name)
+    TABLE.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
 }

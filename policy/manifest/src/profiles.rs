@@ -42,17 +42,11 @@ pub const THREADS: &[(&str, &str)] = &[("core-vcpu", "core")];
 
 /// Text of a profile.
 pub fn text(name: &str) -> Option<&'static str> {
-    PROFILES
-        .iter()
-        .find(|(profile, _)| *profile == name)
-        .map(|(_, text)| *text)
+    PROFILES.iter().find(|(profile, _)| *profile == name).map(|(_, text)| *text)
 }
 
 /// A profile, read and held against the law.
 pub fn profile(name: &str) -> Result<Manifest, ManifestError> {
-    let missing = || ManifestError {
-        profile: name.into(),
-        what: "there is none".into(),
-    };
+    let missing = || ManifestError { profile: name.into(), what: "there is none".into() };
     Manifest::parse(name, text(name).ok_or_else(missing)?)
 }

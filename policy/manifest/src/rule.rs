@@ -132,10 +132,7 @@ impl Condition {
         ];
         let mut given = given.into_iter().flatten();
         let (Some(comparison), None) = (given.next(), given.next()) else {
-            return Err(format!(
-                "argument {} needs exactly one comparison",
-                self.arg
-            ));
+            return Err(format!("argument {} needs exactly one comparison", self.arg));
         };
         match (self.mask.as_ref(), comparison) {
             (None, comparison) => Ok(comparison),

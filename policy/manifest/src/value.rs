@@ -26,26 +26,17 @@ impl Value {
 
     /// Reads names and numbers joined by `|`, the whole complemented by `~( )`.
     pub fn parse(words: &str) -> Result<Self, String> {
-        let bits = match words
-            .strip_prefix("~(")
-            .and_then(|rest| rest.strip_suffix(')'))
-        {
+        let bits = match words.strip_prefix("~(").and_then(|rest| rest.strip_suffix(')')) {
             Some(inner) => !union(inner)?,
             None => union(words)?,
         };
-        Ok(Self {
-            words: words.to_owned(),
-            bits,
-        })
+        Ok(Self { words: words.to_owned(), bits })
     }
 }
 
 impl From<u64> for Value {
     fn from(bits: u64) -> Self {
-        Self {
-            words: bits.to_string(),
-            bits,
-        }
+        Self { words: bits.to_string(), bits }
     }
 }
 
@@ -56,9 +47,7 @@ impl std::fmt::Display for Value {
 }
 
 fn union(words: &str) -> Result<u64, String> {
-    words
-        .split('|')
-        .try_fold(0, |bits, word| Ok(bits | one(word.trim())?))
+    words.split('|').try_fold(0, |bits, word| Ok(bits | one(word.trim())?))
 }
 
 fn one(word: &str) -> Result<u64, String> {
@@ -66,9 +55,7 @@ fn one(word: &str) -> Result<u64, String> {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => word.parse().ok(),
     };
-    number
-        .or_else(|| constants::lookup(word))
-        .ok_or_else(|| format!("unknown name {word:?}"))
+    number.or_else(|| constants::lookup(word)).ok_or_else(|| format!("unknown name {word:?}"))
 }
 
 #[derive(Deserialize)]
@@ -81,10 +68,9 @@ enum Written {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Written::deserialize(deserializer)? {
-            Written::Number(number) => Ok(Self {
-                words: number.to_string(),
-                bits: number.cast_unsigned(),
-            }),
+            Written::Number(number) => {
+                Ok(Self { words: number.to_string(), bits: number.cast_unsigned() })
+            }
             Written::Words(words) => Self::parse(&words).map_err(D::Error::custom),
         }
     }

@@ -75,10 +75,7 @@ fn splice(
     if empty {
         return Ok(back.to_vec());
     }
-    let body = front
-        .len()
-        .checked_sub(EPILOGUE)
-        .ok_or("a program has a default")?;
+    let body = front.len().checked_sub(EPILOGUE).ok_or("a program has a default")?;
     let rest = back.get(PROLOGUE..).ok_or("a program has a prologue")?;
     let mut whole = front;
     whole.truncate(body);
@@ -105,10 +102,5 @@ fn condition(condition: &Condition) -> Result<SeccompCondition, Box<dyn Error>> 
         Comparison::Greater(value) => (SeccompCmpOp::Gt, value),
         Comparison::AtLeast(value) => (SeccompCmpOp::Ge, value),
     };
-    Ok(SeccompCondition::new(
-        condition.arg,
-        width,
-        operator,
-        value,
-    )?)
+    Ok(SeccompCondition::new(condition.arg, width, operator, value)?)
 }

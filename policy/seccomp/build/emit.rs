@@ -6,16 +6,26 @@ use bulkhead_manifest::Manifest;
 use bulkhead_manifest::filter::Filter;
 use seccompiler::sock_filter;
 
+/// All that is known of one profile.
+pub struct Entry<'a> {
+    /// The profile.
+    pub manifest: &'a Manifest,
+    /// The profile whose processes start this one's.
+    pub under: Option<&'a str>,
+    /// What it lets through.
+    pub filter: Filter,
+    /// The program that kills.
+    pub kill: Vec<sock_filter>,
+    /// The programs that answer.
+    pub errno: Vec<Vec<sock_filter>>,
+}
+
 /// Appends one profile's entry.
-pub fn program(
-    source: &mut String,
-    manifest: &Manifest,
-    filter: &Filter,
-    kill: &[sock_filter],
-    errno: &[Vec<sock_filter>],
-) -> fmt::Result {
+pub fn program(source: &mut String, entry: &Entry<'_>) -> fmt::Result {
+    let Entry { manifest, under, filter, kill, errno } = entry;
     writeln!(source, "    Program {{")?;
     writeln!(source, "        profile: {:?},", manifest.class)?;
+    writeln!(source, "        under: {under:?},")?;
     writeln!(source, "        own: {},", manifest.own_syscalls().count())?;
     writeln!(source, "        calls: &[")?;
     for call in &filter.allowed {
@@ -39,10 +49,7 @@ fn instructions(source: &mut String, program: &[sock_filter]) -> fmt::Result {
     writeln!(source, "&[")?;
     for instruction in program {
         let sock_filter { code, jt, jf, k } = instruction;
-        writeln!(
-            source,
-            "            at({code:#06x}, {jt}, {jf}, {k:#010x}),"
-        )?;
+        writeln!(source, "            at({code:#06x}, {jt}, {jf}, {k:#010x}),")?;
     }
     writeln!(source, "        ],")
 }

@@ -6,19 +6,26 @@
 use std::error::Error;
 use std::path::Path;
 
+use bulkhead_manifest::Manifest;
+use emit::Entry;
+
 mod assemble;
 mod emit;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=../profiles");
+    let names =
+        bulkhead_manifest::PROFILES.iter().map(|(name, _)| bulkhead_manifest::profile(name));
+    let manifests: Vec<Manifest> = names.collect::<Result<_, _>>()?;
     let mut source = String::new();
-    for (name, _) in bulkhead_manifest::PROFILES {
-        let manifest = bulkhead_manifest::profile(name)?;
-        let filter = bulkhead_manifest::filter::of(&manifest)?;
+    for manifest in &manifests {
+        let filter = bulkhead_manifest::filter::of(manifest)?;
         let kill = assemble::kill(&filter)?;
         let errno = assemble::errno(&filter)?;
-        emit::program(&mut source, &manifest, &filter, &kill, &errno)?;
+        let under = manifests.iter().find(|other| other.passes_on.contains(&manifest.class));
+        let under = under.map(|other| other.class.as_str());
+        emit::program(&mut source, &Entry { manifest, under, filter, kill, errno })?;
     }
     let folder = std::env::var("OUT_DIR")?;
     std::fs::write(Path::new(&folder).join("programs.rs"), emit::table(&source))?;

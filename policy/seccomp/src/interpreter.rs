@@ -15,11 +15,7 @@ impl Data {
     fn word(&self, offset: u32) -> u32 {
         let half = |index: usize, high: bool| {
             let argument = self.arguments[index];
-            if high {
-                (argument >> 32) as u32
-            } else {
-                argument as u32
-            }
+            if high { (argument >> 32) as u32 } else { argument as u32 }
         };
         match offset {
             0 => self.number,

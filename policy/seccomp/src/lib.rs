@@ -35,6 +35,8 @@ pub struct AllowedCall {
 pub struct Program {
     /// The profile: a class, or a class's kind of thread.
     pub profile: &'static str,
+    /// The profile whose processes start this one's: its filters are inherited, and in force as well.
+    pub under: Option<&'static str>,
     /// How many calls are the process's own need. Only where it has children are there more in
     /// `calls`.
     pub own: usize,
@@ -61,13 +63,19 @@ impl Program {
         self.errno.iter().copied().chain([self.kill])
     }
 
+    /// Every filter that a process of this profile is under, in the order in which they were
+    /// installed: those of whoever started it, then its own. Their number is `Seccomp_filters` in
+    /// `/proc/PID/status`.
+    pub fn stack(&self) -> impl Iterator<Item = &'static [Instruction]> {
+        let inherited = self.under.and_then(program);
+        inherited.into_iter().flat_map(Self::filters).chain(self.filters())
+    }
+
     /// A number that tells this build's filters from others'. It protects against mistakes, not
     /// against somebody who wants two programs to have the same; compare instructions for that.
     pub fn fingerprint(&self) -> u64 {
         let all = self.filters().flatten();
-        all.flat_map(bytes).fold(FNV_START, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(FNV)
-        })
+        all.flat_map(bytes).fold(FNV_START, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV))
     }
 }
 

@@ -27,11 +27,7 @@ fn verdict(program: &Program, data: &Data) -> u32 {
 }
 
 fn call(number: i64, arguments: [u64; 6]) -> Data {
-    Data {
-        number: number as u32,
-        architecture: X86_64,
-        arguments,
-    }
+    Data { number: number as u32, architecture: X86_64, arguments }
 }
 
 fn every(mut check: impl FnMut(&str, &Filter, &Program)) {
@@ -83,16 +79,7 @@ fn neighbours(condition: &Condition) -> Vec<u64> {
         | Comparison::Greater(v)
         | Comparison::AtLeast(v) => (v, 0),
     };
-    let mut values = vec![
-        0,
-        4,
-        7,
-        u64::from(u32::MAX),
-        u64::MAX,
-        !value,
-        value ^ (1 << 32),
-        mask,
-    ];
+    let mut values = vec![0, 4, 7, u64::from(u32::MAX), u64::MAX, !value, value ^ (1 << 32), mask];
     values.extend([value.wrapping_sub(1), value.wrapping_add(1), value | mask]);
     values.extend((0..64).map(|bit| value ^ (1 << bit)));
     values
@@ -115,21 +102,9 @@ fn every_number_gets_the_verdict_of_its_profile() {
 fn foreign_architectures_and_x32_numbers_are_killed() {
     every(|name, _, program| {
         for number in 0..=1024 {
-            let foreign = Data {
-                number,
-                architecture: I386,
-                arguments: [0; 6],
-            };
-            assert_eq!(
-                verdict(program, &foreign),
-                KILL,
-                "{name}: i386 call {number}"
-            );
-            let x32 = Data {
-                number: number | X32,
-                architecture: X86_64,
-                arguments: [0; 6],
-            };
+            let foreign = Data { number, architecture: I386, arguments: [0; 6] };
+            assert_eq!(verdict(program, &foreign), KILL, "{name}: i386 call {number}");
+            let x32 = Data { number: number | X32, architecture: X86_64, arguments: [0; 6] };
             assert_eq!(verdict(program, &x32), KILL, "{name}: x32 call {number}");
         }
     });
@@ -148,11 +123,7 @@ fn each_rule_lets_its_arguments_through_and_refuses_at_least_three_others() {
 
 fn check_rule(name: &str, filter: &Filter, program: &Program, number: i64, rule: &[Condition]) {
     let arguments = good(rule);
-    assert_ne!(
-        verdict(program, &call(number, arguments)),
-        KILL,
-        "{name}: {number} {rule:?}"
-    );
+    assert_ne!(verdict(program, &call(number, arguments)), KILL, "{name}: {number} {rule:?}");
     let mut refused = 0;
     for condition in rule {
         for value in neighbours(condition) {
@@ -164,10 +135,7 @@ fn check_rule(name: &str, filter: &Filter, program: &Program, number: i64, rule:
             refused += u32::from(found == KILL);
         }
     }
-    assert!(
-        refused >= 3,
-        "{name}: call {number} is refused in {refused} cases only"
-    );
+    assert!(refused >= 3, "{name}: call {number} is refused in {refused} cases only");
 }
 
 #[test]
@@ -176,22 +144,11 @@ fn hot_calls_are_tested_before_all_others() {
         let tests = program.kill.iter().skip(4).filter(|at| at.code == 0x15);
         let numbers: Vec<i64> = tests.map(|at| i64::from(at.k)).collect();
         let place = |number: i64| numbers.iter().position(|at| *at == number).unwrap();
-        let hot = filter
-            .allowed
-            .iter()
-            .filter(|call| call.hot)
-            .map(|call| place(call.number));
+        let hot = filter.allowed.iter().filter(|call| call.hot).map(|call| place(call.number));
         let last_hot = hot.max().unwrap_or(0);
-        let cold = filter
-            .allowed
-            .iter()
-            .filter(|call| !call.hot && call.rules.is_empty());
+        let cold = filter.allowed.iter().filter(|call| !call.hot && call.rules.is_empty());
         for call in cold {
-            assert!(
-                place(call.number) >= last_hot,
-                "{name}: {} comes early",
-                call.name
-            );
+            assert!(place(call.number) >= last_hot, "{name}: {} comes early", call.name);
         }
     });
 }

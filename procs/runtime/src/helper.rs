@@ -33,10 +33,7 @@ pub struct Helper<C, E> {
 
 impl<C: Message, E: Message> Helper<C, E> {
     pub(crate) fn new(channel: Channel) -> Self {
-        Self {
-            channel,
-            roles: PhantomData,
-        }
+        Self { channel, roles: PhantomData }
     }
 
     /// Waits for the plan, the first command of the class's own, and answers heartbeats meanwhile.
@@ -90,9 +87,7 @@ impl<C: Message, E: Message> Helper<C, E> {
     }
 
     fn say(&self, message: &FromHelper<E>, fds: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
-        Ok(self
-            .channel
-            .send_by(message, fds, Deadline::after(PATIENCE))?)
+        Ok(self.channel.send_by(message, fds, Deadline::after(PATIENCE))?)
     }
 }
 

@@ -33,10 +33,7 @@ pub fn deny_all() -> Result<Walls, RuntimeError> {
         LandlockStatus::Available { effective_abi, .. } => effective_abi,
         _ => ABI::Unsupported,
     };
-    Ok(Walls {
-        abi: abi as u32,
-        missing: missing(abi),
-    })
+    Ok(Walls { abi: abi as u32, missing: missing(abi) })
 }
 
 fn restrict() -> Result<LandlockStatus, landlock::RulesetError> {
@@ -80,17 +77,8 @@ mod tests {
     fn a_kernel_of_today_lacks_no_right_and_an_old_one_is_told_by_name() {
         assert!(missing(TESTED).is_empty());
         let old = missing(ABI::V3);
-        for right in [
-            "IoctlDev",
-            "BindTcp",
-            "ConnectTcp",
-            "AbstractUnixSocket",
-            "Signal",
-        ] {
-            assert!(
-                old.iter().any(|name| name == right),
-                "{right} is not among {old:?}"
-            );
+        for right in ["IoctlDev", "BindTcp", "ConnectTcp", "AbstractUnixSocket", "Signal"] {
+            assert!(old.iter().any(|name| name == right), "{right} is not among {old:?}");
         }
     }
 

@@ -20,7 +20,10 @@ pub fn install(class: &'static str) {
 }
 
 fn record(class: &str, info: &PanicHookInfo<'_>) -> String {
-    let message = info.payload_as_str().unwrap_or("a value that is no text");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("a value that is no text");
     match info.location() {
         Some(place) => format!("{class}: panic: {message} at {place}"),
         None => format!("{class}: panic: {message}"),

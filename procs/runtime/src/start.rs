@@ -31,10 +31,7 @@ impl Start {
     /// Prepares a process that has to open or mount itself, and so has no Landlock domain: the
     /// supervisor and the launcher.
     pub fn without_landlock(class: ProcessClass) -> Self {
-        let walls = prepare(class).map(|()| Walls {
-            abi: 0,
-            missing: Vec::new(),
-        });
+        let walls = prepare(class).map(|()| Walls { abi: 0, missing: Vec::new() });
         Self { class, walls }
     }
 
@@ -82,7 +79,5 @@ pub fn seal_thread(profile: &str) -> Result<(), RuntimeError> {
 fn install(profile: &str, threads: Threads) -> Result<(), RuntimeError> {
     let no_profile = || RuntimeError::NoProfile(profile.to_owned());
     let program = bulkhead_seccomp::program(profile).ok_or_else(no_profile)?;
-    program
-        .install(threads)
-        .map_err(RuntimeError::at("seccomp"))
+    program.install(threads).map_err(RuntimeError::at("seccomp"))
 }

@@ -13,7 +13,8 @@ pub fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("a test has a program");
     let beside = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let found = beside.chain([root.join("target/dist/bin").join(name)]).filter(|path| path.exists());
+    let found =
+        beside.chain([root.join("target/dist/bin").join(name)]).filter(|path| path.exists());
     let newest = found.max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok());
     newest.unwrap_or_else(|| panic!("{name} is not built: run `make build` first"))
 }

@@ -28,7 +28,8 @@ impl Folders {
             let plan = CgroupFolder { version: 1, controllers: vec![(*controller).to_owned()] };
             (PathBuf::from(mount).join(&name), plan)
         });
-        let second = VERSION_2.iter().filter_map(|mount| version_2(&PathBuf::from(mount).join(&name)));
+        let second =
+            VERSION_2.iter().filter_map(|mount| version_2(&PathBuf::from(mount).join(&name)));
         let made = first.filter(|(path, _)| {
             path.parent().is_some_and(|mount| mount.join("cgroup.procs").exists())
                 && fs::create_dir(path).is_ok()
@@ -51,7 +52,10 @@ impl Folders {
     pub fn read(&self, file: &str) -> Vec<String> {
         let beneath = self.0.iter().flat_map(|(path, _)| fs::read_dir(path).into_iter().flatten());
         let files = beneath.flatten().map(|entry| entry.path().join(file));
-        files.filter_map(|path| fs::read_to_string(path).ok()).map(|t| t.trim().to_owned()).collect()
+        files
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .map(|t| t.trim().to_owned())
+            .collect()
     }
 
     /// Folders beneath.
@@ -68,8 +72,10 @@ fn version_2(path: &std::path::Path) -> Option<(PathBuf, CgroupFolder)> {
     fs::create_dir(path).ok()?;
     let has = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
     let wanted = ["memory", "pids", "cpu"].into_iter();
-    let controllers: Vec<String> =
-        wanted.filter(|name| has.split_whitespace().any(|word| word == *name)).map(str::to_owned).collect();
+    let controllers: Vec<String> = wanted
+        .filter(|name| has.split_whitespace().any(|word| word == *name))
+        .map(str::to_owned)
+        .collect();
     if controllers.is_empty() {
         let _ = fs::remove_dir(path);
         return None;

@@ -57,7 +57,12 @@ pub struct Inmate {
 
 impl Warden {
     /// Starts a launcher that may start `program` under each class.
-    pub fn new(user: User, program: &Path, weaker: &[Layer], cgroups: Vec<(CgroupFolder, OwnedFd)>) -> Self {
+    pub fn new(
+        user: User,
+        program: &Path,
+        weaker: &[Layer],
+        cgroups: Vec<(CgroupFolder, OwnedFd)>,
+    ) -> Self {
         let mut command = Command::new(binaries::program("bulkhead-launcher"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         if user == User::Nobody {
@@ -83,7 +88,8 @@ impl Warden {
             cgroups: folders,
             weaker: weaker.to_vec(),
         };
-        let mut all: Vec<BorrowedFd<'_>> = ProcessClass::ALL.iter().map(|_| binary.as_fd()).collect();
+        let mut all: Vec<BorrowedFd<'_>> =
+            ProcessClass::ALL.iter().map(|_| binary.as_fd()).collect();
         all.extend(fds.iter().map(OwnedFd::as_fd));
         warden.channel.send(&plan, &all).expect("the launcher listens");
         let (event, _) = warden.next_event();
@@ -104,7 +110,11 @@ impl Warden {
     }
 
     /// Starts a process; `Err` is what the launcher said of its failure.
-    pub fn start(&mut self, class: ProcessClass, arguments: &[&str]) -> Result<Inmate, LauncherEvent> {
+    pub fn start(
+        &mut self,
+        class: ProcessClass,
+        arguments: &[&str],
+    ) -> Result<Inmate, LauncherEvent> {
         self.tickets += 1;
         let ticket = self.tickets;
         let (channel, theirs) = Channel::pair().expect("a channel");

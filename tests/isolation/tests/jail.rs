@@ -28,14 +28,41 @@ fn a_first_look() {
             let report = inmate.sealed();
             println!("{report:?}");
             for (k, v) in procfs::status(inmate.pid) {
-                if ["Uid", "Gid", "Groups", "CapEff", "CapBnd", "CapPrm", "CapInh", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "NSpid", "Threads", "VmRSS", "State"].contains(&k.as_str()) {
+                if [
+                    "Uid",
+                    "Gid",
+                    "Groups",
+                    "CapEff",
+                    "CapBnd",
+                    "CapPrm",
+                    "CapInh",
+                    "CapAmb",
+                    "NoNewPrivs",
+                    "Seccomp",
+                    "Seccomp_filters",
+                    "NSpid",
+                    "Threads",
+                    "VmRSS",
+                    "State",
+                ]
+                .contains(&k.as_str())
+                {
                     println!("   {k}: {v}");
                 }
             }
             println!("{:?}", procfs::descriptors(inmate.pid));
-            println!("{}", std::fs::read_to_string(format!("/proc/{}/limits", inmate.pid)).unwrap());
-            println!("{}", std::fs::read_to_string(format!("/proc/{}/smaps_rollup", inmate.pid)).unwrap());
-            println!("{}", std::fs::read_to_string(format!("/proc/{}/mountinfo", inmate.pid)).unwrap());
+            println!(
+                "{}",
+                std::fs::read_to_string(format!("/proc/{}/limits", inmate.pid)).unwrap()
+            );
+            println!(
+                "{}",
+                std::fs::read_to_string(format!("/proc/{}/smaps_rollup", inmate.pid)).unwrap()
+            );
+            println!(
+                "{}",
+                std::fs::read_to_string(format!("/proc/{}/mountinfo", inmate.pid)).unwrap()
+            );
             assert_eq!(inmate.stop(), Death::Exited(0), "{}", inmate.last_words());
         }
     }

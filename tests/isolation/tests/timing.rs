@@ -10,9 +10,12 @@ use bulkhead_protocol::class::ProcessClass;
 #[test]
 fn figures_of_two_hundred_starts() {
     let folders = Folders::make("timing");
-    for (user, groups) in [(User::Same, vec![]), (User::Same, folders.plan()), (User::Nobody, vec![])] {
+    for (user, groups) in
+        [(User::Same, vec![]), (User::Same, folders.plan()), (User::Nobody, vec![])]
+    {
         let with = groups.len();
-        let mut warden = Warden::new(user, Path::new(env!("CARGO_BIN_EXE_isolation-probe")), &[], groups);
+        let mut warden =
+            Warden::new(user, Path::new(env!("CARGO_BIN_EXE_isolation-probe")), &[], groups);
         let mut jailed = Vec::new();
         let mut sealed = Vec::new();
         for _ in 0..200 {
@@ -26,7 +29,10 @@ fn figures_of_two_hundred_starts() {
         }
         for (what, times) in [("in its jail", &mut jailed), ("sealed", &mut sealed)] {
             times.sort();
-            println!("{user:?}, {with} cgroup hierarchies: {what}: p50 {:?}, p99 {:?}, max {:?}", times[100], times[198], times[199]);
+            println!(
+                "{user:?}, {with} cgroup hierarchies: {what}: p50 {:?}, p99 {:?}, max {:?}",
+                times[100], times[198], times[199]
+            );
         }
     }
 }
