@@ -31,7 +31,11 @@ const SETUP_SECTORS_UNSET: u64 = 4;
 const PARAGRAPH: u64 = 16;
 
 /// Loads the protected-mode part.
-pub(crate) fn load(image: &Image<'_>, memory: &GuestMemory, ram_end: u64) -> Result<Loaded, BootError> {
+pub(crate) fn load(
+    image: &Image<'_>,
+    memory: &GuestMemory,
+    ram_end: u64,
+) -> Result<Loaded, BootError> {
     let header = header(image)?;
     let setup = match u64::from(header.setup_sects) {
         0 => SETUP_SECTORS_UNSET,
@@ -70,7 +74,9 @@ fn header(image: &Image<'_>) -> Result<setup_header, BootError> {
         return Err(BootError::NotAKernel);
     }
     let header: setup_header = image.read_obj(HEADER)?;
-    if (header.boot_flag, header.header) != (BOOT_FLAG, MAGIC) || header.loadflags & LOADED_HIGH == 0 {
+    if (header.boot_flag, header.header) != (BOOT_FLAG, MAGIC)
+        || header.loadflags & LOADED_HIGH == 0
+    {
         return Err(BootError::NotAKernel);
     }
     let version = header.version;

@@ -42,7 +42,11 @@ pub(crate) fn is_elf(image: &Image<'_>) -> Result<bool, BootError> {
 }
 
 /// Loads the segments below `ram_end` and finds the entry.
-pub(crate) fn load(image: &Image<'_>, memory: &GuestMemory, ram_end: u64) -> Result<Loaded, BootError> {
+pub(crate) fn load(
+    image: &Image<'_>,
+    memory: &GuestMemory,
+    ram_end: u64,
+) -> Result<Loaded, BootError> {
     let segments = segments(image)?;
     let entry = entry(image, &segments)?;
     let loads: Vec<_> = segments.iter().filter(|segment| segment.p_type == SEGMENT_LOAD).collect();
@@ -54,7 +58,10 @@ pub(crate) fn load(image: &Image<'_>, memory: &GuestMemory, ram_end: u64) -> Res
         }
         end = end.max(segment_end);
     }
-    if !loads.iter().any(|segment| (segment.p_paddr..segment.p_paddr + segment.p_filesz).contains(&entry)) {
+    if !loads
+        .iter()
+        .any(|segment| (segment.p_paddr..segment.p_paddr + segment.p_filesz).contains(&entry))
+    {
         return Err(image.damaged("its entry lies in no segment"));
     }
     for segment in loads {
@@ -87,7 +94,9 @@ fn segments(image: &Image<'_>) -> Result<Vec<Elf64_Phdr>, BootError> {
     if table_end.is_none_or(|end| end > image.len()) {
         return Err(image.damaged("its program headers lie outside of the file"));
     }
-    (0..u64::from(header.e_phnum)).map(|number| image.read_obj(header.e_phoff + number * ENTRY)).collect()
+    (0..u64::from(header.e_phnum))
+        .map(|number| image.read_obj(header.e_phoff + number * ENTRY))
+        .collect()
 }
 
 /// Where the segment ends in guest memory.
@@ -102,7 +111,10 @@ fn check(image: &Image<'_>, segment: &Elf64_Phdr) -> Result<u64, BootError> {
     if segment.p_paddr < HIGH_MEMORY && segment.p_memsz != 0 {
         return Err(image.damaged("a segment belongs into the first MiB"));
     }
-    segment.p_paddr.checked_add(segment.p_memsz).ok_or_else(|| image.damaged("a segment ends beyond 64 bits"))
+    segment
+        .p_paddr
+        .checked_add(segment.p_memsz)
+        .ok_or_else(|| image.damaged("a segment ends beyond 64 bits"))
 }
 
 /// Reads a segment and clears the rest of it: after a reset, memory is not fresh.
@@ -146,7 +158,9 @@ fn find_note(mut notes: &[u8], align: usize) -> Option<u64> {
         let description = notes.get(description..end)?;
         if (kind, name) == (NOTE_ENTRY, NOTE_OWNER) {
             return match *description {
-                [a, b, c, d] | [a, b, c, d, 0, 0, 0, 0] => Some(u32::from_le_bytes([a, b, c, d]).into()),
+                [a, b, c, d] | [a, b, c, d, 0, 0, 0, 0] => {
+                    Some(u32::from_le_bytes([a, b, c, d]).into())
+                }
                 _ => None,
             };
         }

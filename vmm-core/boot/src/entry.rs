@@ -102,7 +102,8 @@ impl Entry {
 
     /// Null, null, code, data, task: the same that the registers hold.
     fn write_descriptors(&self, memory: &GuestMemory) -> Result<(), BootError> {
-        let descriptors = [0, 0, descriptor(self.code()), descriptor(self.data()), descriptor(task())];
+        let descriptors =
+            [0, 0, descriptor(self.code()), descriptor(self.data()), descriptor(task())];
         let table = memory.check(GuestRange::new(DESCRIPTORS, 8 * descriptors.len() as u64))?;
         for (index, descriptor) in descriptors.into_iter().enumerate() {
             table.write_obj(8 * index, descriptor)?;
@@ -128,7 +129,13 @@ fn flat(selector: u16, kind: u8, default_32: bool, long: bool) -> kvm_segment {
 
 /// A busy task state segment, which the processor insists on having.
 fn task() -> kvm_segment {
-    kvm_segment { selector: SELECTOR_TASK, type_: 0xb, limit: 0x67, present: 1, ..Default::default() }
+    kvm_segment {
+        selector: SELECTOR_TASK,
+        type_: 0xb,
+        limit: 0x67,
+        present: 1,
+        ..Default::default()
+    }
 }
 
 /// The segment as eight bytes of a descriptor table (Intel SDM volume 3, 3.4.5).

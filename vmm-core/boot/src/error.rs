@@ -83,11 +83,15 @@ impl BootError {
     /// The option of `bulkhead run` that would have to change.
     pub fn option(&self) -> &'static str {
         match self {
-            Self::NotAKernel | Self::ForeignElf | Self::NoPvhNote | Self::No64BitEntry { .. } => "--kernel",
+            Self::NotAKernel | Self::ForeignElf | Self::NoPvhNote | Self::No64BitEntry { .. } => {
+                "--kernel"
+            }
             Self::KernelDoesNotFit { .. } | Self::TooLittleRam { .. } => "--memory",
             Self::InitrdDoesNotFit { .. } => "--initrd",
             Self::CommandLineTooLong { .. } | Self::CommandLineCut => "--append",
-            Self::Damaged { what, .. } | Self::Unreadable { what, .. } if *what == "initrd" => "--initrd",
+            Self::Damaged { what, .. } | Self::Unreadable { what, .. } if *what == "initrd" => {
+                "--initrd"
+            }
             Self::Damaged { .. } | Self::Unreadable { .. } => "--kernel",
             Self::Outside(_) | Self::Access(_) => "--kernel",
         }
@@ -99,7 +103,9 @@ impl BootError {
             Self::NotAKernel | Self::ForeignElf | Self::NoPvhNote | Self::No64BitEntry { .. } => {
                 "give a bzImage (/boot/vmlinuz-…) or an x86-64 vmlinux built with CONFIG_PVH"
             }
-            Self::KernelDoesNotFit { .. } | Self::TooLittleRam { .. } => "give the machine more RAM",
+            Self::KernelDoesNotFit { .. } | Self::TooLittleRam { .. } => {
+                "give the machine more RAM"
+            }
             Self::InitrdDoesNotFit { .. } => "give the machine more RAM or a smaller initrd",
             Self::CommandLineTooLong { .. } => "shorten it",
             Self::CommandLineCut => "remove it",

@@ -20,7 +20,8 @@ pub(crate) struct Image<'f> {
 
 impl<'f> Image<'f> {
     pub fn new(file: &'f File, what: &'static str) -> Result<Self, BootError> {
-        let len = bulkhead_sys::file::size(file).map_err(|error| BootError::Unreadable { what, error })?;
+        let len = bulkhead_sys::file::size(file)
+            .map_err(|error| BootError::Unreadable { what, error })?;
         Ok(Self { file, what, len })
     }
 
@@ -53,7 +54,12 @@ impl<'f> Image<'f> {
     }
 
     /// Reads `range.len` bytes from `position` into guest memory.
-    pub fn read_to_guest(&self, position: u64, memory: &GuestMemory, range: GuestRange) -> Result<(), BootError> {
+    pub fn read_to_guest(
+        &self,
+        position: u64,
+        memory: &GuestMemory,
+        range: GuestRange,
+    ) -> Result<(), BootError> {
         let mut done = 0;
         while done < range.len {
             let rest = memory.check(GuestRange::new(range.addr + done, range.len - done))?;

@@ -75,7 +75,10 @@ mod tests {
         let error = place(&vec![7; room + 1], 4 << 20, &KERNEL).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("the initrd has {} bytes, but there is room for {room} beside the kernel", room + 1)
+            format!(
+                "the initrd has {} bytes, but there is room for {room} beside the kernel",
+                room + 1
+            )
         );
     }
 

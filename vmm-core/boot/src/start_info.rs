@@ -34,7 +34,8 @@ pub(crate) fn write(
         size: range.len,
         ..Default::default()
     });
-    let modules = memory.check(GuestRange::new(START_INFO_MODULES, size_of::<hvm_modlist_entry>() as u64))?;
+    let modules =
+        memory.check(GuestRange::new(START_INFO_MODULES, size_of::<hvm_modlist_entry>() as u64))?;
     modules.write_obj(0, module.unwrap_or_default())?;
     let info = hvm_start_info {
         magic: XEN_HVM_START_MAGIC_VALUE,

@@ -9,7 +9,8 @@ use super::*;
 
 /// A file with these bytes.
 pub(crate) fn file(bytes: &[u8]) -> File {
-    let mut file = File::from(bulkhead_sys::memfd::create_sealed("file", bytes.len() as u64).unwrap());
+    let mut file =
+        File::from(bulkhead_sys::memfd::create_sealed("file", bytes.len() as u64).unwrap());
     file.write_all(bytes).unwrap();
     file
 }
@@ -35,7 +36,11 @@ fn long(memory: &GuestMemory, address: u64) -> u64 {
     u64::from_le_bytes(bytes(memory, address, 8).try_into().unwrap())
 }
 
-fn boot(kernel: &[u8], initrd: Option<&[u8]>, total: u64) -> (Result<Entry, BootError>, GuestMemory) {
+fn boot(
+    kernel: &[u8],
+    initrd: Option<&[u8]>,
+    total: u64,
+) -> (Result<Entry, BootError>, GuestMemory) {
     let (memory, layout) = ram(total);
     let kernel = file(kernel);
     let initrd = initrd.map(file);
@@ -65,7 +70,10 @@ fn a_pvh_kernel_finds_its_start_info() {
     assert_eq!(long(&memory, module + 8), 6);
     let map = long(&memory, info + 40);
     assert_eq!(word(&memory, info + 48), 4);
-    assert_eq!((long(&memory, map), long(&memory, map + 8), word(&memory, map + 16)), (0, 0x9fc00, 1));
+    assert_eq!(
+        (long(&memory, map), long(&memory, map + 8), word(&memory, map + 16)),
+        (0, 0x9fc00, 1)
+    );
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub(crate) fn write(
     }
     let mut table = page.e820_table;
     for (place, entry) in table.iter_mut().zip(map) {
-        *place = boot_e820_entry { addr: entry.address, size: entry.len, r#type: entry.what as u32 };
+        *place =
+            boot_e820_entry { addr: entry.address, size: entry.len, r#type: entry.what as u32 };
     }
     page.e820_table = table;
     page.e820_entries = map.len().min(table.len()) as u8;

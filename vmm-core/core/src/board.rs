@@ -75,7 +75,12 @@ impl Board {
         let ports = Arc::<ConfigPorts>::default();
         let host = || Arc::clone(&self.pci);
         place(&self.mmio, layout::ECAM, ECAM_LEN, Arc::new(Ecam(host())))?;
-        place(&self.pio, layout::PCI_CONFIG_ADDRESS, 1, Arc::new(ConfigAddress(Arc::clone(&ports))))?;
+        place(
+            &self.pio,
+            layout::PCI_CONFIG_ADDRESS,
+            1,
+            Arc::new(ConfigAddress(Arc::clone(&ports))),
+        )?;
         place(&self.pio, layout::PCI_CONFIG_DATA, 4, Arc::new(ConfigData { ports, host: host() }))
     }
 
@@ -103,7 +108,12 @@ fn range(first: u64, len: u64) -> Result<BusRange, BoardError> {
     BusRange::new(first, len).ok_or(BoardError::NoRange { first, len })
 }
 
-fn place(bus: &Bus, first: impl Into<u64>, len: u64, device: Arc<dyn BusDevice>) -> Result<(), BoardError> {
+fn place(
+    bus: &Bus,
+    first: impl Into<u64>,
+    len: u64,
+    device: Arc<dyn BusDevice>,
+) -> Result<(), BoardError> {
     Ok(bus.claim(range(first.into(), len)?, device)?)
 }
 

@@ -89,7 +89,9 @@ fn work(orders: &Receiver<Order>, tell: &Sender<()>) {
         match order {
             Order::Seal => {
                 if let Err(error) = bulkhead_runtime::seal_thread(PROFILE) {
-                    bulkhead_runtime::log(&format!("core: a vCPU thread cannot be sealed: {error}"));
+                    bulkhead_runtime::log(&format!(
+                        "core: a vCPU thread cannot be sealed: {error}"
+                    ));
                     bulkhead_runtime::exit(1);
                 }
                 let _ = tell.send(());

@@ -4,8 +4,10 @@
 //! the backends' sockets. Law: nothing here waits for a peer. The only wait besides the poller's is for
 //! vCPUs to leave the guest.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use anyhow::Context;
 use bulkhead_hypervisor::kvm::Kvm;
@@ -16,8 +18,11 @@ use bulkhead_protocol::core::{CoreCommand, CoreEvent};
 use bulkhead_runtime::{Helper, Incoming};
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Interest, Poller, Token};
+use bulkhead_vhost_frontend::SharedRam;
 
 use crate::crew::Crew;
+use crate::device::Surroundings;
+use crate::devices::{Devices, News};
 use crate::life::Life;
 use crate::machine::{Machine, MachineError, Parts};
 use crate::notice::{Notice, Notices};
@@ -37,6 +42,7 @@ struct Core {
     bell: Arc<Doorbell>,
     notices: Receiver<Notice>,
     machine: Machine,
+    devices: Devices,
     serial: Serial,
     /// What the serial stream is watched for now.
     serial_watched: Option<Interest>,
@@ -66,8 +72,8 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
     poller.add(&supervisor, CHANNEL, Interest::Read)?;
     poller.add(&*bell, BELL, Interest::Read)?;
     let (notices, taken) = Notices::new(Arc::clone(&bell));
-    let Plan { cpus, layout, memory, append, kvm, serial, images, .. } = plan;
-    let parts = |kvm| Parts { kvm, cpus, memory, layout, append };
+    let Plan { cpus, layout, memory, ram, append, devices, kvm, serial, images } = plan;
+    let parts = |kvm| Parts { kvm, cpus, memory: memory.clone(), layout, append };
     let made = Kvm::from_fd(kvm)
         .map_err(MachineError::from)
         .and_then(|kvm| Machine::new(parts(kvm), &notices, wake(&bell)))
@@ -78,16 +84,30 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
         Err(error) => return refuse(&supervisor, &poller, &error),
     };
     crew.assign(machine.seats());
+    let around = Surroundings {
+        vm: Arc::clone(&machine.vm),
+        ram: SharedRam { fd: Arc::new(ram), memory },
+        attention: wake(&bell),
+    };
+    let devices = Devices::new(devices, around, Arc::clone(&machine.board.pci));
     let serial = Serial::new(serial, Arc::clone(&machine.board.uart));
     supervisor.ready()?;
-    let life = Life::Loaded { run: false };
-    let (serial_watched, held) = (None, false);
-    let mut core =
-        Core { supervisor, poller, bell, notices: taken, machine, serial, serial_watched, life, held };
+    let mut core = Core {
+        supervisor,
+        poller,
+        bell,
+        notices: taken,
+        machine,
+        devices,
+        serial,
+        serial_watched: None,
+        life: Life::Loaded { run: false },
+        held: false,
+    };
     core.serve()
 }
 
-/// Called by the UART on any thread: rings, nothing else.
+/// Called by devices on any thread: rings, nothing else.
 fn wake(bell: &Arc<Doorbell>) -> Wake {
     let bell = Arc::clone(bell);
     Arc::new(move || bell.ring())
@@ -113,7 +133,9 @@ impl Core {
         let mut events = Vec::new();
         self.pump_serial()?;
         loop {
-            self.poller.wait(None, &mut events)?;
+            let left =
+                self.devices.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+            self.poller.wait(left, &mut events)?;
             for event in events.drain(..) {
                 match event.token {
                     CHANNEL => {
@@ -122,8 +144,12 @@ impl Core {
                         }
                     }
                     BELL => self.answer_bell()?,
-                    _ => self.pump_serial()?,
+                    SERIAL => self.pump_serial()?,
+                    socket => self.advance(News::Socket(socket))?,
                 }
+            }
+            if left.is_some() {
+                self.advance(News::Time)?;
             }
         }
     }
@@ -132,7 +158,9 @@ impl Core {
     fn hear(&mut self) -> anyhow::Result<bool> {
         while let Some(incoming) = self.supervisor.try_receive()? {
             match incoming {
-                Incoming::Heartbeat(number) => self.supervisor.alive(number, self.machine.progress())?,
+                Incoming::Heartbeat(number) => {
+                    self.supervisor.alive(number, self.machine.progress())?
+                }
                 Incoming::Role(command, fds) => self.obey(command, fds)?,
                 Incoming::Stop => return Ok(true),
             }
@@ -140,21 +168,41 @@ impl Core {
         Ok(false)
     }
 
-    fn obey(&mut self, command: CoreCommand, fds: Vec<std::os::fd::OwnedFd>) -> anyhow::Result<()> {
+    fn obey(&mut self, command: CoreCommand, fds: Vec<OwnedFd>) -> anyhow::Result<()> {
         match command {
+            CoreCommand::Plan(_) => anyhow::bail!("a second plan"),
+            CoreCommand::Device { device, .. } => self.devices.add(device, fds)?,
+            CoreCommand::DeviceConnected { device } => {
+                self.devices.connect(device, fds, &self.poller, Instant::now())?;
+                self.advance(News::Anything)?;
+            }
+            CoreCommand::DeviceLost { device } => {
+                self.devices.disconnect(device)?;
+                self.advance(News::Anything)?;
+            }
+            CoreCommand::DeviceDegraded { device } => {
+                self.devices.degrade(device)?;
+                self.advance(News::Anything)?;
+            }
             CoreCommand::Run => self.want_run()?,
             CoreCommand::Pause => self.pause()?,
             CoreCommand::Resume => self.resume()?,
             CoreCommand::PowerButton => self.machine.board.power.press(Button::Power),
             CoreCommand::Reset => self.begin_reset()?,
             CoreCommand::Boot { .. } => self.boot(&Images::take(fds)?)?,
-            CoreCommand::Plan(_) => anyhow::bail!("a second plan"),
-            CoreCommand::Device { .. }
-            | CoreCommand::DeviceConnected { .. }
-            | CoreCommand::DeviceLost { .. }
-            | CoreCommand::DeviceDegraded { .. } => {}
         }
         Ok(())
+    }
+
+    /// Lets devices do what can be done now, and the machine what has waited for them.
+    fn advance(&mut self, news: News) -> anyhow::Result<()> {
+        let mut tell = Vec::new();
+        self.devices.advance(news, Instant::now(), &mut tell);
+        for event in &tell {
+            self.supervisor.event(event)?;
+        }
+        self.finish_reset_if_quiet()?;
+        self.run_if_ready()
     }
 
     fn answer_bell(&mut self) -> anyhow::Result<()> {
@@ -168,7 +216,7 @@ impl Core {
                 Notice::Crashed { cpu, reason } => self.crash(cpu, &reason)?,
             }
         }
-        Ok(())
+        self.advance(News::Anything)
     }
 
     fn pump_serial(&mut self) -> anyhow::Result<()> {
@@ -193,7 +241,7 @@ impl Core {
     }
 
     fn run_if_ready(&mut self) -> anyhow::Result<()> {
-        if self.life == (Life::Loaded { run: true }) {
+        if self.life == (Life::Loaded { run: true }) && self.devices.are_known() {
             self.life = Life::Running;
             if !self.held {
                 self.machine.run();
@@ -216,20 +264,25 @@ impl Core {
         Ok(self.supervisor.event(&CoreEvent::Resumed)?)
     }
 
-    /// Stops everything; the supervisor answers with a kernel or ends the machine.
+    /// Stops everything. What backends have in flight they finish before the guest's memory is anyone
+    /// else's: an old request must not write into the next kernel.
     fn begin_reset(&mut self) -> anyhow::Result<()> {
         if self.life == Life::Running {
             self.machine.stop();
+            self.machine.board.reset();
             self.life = Life::Resetting;
-            self.finish_reset()?;
+            self.advance(News::Anything)?;
         }
         Ok(())
     }
 
-    fn finish_reset(&mut self) -> anyhow::Result<()> {
-        self.machine.board.reset();
-        self.life = Life::Reset;
-        Ok(self.supervisor.event(&CoreEvent::ResetRequested)?)
+    /// The supervisor answers with a kernel or ends the machine.
+    fn finish_reset_if_quiet(&mut self) -> anyhow::Result<()> {
+        if self.life == Life::Resetting && self.devices.are_at_rest() {
+            self.life = Life::Reset;
+            self.supervisor.event(&CoreEvent::ResetRequested)?;
+        }
+        Ok(())
     }
 
     fn boot(&mut self, images: &Images) -> anyhow::Result<()> {
@@ -250,7 +303,8 @@ impl Core {
 
     fn crash(&mut self, cpu: u8, reason: &str) -> anyhow::Result<()> {
         self.machine.stop();
-        let place = self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
+        let place =
+            self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
         self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
     }
 

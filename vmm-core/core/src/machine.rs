@@ -37,10 +37,16 @@ impl MachineError {
     pub fn refusal(&self) -> CoreEvent {
         let (option, remedy) = match self {
             Self::Boot(error) => (error.option(), error.remedy()),
-            Self::Engine(_) => ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer, split irqchip)"),
+            Self::Engine(_) => {
+                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer, split irqchip)")
+            }
             Self::Board(_) => ("run", "report this"),
         };
-        CoreEvent::Refused { option: option.into(), reason: self.to_string(), remedy: remedy.into() }
+        CoreEvent::Refused {
+            option: option.into(),
+            reason: self.to_string(),
+            remedy: remedy.into(),
+        }
     }
 }
 

@@ -13,6 +13,8 @@
 
 mod board;
 mod crew;
+mod device;
+mod devices;
 mod events;
 mod gate;
 mod life;
@@ -37,7 +39,9 @@ const PLAN_PATIENCE: Duration = Duration::from_secs(30);
 fn main() -> ExitCode {
     match run() {
         Ok(()) => bulkhead_runtime::exit(0),
-        Err(error) if matches!(error.downcast_ref(), Some(RuntimeError::Closed)) => bulkhead_runtime::exit(0),
+        Err(error) if matches!(error.downcast_ref(), Some(RuntimeError::Closed)) => {
+            bulkhead_runtime::exit(0)
+        }
         Err(error) => {
             bulkhead_runtime::log(&format!("core: {error:#}"));
             bulkhead_runtime::exit(1)

@@ -63,7 +63,11 @@ impl Plan {
     /// Checks the first command and maps RAM. `threads` were made for vCPUs.
     pub fn check(command: CoreCommand, fds: Vec<OwnedFd>, threads: u8) -> anyhow::Result<Self> {
         let CoreCommand::Plan(plan) = command else { bail!("the first command is no plan") };
-        ensure!(plan.cpus == u32::from(threads), "a plan for {} vCPUs, {threads} threads", plan.cpus);
+        ensure!(
+            plan.cpus == u32::from(threads),
+            "a plan for {} vCPUs, {threads} threads",
+            plan.cpus
+        );
         ensure!(plan.devices.len() <= MOST_DEVICES, "a plan with {} devices", plan.devices.len());
         for device in &plan.devices {
             check_device(device)?;
@@ -149,7 +153,10 @@ mod tests {
         assert!(plan(|plan| plan.memory = 0).is_err());
         assert!(plan(|plan| plan.memory = 8 << 20).is_err(), "the object is shorter");
         for (queues, size) in [(0, 256), (17, 256), (1, 0), (1, 1), (1, 3), (1, 2048)] {
-            assert!(plan(|plan| plan.devices.push(device(queues, size))).is_err(), "{queues} {size}");
+            assert!(
+                plan(|plan| plan.devices.push(device(queues, size))).is_err(),
+                "{queues} {size}"
+            );
         }
         assert!(plan(|plan| plan.devices = vec![device(1, 256); 32]).is_err());
     }

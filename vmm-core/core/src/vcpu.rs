@@ -69,7 +69,8 @@ impl Exits {
     fn answer(&self, exit: Exit<'_>) -> Result<(), String> {
         match exit {
             Exit::PioIn { port, width, data } => {
-                data.chunks_mut(width.max(1).into()).for_each(|data| self.pio.read(port.into(), data));
+                data.chunks_mut(width.max(1).into())
+                    .for_each(|data| self.pio.read(port.into(), data));
             }
             Exit::PioOut { port, width, data } => {
                 self.note_start();
@@ -81,12 +82,20 @@ impl Exits {
             Exit::Interrupted => {}
             Exit::Shutdown => return Err("triple fault".into()),
             Exit::Hlt => return Err("halted with nothing to wake it".into()),
-            Exit::SystemEvent(kind) => return Err(format!("the guest reported system event {kind}")),
-            Exit::FailEntry { reason, cpu } => {
-                return Err(format!("the processor refused the guest's state ({reason:#x}, CPU {cpu})"));
+            Exit::SystemEvent(kind) => {
+                return Err(format!("the guest reported system event {kind}"));
             }
-            Exit::InternalError { code } => return Err(format!("KVM could not go on (internal error {code})")),
-            Exit::Unexpected(reason) => return Err(format!("KVM stopped for a reason unknown here ({reason})")),
+            Exit::FailEntry { reason, cpu } => {
+                return Err(format!(
+                    "the processor refused the guest's state ({reason:#x}, CPU {cpu})"
+                ));
+            }
+            Exit::InternalError { code } => {
+                return Err(format!("KVM could not go on (internal error {code})"));
+            }
+            Exit::Unexpected(reason) => {
+                return Err(format!("KVM stopped for a reason unknown here ({reason})"));
+            }
         }
         self.answered.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -32,7 +32,8 @@ fn a_guest_prints_and_switches_itself_off() {
 #[test]
 fn a_guest_that_resets_the_machine_is_booted_again_with_a_fresh_kernel() {
     for (port, value) in [(0xcf9, 6), (0x64, 0xfe)] {
-        let first = kernel(&[code::print("first\n"), code::out8(port, value), code::halt()].concat());
+        let first =
+            kernel(&[code::print("first\n"), code::out8(port, value), code::halt()].concat());
         let second = kernel(&[code::print("second\n"), code::power_off()].concat());
         let Some(stage) = Stage::running(&one(&first)) else { return };
         started(&stage);
@@ -57,7 +58,8 @@ fn the_reset_button_stops_a_guest_that_never_asks() {
 #[test]
 fn the_power_button_reaches_the_guest() {
     let enable = code::out16(0x612, 1);
-    let script = [code::print("ready\n"), enable, code::wait_for(0x610, 1), code::power_off()].concat();
+    let script =
+        [code::print("ready\n"), enable, code::wait_for(0x610, 1), code::power_off()].concat();
     let kernel = kernel(&script);
     let Some(stage) = Stage::running(&one(&kernel)) else { return };
     started(&stage);
@@ -69,7 +71,9 @@ fn the_power_button_reaches_the_guest() {
 #[test]
 fn a_paused_guest_stands_still_and_goes_on_where_it_was() {
     // Prints what comes in, as soon as it comes.
-    let echo = [code::print("?"), code::wait_for(0x3fd, 1), vec![0x66, 0xba, 0xf8, 0x03, 0xec, 0xee]].concat();
+    let echo =
+        [code::print("?"), code::wait_for(0x3fd, 1), vec![0x66, 0xba, 0xf8, 0x03, 0xec, 0xee]]
+            .concat();
     let kernel = kernel(&[code::print("up\n"), echo.clone(), echo, code::power_off()].concat());
     let Some(stage) = Stage::running(&one(&kernel)) else { return };
     started(&stage);

@@ -13,7 +13,9 @@ pub enum EngineError {
         missing: &'static str,
     },
     /// The descriptor that the plan calls `/dev/kvm` is something else.
-    #[error("the descriptor given as /dev/kvm does not answer like KVM (API version {version}, 12 expected)")]
+    #[error(
+        "the descriptor given as /dev/kvm does not answer like KVM (API version {version}, 12 expected)"
+    )]
     NotKvm {
         /// What it answered.
         version: i32,

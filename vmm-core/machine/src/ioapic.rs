@@ -97,7 +97,8 @@ impl Ioapic {
         let mut state = hold(&self.state);
         for pin in 0..PINS {
             let entry = state.entries[pin];
-            if entry & VECTOR == u64::from(vector) && entry & LEVEL != 0 && entry & REMOTE_IRR != 0 {
+            if entry & VECTOR == u64::from(vector) && entry & LEVEL != 0 && entry & REMOTE_IRR != 0
+            {
                 state.entries[pin] &= !REMOTE_IRR;
                 self.service_level(&mut state, pin);
             }

@@ -92,9 +92,13 @@ impl Power {
         let merge = |old: u16, allowed: u16| old & !lanes | value & lanes & allowed;
         match (block, word) {
             (PowerBlock::Events, 1) => {
-                self.change(|state| state.pm1_enable = merge(state.pm1_enable, PM1_ENABLE_WRITABLE));
+                self.change(|state| {
+                    state.pm1_enable = merge(state.pm1_enable, PM1_ENABLE_WRITABLE)
+                });
             }
-            (PowerBlock::GeneralEvents, 0) => self.change(|state| state.gpe_status &= !(value & lanes)),
+            (PowerBlock::GeneralEvents, 0) => {
+                self.change(|state| state.gpe_status &= !(value & lanes))
+            }
             (PowerBlock::GeneralEvents, 1) => {
                 self.change(|state| state.gpe_enable = merge(state.gpe_enable, GPE_WRITABLE));
             }

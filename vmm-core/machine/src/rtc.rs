@@ -171,7 +171,9 @@ impl State {
     fn set_status(&mut self, status: u8) {
         self.memory[usize::from(STATUS_B)] = status;
         match (status & SET != 0, self.standing.take()) {
-            (true, standing) => self.standing = Some(standing.unwrap_or_else(|| Date::at(self.now().0))),
+            (true, standing) => {
+                self.standing = Some(standing.unwrap_or_else(|| Date::at(self.now().0)))
+            }
             (false, Some(date)) => self.set_to(date),
             (false, None) => {}
         }

@@ -3,8 +3,8 @@
 //! PCI has no interrupt routing table: functions use MSI-X only.
 
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Method, Name, Notify,
-    Package, Path, ResourceTemplate, Scope,
+    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Method,
+    Name, Notify, Package, Path, ResourceTemplate, Scope,
 };
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
@@ -76,7 +76,13 @@ impl<T: Aml> Bytes for T {
 fn pci_host(layout: &RamLayout) -> Vec<u8> {
     let high = layout::pci_high_window(layout.high_len());
     let window = |first, len| {
-        AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, first, first + len - 1, None)
+        AddressSpace::new_memory(
+            AddressSpaceCacheable::NotCacheable,
+            true,
+            first,
+            first + len - 1,
+            None,
+        )
     };
     let resources = ResourceTemplate::new(vec![
         &AddressSpace::new_bus_number(0u16, 0u16),

@@ -3,7 +3,9 @@
 //! The flag that says "there is a PC/AT-compatible PIC too" is clear: there is none, and without the
 //! flag a guest does not test it for seconds.
 
-use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::madt::{
+    EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
+};
 use acpi_tables::{Aml, AmlSink};
 use bulkhead_machine::layout;
 use zerocopy::{Immutable, IntoBytes};

@@ -62,7 +62,10 @@ fn the_program_goes_to_its_preferred_address_without_what_follows_it() {
 fn old_protocols_and_32_bit_kernels_are_named() {
     let error = try_load(&with(VERSION, &[0x0b, 2]), 32 << 20).unwrap_err();
     assert!(error.to_string().contains("boot protocol 2.11"), "{error}");
-    assert!(matches!(try_load(&with(XLOADFLAGS, &[2]), 32 << 20), Err(BootError::No64BitEntry { .. })));
+    assert!(matches!(
+        try_load(&with(XLOADFLAGS, &[2]), 32 << 20),
+        Err(BootError::No64BitEntry { .. })
+    ));
 }
 
 #[test]

@@ -42,7 +42,11 @@ impl Routes {
     }
 
     /// Applies a batch; tells the kernel only if something changed.
-    pub(super) fn set(&mut self, vm: &VmFd, changes: &[(Gsi, Option<Msi>)]) -> Result<(), EngineError> {
+    pub(super) fn set(
+        &mut self,
+        vm: &VmFd,
+        changes: &[(Gsi, Option<Msi>)],
+    ) -> Result<(), EngineError> {
         let mut changed = false;
         for (gsi, message) in changes {
             changed |= match message {
@@ -58,7 +62,8 @@ impl Routes {
 
     /// Hands the whole table to the kernel.
     pub(super) fn commit(&self, vm: &VmFd) -> Result<(), EngineError> {
-        let entries: Vec<_> = self.messages.iter().map(|(gsi, message)| entry(*gsi, *message)).collect();
+        let entries: Vec<_> =
+            self.messages.iter().map(|(gsi, message)| entry(*gsi, *message)).collect();
         let table = KvmIrqRouting::from_entries(&entries)
             .map_err(|_| EngineError::NoGsiLeft { limit: self.limit })?;
         vm.set_gsi_routing(&table).map_err(EngineError::host("set interrupt routes"))
@@ -66,7 +71,8 @@ impl Routes {
 }
 
 fn entry(gsi: Gsi, message: Msi) -> kvm_irq_routing_entry {
-    let mut entry = kvm_irq_routing_entry { gsi: gsi.0, type_: KVM_IRQ_ROUTING_MSI, ..Default::default() };
+    let mut entry =
+        kvm_irq_routing_entry { gsi: gsi.0, type_: KVM_IRQ_ROUTING_MSI, ..Default::default() };
     entry.u.msi.address_lo = message.address as u32;
     entry.u.msi.address_hi = (message.address >> 32) as u32;
     entry.u.msi.data = message.data;

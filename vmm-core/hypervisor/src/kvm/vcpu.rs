@@ -50,9 +50,12 @@ impl KvmVcpu {
 
     /// Reads registers up to the first that does not exist.
     fn get_msrs(&self, indices: &[u32]) -> Result<Vec<kvm_msr_entry>, EngineError> {
-        let entries: Vec<_> =
-            indices.iter().map(|index| kvm_msr_entry { index: *index, ..Default::default() }).collect();
-        let mut msrs = Msrs::from_entries(&entries).map_err(|_| EngineError::Bug("too many MSRs"))?;
+        let entries: Vec<_> = indices
+            .iter()
+            .map(|index| kvm_msr_entry { index: *index, ..Default::default() })
+            .collect();
+        let mut msrs =
+            Msrs::from_entries(&entries).map_err(|_| EngineError::Bug("too many MSRs"))?;
         let count = self.fd.get_msrs(&mut msrs).map_err(EngineError::host("read MSRs"))?;
         Ok(msrs.as_slice().iter().take(count).copied().collect())
     }

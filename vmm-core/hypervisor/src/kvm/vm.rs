@@ -82,9 +82,11 @@ fn map_ram(fd: &VmFd, memory: &GuestMemory) -> Result<(), EngineError> {
 
 impl Vm for KvmVm {
     fn create_vcpu(&self, index: u8, count: u8) -> Result<Box<dyn Vcpu>, EngineError> {
-        let fd = self.fd.create_vcpu(u64::from(index)).map_err(EngineError::host("create a vCPU"))?;
+        let fd =
+            self.fd.create_vcpu(u64::from(index)).map_err(EngineError::host("create a vCPU"))?;
         let cpuid = processor::cpuid(self.cpuid.as_slice(), processor::Place { index, count });
-        let cpuid = CpuId::from_entries(&cpuid).map_err(|_| EngineError::Bug("too many CPUID leaves"))?;
+        let cpuid =
+            CpuId::from_entries(&cpuid).map_err(|_| EngineError::Bug("too many CPUID leaves"))?;
         fd.set_cpuid2(&cpuid).map_err(EngineError::host("set the processor's features"))?;
         Ok(Box::new(KvmVcpu::new(fd, &self.msrs)?))
     }

@@ -59,7 +59,8 @@ const FEATURES: &[(u32, u32, Register, u32, u32)] = &[
 
 /// Leaves that read as zero: performance counters, SGX, processor trace, AMX tiles, SVM, memory
 /// encryption, AMD's second performance leaf, Intel's second topology leaf (0xb says the same).
-const ABSENT: &[u32] = &[0xa, 0x12, 0x14, 0x1d, 0x1e, 0x1f, 0x23, 0x24, 0x8000_000a, 0x8000_001f, 0x8000_0022];
+const ABSENT: &[u32] =
+    &[0xa, 0x12, 0x14, 0x1d, 0x1e, 0x1f, 0x23, 0x24, 0x8000_000a, 0x8000_001f, 0x8000_0022];
 
 /// Leaves that tell of caches, one sub-leaf each, in the form of Intel's leaf 4.
 const CACHE_LEAVES: &[u32] = &[0x4, 0x8000_001d];
@@ -91,7 +92,9 @@ pub fn cpuid(supported: &[kvm_cpuid_entry2], place: Place) -> Vec<kvm_cpuid_entr
 }
 
 fn is_kept(entry: &kvm_cpuid_entry2) -> bool {
-    let tiles = entry.function == 0xd && entry.index >= 2 && entry.index < 32
+    let tiles = entry.function == 0xd
+        && entry.index >= 2
+        && entry.index < 32
         && XSAVE_COMPONENTS & bit(entry.index) == 0;
     entry.function != 0xb && !ABSENT.contains(&entry.function) && !tiles
 }
@@ -141,7 +144,9 @@ fn apply_place(leaf: &mut kvm_cpuid_entry2, place: Place) {
         0x8000_0001 if several => leaf.ecx |= bit(1),
         0x8000_0001 => leaf.ecx &= !bit(1),
         // AMD: bits of the core number in an APIC id, cores less one. Reserved on Intel.
-        0x8000_0008 if several => leaf.ecx = leaf.ecx & !0xf0ff | place.core_bits() << 12 | (count - 1),
+        0x8000_0008 if several => {
+            leaf.ecx = leaf.ecx & !0xf0ff | place.core_bits() << 12 | (count - 1)
+        }
         0x8000_0008 => leaf.ecx &= !0xf0ff,
         // AMD: APIC id, core with one thread, node 0.
         0x8000_001e => {
@@ -169,7 +174,8 @@ fn share_cache(leaf: &mut kvm_cpuid_entry2, place: Place) {
 /// The XSAVE area ends behind the last component that is left.
 fn shrink_xsave(leaves: &mut [kvm_cpuid_entry2]) {
     const LEGACY_AND_HEADER: u32 = 576;
-    let components = leaves.iter().filter(|leaf| leaf.function == 0xd && leaf.index >= 2 && leaf.ecx & 1 == 0);
+    let components =
+        leaves.iter().filter(|leaf| leaf.function == 0xd && leaf.index >= 2 && leaf.ecx & 1 == 0);
     let end = components.map(|leaf| leaf.ebx.saturating_add(leaf.eax)).max().unwrap_or(0);
     for leaf in leaves.iter_mut().filter(|leaf| leaf.function == 0xd && leaf.index == 0) {
         leaf.ecx = end.max(LEGACY_AND_HEADER);

@@ -123,7 +123,9 @@ impl MsixTable {
     pub fn disconnect(&self, vector: u16, call: &Arc<Doorbell>) {
         let mut state = hold(&self.state);
         let Some(vector) = state.vectors.get_mut(usize::from(vector)) else { return };
-        let Some(at) = vector.calls.iter().position(|other| Arc::ptr_eq(other, call)) else { return };
+        let Some(at) = vector.calls.iter().position(|other| Arc::ptr_eq(other, call)) else {
+            return;
+        };
         let call = vector.calls.swap_remove(at);
         if vector.armed {
             complain(self.vm.disconnect_irqfd(call.as_fd(), vector.gsi));
@@ -157,7 +159,8 @@ impl MsixTable {
             return;
         }
         let mut state = hold(&self.state);
-        let Some(vector) = usize::try_from(offset / ENTRY_LEN).ok().and_then(|at| state.vectors.get_mut(at))
+        let Some(vector) =
+            usize::try_from(offset / ENTRY_LEN).ok().and_then(|at| state.vectors.get_mut(at))
         else {
             return;
         };
@@ -182,7 +185,8 @@ impl MsixTable {
     /// The control word of the capability changed.
     pub(super) fn set_control(&self, control: u16) {
         let mut state = hold(&self.state);
-        let (enabled, masked) = (control & CONTROL_ENABLE != 0, control & CONTROL_FUNCTION_MASK != 0);
+        let (enabled, masked) =
+            (control & CONTROL_ENABLE != 0, control & CONTROL_FUNCTION_MASK != 0);
         if (state.enabled, state.masked) != (enabled, masked) {
             (state.enabled, state.masked) = (enabled, masked);
             self.settle(&mut state);

@@ -74,7 +74,12 @@ fn a_capability_that_does_not_fit_is_refused() {
 #[test]
 fn the_msix_control_word_has_two_bits_that_a_driver_may_change() {
     let mut space = space();
-    let place = MsixPlacement { vectors: 5, bar: BarIndex::Zero, table_offset: 0x2000, pending_offset: 0x3000 };
+    let place = MsixPlacement {
+        vectors: 5,
+        bar: BarIndex::Zero,
+        table_offset: 0x2000,
+        pending_offset: 0x3000,
+    };
     let at = u16::from(space.add_msix(place).unwrap());
     space.write(at + 2, &[0xff, 0xff]);
     assert_eq!(space.msix_control(), Some(0xc004));

@@ -19,12 +19,22 @@ struct Function {
 impl Function {
     fn new() -> Arc<Self> {
         let class = ClassCode { class: 1, subclass: 0x80, interface: 0 };
-        let identity =
-            Identity { vendor: 1, device: 2, revision: 3, class, subsystem_vendor: 4, subsystem: 5 };
+        let identity = Identity {
+            vendor: 1,
+            device: 2,
+            revision: 3,
+            class,
+            subsystem_vendor: 4,
+            subsystem: 5,
+        };
         let mut config = ConfigSpace::new(identity);
         config.add_bar(BarSpec { index: BarIndex::Zero, size: 0x1000 }).unwrap();
-        let place =
-            MsixPlacement { vectors: 2, bar: BarIndex::Zero, table_offset: 0, pending_offset: 0x800 };
+        let place = MsixPlacement {
+            vectors: 2,
+            bar: BarIndex::Zero,
+            table_offset: 0,
+            pending_offset: 0x800,
+        };
         config.add_msix(place).unwrap();
         Arc::new(Self {
             config: Mutex::new(config),
