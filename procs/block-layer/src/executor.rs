@@ -163,8 +163,8 @@ impl Executor {
 
     fn reported(&mut self, lane: usize, report: Report) {
         match report {
-            Report::Detached => self.lane_left(lane, None),
-            Report::Fault(reason) => self.lane_left(lane, Some(reason)),
+            Report::Fault(reason) => self.lane_fault(lane, reason),
+            Report::Detached => self.lane_left(lane),
             Report::Beat(number) => self.lane_beat(number),
             Report::LeaseReturned => {}
         }

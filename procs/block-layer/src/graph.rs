@@ -21,7 +21,7 @@ use crate::image::Image;
 use crate::lane::{Forwarded, Lease, ToLane};
 use crate::mailbox::Mailbox;
 use crate::node::{Delay, News, Node, Operands, Raw, Step, Steps};
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::pool::{Answer, Job, Pool};
 
 /// A node's place in its graph.
@@ -80,6 +80,12 @@ impl Graph {
     /// A request that a lane may not perform itself; the lane is told how it ended.
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane } = forwarded;
+        // It was on its way while its incarnation ended, and has missed `discard_revoked`.
+        if revoked.load(Ordering::Acquire) {
+            drop(arena);
+            let (tag, outcome) = (request.tag, Err(Failure::DISCARDED));
+            return lane.post(ToLane::Done { tag, outcome });
+        }
         let operands = Operands {
             action: request.action,
             arena,

@@ -1,22 +1,23 @@
 //! A lane: the thread of one block ring.
 //!
 //! It takes entries, checks them, and performs what its lease covers: at once where that cannot block,
-//! by a worker otherwise. Without a lease it sends requests to the executor. Either way the lane
+//! by Linux AIO past the page cache, by a worker otherwise. Without a lease it sends requests to the executor. Either way the lane
 //! alone completes on its ring, so the ring has one producer, and it counts what is out: a lane is
 //! drained when the count is zero.
 //!
 //! ```text
 //!            Attach              Detach, or the peer breaks the ring's law
 //!   Empty ───────────▶ Serving ──────────────────────────▶ Draining ──(nothing out)──▶ Empty
-//!                                                                       one report
+//!                                                 Fault                 Detached
 //! ```
 //!
 //! Law:
-//! - Every attachment ends with exactly one report, after its last request is over and its ring is
+//! - Every attachment ends with exactly one `Detached`, after its last request is over and its ring is
 //!   unmapped. From then on nothing of that incarnation touches the image.
 //! - Mail is read between two batches, however busy the ring: a flooding peer delays nobody.
 //! - No allocation per request.
 
+mod flight;
 mod lease;
 mod link;
 mod sleep;
@@ -74,10 +75,10 @@ pub enum ToLane {
 /// From a lane.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Detached as asked.
-    Detached,
-    /// Detached because the peer broke the ring's law.
+    /// The peer broke the ring's law; `Detached` follows.
     Fault(String),
+    /// The ring is drained and forgotten.
+    Detached,
     /// The lease was given back.
     LeaseReturned,
     /// The lane lives.

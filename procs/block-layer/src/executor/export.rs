@@ -137,20 +137,28 @@ impl Executor {
         }
     }
 
-    /// A lane's attachment is over: as told, or because its peer broke the ring's law.
-    pub(super) fn lane_left(&mut self, lane: usize, fault: Option<String>) {
-        let Some(index) = self.exports.iter().position(|export| export.lanes.contains(&lane)) else {
+    /// The peer of one lane broke the ring's law: all its rings go.
+    pub(super) fn lane_fault(&mut self, lane: usize, reason: String) {
+        let Some(index) = self.export_of(lane) else {
             return;
         };
-        if matches!(self.exports[index].state, State::Attached { .. }) {
-            self.leave(index, None, false);
+        match &mut self.exports[index].state {
+            State::Attached { .. } => self.leave(index, Some(reason), false),
+            State::Leaving { fault, .. } => *fault = fault.take().or(Some(reason)),
+            State::Detached => {}
         }
+    }
+
+    /// A lane's attachment is over.
+    pub(super) fn lane_left(&mut self, lane: usize) {
+        let Some(index) = self.export_of(lane) else {
+            return;
+        };
         let export = &mut self.exports[index];
-        let State::Leaving { left, fault: first, .. } = &mut export.state else {
+        let State::Leaving { left, .. } = &mut export.state else {
             return;
         };
         *left = left.saturating_sub(1);
-        *first = first.take().or(fault);
         if *left > 0 {
             return;
         }
@@ -161,5 +169,9 @@ impl Executor {
             let detached = asked.then_some(BlockEvent::Detached { export: number });
             self.events.extend(fault.into_iter().chain(detached));
         }
+    }
+
+    fn export_of(&self, lane: usize) -> Option<usize> {
+        self.exports.iter().position(|export| export.lanes.contains(&lane))
     }
 }

@@ -233,6 +233,19 @@ fn an_impossible_index_costs_that_export_its_rings_and_no_other() {
 }
 
 #[test]
+fn a_fault_is_over_at_once_although_requests_of_it_still_wait() {
+    let disk = Disk::memory();
+    let mut rig = Rig::with(&disk, 1, |plan| plan.delay_ms = 3_600_000);
+    for tag in 0..50 {
+        rig.submit(0, page(tag, WRITE, tag));
+    }
+    rig.settle();
+    rig.forge_index(0);
+    assert!(matches!(rig.next_event(), BlockEvent::ExportFault { export: 0, .. }));
+    assert_eq!(rig.executor.next_due(), None);
+}
+
+#[test]
 fn a_fault_and_a_detach_that_cross_are_both_answered() {
     let disk = Disk::memory();
     let mut rig = Rig::new(&disk, 2);

@@ -9,7 +9,7 @@ use bulkhead_ring::{Armed, Step};
 use bulkhead_sys::cpu;
 use bulkhead_sys::readiness::wait_readable;
 
-use super::thread::{Ending, Held, Lane, State};
+use super::thread::{Held, Lane, State};
 
 impl Lane {
     /// Waits for work or mail in the way that suits the moment, and may return without either.
@@ -24,7 +24,7 @@ impl Lane {
                     Step::Arm => self.arm_and_sleep(),
                 }
             }
-            State::Empty | State::Draining(..) => self.sleep(false),
+            State::Empty | State::Draining(_) => self.sleep(false),
         }
     }
 
@@ -42,7 +42,7 @@ impl Lane {
         match link.server.submit.arm() {
             Ok(Armed::Again) => return,
             Ok(Armed::Sleep) => self.sleep(true),
-            Err(fault) => return self.leave(Ending::Fault(fault.into())),
+            Err(fault) => return self.fault(fault.into()),
         }
         if let State::Serving(link) = &mut self.state {
             link.server.submit.disarm();

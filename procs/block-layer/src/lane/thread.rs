@@ -1,38 +1,38 @@
 //! The lane's loop: mail, a batch, and when there is neither, sleep.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bulkhead_protocol::block_ring::BlockRequest;
 use bulkhead_ring::Pace;
+use bulkhead_sys::aio::Aio;
 use bulkhead_sys::eventfd::Doorbell;
 
+use super::flight::Transfer;
 use super::link::{Link, LinkFault};
 use super::{Forwarded, Lease, Report, ToLane};
 use crate::executor::Mail;
 use crate::image::Attempt;
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
-use crate::pool::{Answer, Job, Pool};
+use crate::pool::{Answer, Pool};
 use crate::request::Request;
+
+/// Transfers a lane may have in flight by AIO; more go to workers. The host counts them against
+/// `fs.aio-max-nr`.
+const TRANSFERS: usize = 128;
 
 /// Entries taken between two looks at the mail.
 const BATCH: u32 = 32;
-
-/// How an attachment ends.
-#[derive(Debug)]
-pub(super) enum Ending {
-    Asked,
-    Fault(LinkFault),
-}
 
 /// See the diagram in [`super`].
 #[derive(Debug)]
 pub(super) enum State {
     Empty,
     Serving(Link),
-    Draining(Link, Ending),
+    Draining(Link),
 }
 
 /// The lease and its return.
@@ -49,9 +49,15 @@ pub(super) struct Lane {
     pub(super) mailbox: Arc<Mailbox<ToLane>>,
     /// Spare memory for `mailbox`.
     mail: Vec<ToLane>,
+    /// Requests completed since the last publish.
+    unpublished: u64,
     completed: Arc<AtomicU64>,
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     executor: Arc<Mailbox<Mail>>,
+    /// Absent where the host has no contexts left: workers do it all.
+    pub(super) aio: Option<Aio<Transfer>>,
+    /// Memory for transfers that have just landed.
+    pub(super) landed: Vec<(Transfer, io::Result<usize>)>,
     pub(super) bells: Option<Bells>,
     pub(super) state: State,
     pub(super) held: Held,
@@ -79,9 +85,12 @@ impl Lane {
             number,
             mailbox,
             mail: Vec::with_capacity(64),
+            unpublished: 0,
             completed,
             pool,
             executor,
+            aio: Aio::new(TRANSFERS).ok(),
+            landed: Vec::with_capacity(TRANSFERS),
             bells: None,
             state: State::Empty,
             held: Held::None,
@@ -94,10 +103,14 @@ impl Lane {
     pub(super) fn run(mut self) {
         while !self.ended {
             self.read_mail();
-            match self.serve() {
-                Ok(0) => self.rest(),
+            let landed = self.reap_transfers();
+            let taken = self.serve();
+            self.submit_transfers();
+            self.publish();
+            match taken {
+                Ok(0) if landed == 0 => self.rest(),
                 Ok(_) => self.pace.found(),
-                Err(fault) => self.leave(Ending::Fault(fault)),
+                Err(fault) => self.fault(fault),
             }
         }
     }
@@ -109,17 +122,16 @@ impl Lane {
             self.handle(message);
         }
         self.mail = mail;
-        self.finish_draining();
     }
 
     fn handle(&mut self, message: ToLane) {
         match message {
             ToLane::Place { submit, complete, cpu } => self.place(submit, complete, cpu),
             ToLane::Attach(attachment) => self.state = State::Serving(Link::new(*attachment)),
-            ToLane::Detach => self.leave(Ending::Asked),
+            ToLane::Detach => self.leave(),
             ToLane::Lease(Some(lease)) => self.held = Held::Lease(lease),
             ToLane::Lease(None) => self.held = Held::Returning,
-            ToLane::Done { tag, outcome } => self.done(tag, outcome),
+            ToLane::Done { tag, outcome } => self.returned(tag, outcome),
             ToLane::Beat(number) => self.report(Report::Beat(number)),
             ToLane::End => self.ended = true,
         }
@@ -151,7 +163,8 @@ impl Lane {
             pool: &self.pool,
             executor: &self.executor,
             mailbox: &self.mailbox,
-            completed: 0,
+            aio: self.aio.as_mut(),
+            completed: &mut self.unpublished,
         };
         let mut taken = 0;
         while taken < BATCH
@@ -160,41 +173,48 @@ impl Lane {
             desk.handle(entry)?;
             taken += 1;
         }
-        let completed = desk.completed;
-        self.publish(completed);
         Ok(taken)
     }
 
     /// A request that had left is over.
-    fn done(&mut self, tag: u64, outcome: Outcome) {
+    pub(super) fn returned(&mut self, tag: u64, outcome: Outcome) {
         match &mut self.state {
             State::Empty => {}
-            State::Draining(link, _) => link.returned(),
+            State::Draining(link) => link.returned(),
             State::Serving(link) => {
                 link.returned();
-                match link.complete(tag, outcome) {
-                    Ok(()) => self.publish(1),
-                    Err(fault) => self.leave(Ending::Fault(fault)),
+                self.unpublished += 1;
+                if let Err(fault) = link.complete(tag, outcome) {
+                    self.fault(fault);
                 }
             }
         }
     }
 
-    /// Shows the peer its completions, and wakes it if it sleeps.
-    fn publish(&mut self, completed: u64) {
-        if let (State::Serving(link), Some(bells)) = (&mut self.state, &self.bells) {
-            link.server.complete.publish().ring_if_quiet(&bells.complete);
+    /// Shows the peer its completions and wakes it if it sleeps; ends what has come to its end.
+    fn publish(&mut self) {
+        if self.unpublished > 0 {
+            self.completed.fetch_add(self.unpublished, Ordering::Relaxed);
+            self.unpublished = 0;
+            if let (State::Serving(link), Some(bells)) = (&mut self.state, &self.bells) {
+                link.server.complete.publish().ring_if_quiet(&bells.complete);
+            }
         }
-        if completed > 0 {
-            self.completed.fetch_add(completed, Ordering::Relaxed);
-        }
+        self.finish_draining();
     }
 
-    pub(super) fn leave(&mut self, ending: Ending) {
+    /// The peer broke the ring's law. The executor hears of it at once: it holds requests of ours
+    /// that this lane waits for.
+    pub(super) fn fault(&mut self, fault: LinkFault) {
+        self.report(Report::Fault(fault.to_string()));
+        self.leave();
+    }
+
+    fn leave(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Empty) {
             State::Serving(link) => {
                 link.revoked.store(true, Ordering::Release);
-                State::Draining(link, ending)
+                State::Draining(link)
             }
             other => other,
         };
@@ -202,16 +222,13 @@ impl Lane {
     }
 
     fn finish_draining(&mut self) {
-        if matches!(&self.state, State::Draining(link, _) if link.is_quiet()) {
-            let report = match std::mem::replace(&mut self.state, State::Empty) {
-                State::Draining(_, Ending::Fault(fault)) => Report::Fault(fault.to_string()),
-                _ => Report::Detached,
-            };
-            self.report(report);
+        if matches!(&self.state, State::Draining(link) if link.is_quiet()) {
+            self.state = State::Empty;
+            self.report(Report::Detached);
         }
         let quiet = match &self.state {
             State::Empty => true,
-            State::Serving(link) | State::Draining(link, _) => link.is_quiet(),
+            State::Serving(link) | State::Draining(link) => link.is_quiet(),
         };
         if quiet && matches!(self.held, Held::Returning) {
             self.held = Held::None;
@@ -232,7 +249,8 @@ struct Desk<'a> {
     pool: &'a Pool,
     executor: &'a Mailbox<Mail>,
     mailbox: &'a Arc<Mailbox<ToLane>>,
-    completed: u64,
+    aio: Option<&'a mut Aio<Transfer>>,
+    completed: &'a mut u64,
 }
 
 impl Desk<'_> {
@@ -254,19 +272,30 @@ impl Desk<'_> {
         match image.attempt(action, &self.link.server.arena) {
             Attempt::Done(outcome) => self.complete(tag, outcome),
             Attempt::WouldBlock { done } => {
-                self.link.sent();
-                let lane = Arc::clone(self.mailbox);
-                self.pool.hand(Job {
-                    image: Arc::clone(image),
-                    action,
-                    done,
-                    arena: self.link.server.arena.clone(),
-                    revoked: self.revoked(),
-                    answer: Answer::Lane { lane, tag },
-                });
+                let (image, arena) = (Arc::clone(image), self.link.server.arena.clone());
+                let revoked = Arc::clone(&self.link.revoked);
+                self.send(Transfer { image, request, arena, revoked }, done);
                 Ok(())
             }
         }
+    }
+
+    /// Gives a request that would block to the kernel, or else to a worker.
+    fn send(&mut self, transfer: Transfer, done: u32) {
+        self.link.sent();
+        let Request { tag, action } = transfer.request;
+        let transfer = match &mut self.aio {
+            Some(aio) if done == 0 => {
+                let (image, arena) = (Arc::clone(&transfer.image), &self.link.server.arena);
+                match image.prepare(action, arena, aio, self.mailbox.bell(), transfer) {
+                    Ok(()) => return,
+                    Err(transfer) => transfer,
+                }
+            }
+            _ => transfer,
+        };
+        let answer = Answer::Lane { lane: Arc::clone(self.mailbox), tag };
+        self.pool.hand(transfer.into_job(done, answer));
     }
 
     fn forward(&mut self, request: Request) {
@@ -274,18 +303,14 @@ impl Desk<'_> {
         self.executor.post(Mail::Perform(Forwarded {
             request,
             arena: self.link.server.arena.clone(),
-            revoked: self.revoked(),
+            revoked: Arc::clone(&self.link.revoked),
             lane: Arc::clone(self.mailbox),
         }));
     }
 
-    fn revoked(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.link.revoked)
-    }
-
     #[inline]
     fn complete(&mut self, tag: u64, outcome: Outcome) -> Result<(), LinkFault> {
-        self.completed += 1;
+        *self.completed += 1;
         self.link.complete(tag, outcome)
     }
 }
