@@ -269,3 +269,6 @@ impl Queue {
         Ok(self.ring.memory.copy_in(start, to)?)
     }
 }
+
+#[cfg(test)]
+mod tests;
