@@ -77,8 +77,7 @@ pub fn of(manifest: &Manifest) -> Result<Filter, ManifestError> {
     for name in &manifest.passes_on {
         let child = profile(name)?;
         for allowed in &child.syscall {
-            let colder = Allowed { hot: false, ..allowed.clone() };
-            add(&mut filter, manifest, &colder)?;
+            add(&mut filter, manifest, allowed)?;
         }
         for answered in &child.errno {
             let tried = Allowed {
@@ -114,8 +113,12 @@ fn add(filter: &mut Filter, manifest: &Manifest, new: &Allowed) -> Result<(), Ma
 fn merge(calls: &mut Vec<Call>, new: Call) {
     match calls.iter_mut().find(|call| call.number == new.number) {
         None => calls.push(new),
-        Some(call) if call.rules.is_empty() || new.rules.is_empty() => call.rules.clear(),
         Some(call) => {
+            call.hot |= new.hot;
+            if call.rules.is_empty() || new.rules.is_empty() {
+                call.rules.clear();
+                return;
+            }
             let fresh = new.rules.into_iter().filter(|rule| !call.rules.contains(rule));
             let fresh: Vec<Rule> = fresh.collect();
             call.rules.extend(fresh);

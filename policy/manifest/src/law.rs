@@ -193,6 +193,11 @@ fn once(manifest: &Manifest, found: &mut Vec<String>) {
             found.push(format!("{} is there twice", allowed.name));
         }
     }
+    for (index, answered) in manifest.errno.iter().enumerate() {
+        if manifest.errno[..index].iter().any(|other| other.name == answered.name) {
+            found.push(format!("{} is answered twice", answered.name));
+        }
+    }
 }
 
 fn within_budget(manifest: &Manifest, found: &mut Vec<String>) {

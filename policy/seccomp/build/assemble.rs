@@ -2,8 +2,7 @@
 //!
 //! `seccompiler` has one action for all that matches, so that "an error for this, death for the
 //! rest" takes two programs: `kill` lets through what is made or answered and kills for the rest;
-//! `errno`, one program per error number, answers and lets the rest through. The kernel takes the
-//! strictest verdict of all.
+//! `errno` answers and lets the rest through. The kernel takes the stricter verdict.
 //!
 //! `seccompiler` tests the calls in the order of their numbers. A hot call shall be found sooner, so
 //! the hot calls are compiled by themselves and their tests put before the others': each call's
@@ -36,21 +35,27 @@ pub fn kill(filter: &Filter) -> Result<BpfProgram, Box<dyn Error>> {
     let action = SeccompAction::KillProcess;
     let front = compile(&hot, action.clone(), SeccompAction::Allow)?;
     let back = compile(&cold, action, SeccompAction::Allow)?;
-    splice(front, &back, hot.is_empty())
+    if hot.is_empty() { Ok(back) } else { splice(front, &back) }
 }
 
-/// The programs that answer, one for each error number.
-pub fn errno(filter: &Filter) -> Result<Vec<BpfProgram>, Box<dyn Error>> {
+/// The program that answers, if anything is answered. Its parts, one for each error number, are put
+/// behind one another like the hot and the cold calls.
+pub fn errno(filter: &Filter) -> Result<Option<BpfProgram>, Box<dyn Error>> {
     let mut by_number: BTreeMap<u16, Vec<&Call>> = BTreeMap::new();
     for call in &filter.answered {
         let number = call.errno.ok_or("an answered call has an errno")?;
         by_number.entry(number).or_default().push(call);
     }
-    let programs = by_number.into_iter().map(|(number, calls)| {
+    let mut whole = None;
+    for (number, calls) in by_number {
         let answer = SeccompAction::Errno(u32::from(number));
-        compile(&calls, SeccompAction::Allow, answer)
-    });
-    programs.collect()
+        let part = compile(&calls, SeccompAction::Allow, answer)?;
+        whole = Some(match whole {
+            None => part,
+            Some(front) => splice(front, &part)?,
+        });
+    }
+    Ok(whole)
 }
 
 fn compile(
@@ -67,14 +72,8 @@ fn compile(
     Ok(filter.try_into()?)
 }
 
-fn splice(
-    front: BpfProgram,
-    back: &[sock_filter],
-    empty: bool,
-) -> Result<BpfProgram, Box<dyn Error>> {
-    if empty {
-        return Ok(back.to_vec());
-    }
+/// Puts the blocks of `back` behind those of `front`, which must not be about the same calls.
+fn splice(front: BpfProgram, back: &[sock_filter]) -> Result<BpfProgram, Box<dyn Error>> {
     let body = front.len().checked_sub(EPILOGUE).ok_or("a program has a default")?;
     let rest = back.get(PROLOGUE..).ok_or("a program has a prologue")?;
     let mut whole = front;

@@ -16,8 +16,8 @@ pub struct Entry<'a> {
     pub filter: Filter,
     /// The program that kills.
     pub kill: Vec<sock_filter>,
-    /// The programs that answer.
-    pub errno: Vec<Vec<sock_filter>>,
+    /// The program that answers.
+    pub errno: Option<Vec<sock_filter>>,
 }
 
 /// Appends one profile's entry.
@@ -37,11 +37,15 @@ pub fn program(source: &mut String, entry: &Entry<'_>) -> fmt::Result {
     writeln!(source, "        ],")?;
     write!(source, "        kill: ")?;
     instructions(source, kill)?;
-    write!(source, "        errno: &[")?;
-    for program in errno {
-        instructions(source, program)?;
+    write!(source, "        errno: ")?;
+    match errno {
+        None => writeln!(source, "None,")?,
+        Some(program) => {
+            writeln!(source, "Some(")?;
+            instructions(source, program)?;
+            writeln!(source, "        ),")?;
+        }
     }
-    writeln!(source, "        ],")?;
     writeln!(source, "    }},")
 }
 

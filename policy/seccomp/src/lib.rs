@@ -44,23 +44,20 @@ pub struct Program {
     pub calls: &'static [AllowedCall],
     /// The filter that kills for all others.
     pub kill: &'static [Instruction],
-    /// Filters that answer some calls with an error, one for each error number.
-    pub errno: &'static [&'static [Instruction]],
+    /// The filter that answers some calls with an error.
+    pub errno: Option<&'static [Instruction]>,
 }
 
 impl Program {
-    /// Puts all filters in force. Those that answer go first: the one that kills may not let the
-    /// `seccomp` call through any more.
+    /// Puts both filters in force. The one that answers goes first: the one that kills may not let
+    /// the `seccomp` call through any more.
     pub fn install(&self, threads: Threads) -> io::Result<()> {
-        for filter in self.errno {
-            install(filter, threads)?;
-        }
-        install(self.kill, threads)
+        self.filters().try_for_each(|filter| install(filter, threads))
     }
 
     /// Every filter, in the order in which they are installed.
     pub fn filters(&self) -> impl Iterator<Item = &'static [Instruction]> {
-        self.errno.iter().copied().chain([self.kill])
+        self.errno.into_iter().chain([self.kill])
     }
 
     /// Every filter that a process of this profile is under, in the order in which they were

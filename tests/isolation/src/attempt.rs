@@ -22,6 +22,15 @@ pub enum Order {
         /// Its arguments.
         arguments: [u64; 6],
     },
+    /// Make a harmless call many times and say how long one takes.
+    Cost {
+        /// Its number.
+        number: u64,
+        /// Its arguments.
+        arguments: [u64; 6],
+        /// How often.
+        times: u32,
+    },
 }
 
 /// From a probe that lived on.
@@ -39,7 +48,7 @@ impl Message for Order {
     fn fd_count(&self) -> usize {
         match self {
             Self::Try { fds, .. } => usize::from(*fds),
-            Self::Call { .. } => 0,
+            Self::Call { .. } | Self::Cost { .. } => 0,
         }
     }
 }
