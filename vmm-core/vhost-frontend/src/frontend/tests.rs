@@ -6,6 +6,8 @@ mod recovery;
 
 use std::time::{Duration, Instant};
 
+use vhost::vhost_user::message::FrontendReq;
+
 use super::*;
 use puppet::{Puppet, activation, frontend, own_frontend, up};
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use super::puppet::{all_closed, gift};
 use super::*;
 use bulkhead_sys::seqpacket::send;
 use bulkhead_virtio_transport::DeviceType;
@@ -95,7 +96,7 @@ fn unsolicited_replies_are_faults_in_every_phase() {
     for phase in phases {
         for request in [FrontendReq::GET_VRING_BASE, FrontendReq::SET_MEM_TABLE, FrontendReq::GET_CONFIG] {
             let mut frontend = own_frontend();
-            let puppet = phase(&mut frontend, now);
+            let mut puppet = phase(&mut frontend, now);
             puppet.say(request, &[0; 8]);
             let fault = only_fault(&mut frontend, now);
             assert!(matches!(fault, Fault::Unsolicited { .. }), "{fault}");
@@ -105,18 +106,16 @@ fn unsolicited_replies_are_faults_in_every_phase() {
 
 #[test]
 fn thirty_two_descriptors_a_thousand_times_are_all_closed() {
-    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let now = Instant::now();
     let mut frontend = own_frontend();
-    drop(Puppet::connect(&mut frontend, now));
-    events(&mut frontend, now);
-    let before = open();
+    let (gift, witness) = gift();
     for _ in 0..1000 {
-        let puppet = Puppet::connect(&mut frontend, now);
+        let mut puppet = Puppet::connect(&mut frontend, now);
+        puppet.gift = gift.clone();
         puppet.say_with_fds(FrontendReq::GET_FEATURES, &[0; 8], 32);
         assert!(matches!(only_fault(&mut frontend, now), Fault::SurplusDescriptors(32)));
     }
-    assert_eq!(open(), before);
+    assert!(all_closed(gift, &witness));
 }
 
 #[test]
@@ -175,6 +174,39 @@ fn a_backend_that_announces_and_never_answers_is_cut_off_at_the_first_deadline()
         now += Duration::from_millis(100);
     }
     assert!(matches!(only_fault(&mut frontend, deadline), Fault::Silent { .. }));
+}
+
+#[test]
+fn damaged_conversations_cost_no_descriptor_and_end_in_a_fault_if_at_all() {
+    let mut now = Instant::now();
+    let mut frontend = own_frontend();
+    let (gift, witness) = gift();
+    let (mut faults, mut served) = (0, 0);
+    for seed in 1..2000 {
+        let mut puppet = Puppet::connect(&mut frontend, now);
+        puppet.noise = seed;
+        puppet.gift = gift.clone();
+        frontend.start(activation(), now);
+        for round in 0..12 {
+            for event in events(&mut frontend, now) {
+                served += u32::from(matches!(event, Event::Serving));
+                faults += u32::from(matches!(event, Event::Lost(Loss { fault: Some(_), .. })));
+            }
+            if frontend.is_connected() {
+                puppet.serve_until_quiet();
+            }
+            if round == 8 {
+                frontend.stop(now);
+            }
+        }
+        now += Duration::from_secs(60);
+        events(&mut frontend, now);
+        frontend.disconnect();
+        events(&mut frontend, now);
+        assert!(matches!(frontend.driver, Driver::Down), "every reset ends");
+    }
+    assert!(all_closed(gift, &witness));
+    assert!(faults > 100 && served > 100, "{faults} faults, {served} times served");
 }
 
 proptest! {

@@ -94,6 +94,22 @@ pub(super) struct Puppet {
     pub config: [u8; 60],
     /// Bases it was told.
     pub bases: Vec<u32>,
+    /// State of a generator by which what it says is damaged now and then; 0: never.
+    pub noise: u64,
+    /// The descriptor it sends where one belongs or does not belong.
+    pub gift: Arc<OwnedFd>,
+}
+
+/// A descriptor to be sent, and a socket that hangs up when the last copy of it is closed.
+pub(super) fn gift() -> (Arc<OwnedFd>, OwnedFd) {
+    let (gift, witness) = stream_pair().unwrap();
+    (Arc::new(gift), witness)
+}
+
+/// Whether all copies of a gift are closed.
+pub(super) fn all_closed(gift: Arc<OwnedFd>, witness: &OwnedFd) -> bool {
+    drop(gift);
+    receive(witness.as_fd(), &mut [0; 1]).is_ok_and(|got| got.len == 0)
 }
 
 impl Puppet {
@@ -113,6 +129,8 @@ impl Puppet {
             queues: 4,
             config,
             bases: Vec::new(),
+            noise: 0,
+            gift: gift().0,
         }
     }
 
@@ -144,9 +162,28 @@ impl Puppet {
         Heard { request, wants_ack: header.needs_reply(), body, fds: got.fds }
     }
 
-    pub fn say(&self, request: FrontendReq, body: &[u8]) {
-        let header = Header { request: request.into(), flags: 0b101, size: body.len() as u32 };
-        self.say_raw(&[&header.encode()[..], body].concat());
+    pub fn say(&mut self, request: FrontendReq, body: &[u8]) {
+        self.say_with_fds(request, body, 0);
+    }
+
+    /// The next number of the generator, below `bound`.
+    fn chance(&mut self, bound: usize) -> usize {
+        self.noise ^= self.noise << 13;
+        self.noise ^= self.noise >> 7;
+        self.noise ^= self.noise << 17;
+        (self.noise >> 11) as usize % bound
+    }
+
+    /// Changes, drops, repeats or inserts a byte, or adds descriptors.
+    fn damage(&mut self, bytes: &mut Vec<u8>, fds: &mut usize) {
+        let at = self.chance(bytes.len());
+        match self.chance(5) {
+            0 => bytes[at] ^= 1 << self.chance(8),
+            1 => bytes.truncate(at),
+            2 => bytes.extend_from_within(..at),
+            3 => bytes.insert(at, self.chance(256) as u8),
+            _ => *fds += 1 + self.chance(32),
+        }
     }
 
     pub fn say_raw(&self, bytes: &[u8]) {
@@ -154,20 +191,25 @@ impl Puppet {
     }
 
     /// Says a reply with this many copies of a descriptor.
-    pub fn say_with_fds(&self, request: FrontendReq, body: &[u8], count: usize) {
+    pub fn say_with_fds(&mut self, request: FrontendReq, body: &[u8], mut count: usize) {
         let header = Header { request: request.into(), flags: 0b101, size: body.len() as u32 };
-        let fds = vec![self.socket.as_fd(); count];
-        send(self.socket.as_fd(), &[&header.encode()[..], body].concat(), &fds).unwrap();
+        let mut bytes = [&header.encode()[..], body].concat();
+        if self.noise != 0 && self.chance(12) == 0 {
+            self.damage(&mut bytes, &mut count);
+        }
+        if !bytes.is_empty() {
+            send(self.socket.as_fd(), &bytes, &vec![self.gift.as_fd(); count]).unwrap();
+        }
     }
 
     /// Answers one message as an honest backend does.
     pub fn serve_one(&mut self) -> FrontendReq {
         let Heard { request, wants_ack, body, mut fds } = self.hear();
         match request {
-            FrontendReq::GET_FEATURES => self.say(request, &self.features.to_ne_bytes()),
-            FrontendReq::GET_PROTOCOL_FEATURES => self.say(request, &self.protocol.to_ne_bytes()),
-            FrontendReq::GET_QUEUE_NUM => self.say(request, &self.queues.to_ne_bytes()),
-            FrontendReq::GET_CONFIG => self.say(request, &[&body[..12], &self.config].concat()),
+            FrontendReq::GET_FEATURES => self.say(request, &self.features.to_ne_bytes()[..]),
+            FrontendReq::GET_PROTOCOL_FEATURES => self.say(request, &self.protocol.to_ne_bytes()[..]),
+            FrontendReq::GET_QUEUE_NUM => self.say(request, &self.queues.to_ne_bytes()[..]),
+            FrontendReq::GET_CONFIG => self.say(request, &[&body[..12], &self.config[..]].concat()),
             FrontendReq::GET_VRING_BASE => self.say(request, &[&body[..4], &[9, 0, 0, 0]].concat()),
             FrontendReq::GET_INFLIGHT_FD => self.say_with_fds(request, &body, 1),
             FrontendReq::SET_BACKEND_REQ_FD => self.requests = fds.pop(),

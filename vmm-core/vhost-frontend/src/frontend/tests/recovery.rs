@@ -1,5 +1,7 @@
 //! Backends die under a running driver.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use bulkhead_memory::GuestRange;
 
