@@ -11,14 +11,12 @@
 
 mod hierarchy;
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::launch::CgroupFolder;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
@@ -26,7 +24,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use hierarchy::{Hierarchy, hierarchies};
 
-use crate::open::{beneath, find};
+use crate::open::{beneath, find, names, read_text};
 
 /// Most processes and threads of one instance: 16 vCPUs, queues, I/O workers, with room to spare.
 const MOST_TASKS: &str = "1024";
@@ -72,7 +70,7 @@ impl Folder {
 
     fn prepare(&mut self) {
         if self.plan.version == 2 {
-            let controllers = read(&self.dir, "cgroup.controllers").unwrap_or_default();
+            let controllers = read_text(&self.dir, "cgroup.controllers").unwrap_or_default();
             let has = |name: &&str| controllers.split_whitespace().any(|word| word == *name);
             self.plan.controllers = hierarchy::WANTED
                 .iter()
@@ -80,11 +78,7 @@ impl Folder {
                 .map(|name| (*name).to_owned())
                 .collect();
             for controller in &self.plan.controllers {
-                let _ = write(
-                    &self.dir,
-                    "cgroup.subtree_control",
-                    &format!("+{controller}"),
-                );
+                let _ = write(&self.dir, "cgroup.subtree_control", &format!("+{controller}"));
             }
         }
         if self.plan.controllers.iter().any(|name| name == "pids") {
@@ -111,18 +105,14 @@ impl AsFd for Folder {
 /// Makes the instance's folder in every hierarchy that lets this user.
 pub fn make_all(instance: &str) -> Vec<Folder> {
     let name = format!("bulkhead-{instance}-{}", std::process::id());
-    let made = hierarchies()
-        .into_iter()
-        .filter_map(|hierarchy| Folder::make(&hierarchy, &name).ok());
-    made.filter(|folder| !folder.plan.controllers.is_empty())
-        .collect()
+    let made =
+        hierarchies().into_iter().filter_map(|hierarchy| Folder::make(&hierarchy, &name).ok());
+    made.filter(|folder| !folder.plan.controllers.is_empty()).collect()
 }
 
 /// Removes the folder of a dead instance, if nobody lives in it.
 pub fn remove_tree(path: &Path) {
-    let is_ours = path
-        .file_name()
-        .is_some_and(|n| n.to_string_lossy().starts_with("bulkhead-"));
+    let is_ours = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("bulkhead-"));
     if let (true, Ok(found)) = (is_ours, find(path)) {
         let _ = remove_children(found.into_fd().as_fd());
         let _ = std::fs::remove_dir(path);
@@ -130,35 +120,14 @@ pub fn remove_tree(path: &Path) {
 }
 
 fn remove_children(folder: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    let mut dir = Dir::from_fd(beneath(folder, ".", flags, Mode::empty())?)?;
-    let names: Vec<_> = dir
-        .iter()
-        .flatten()
-        .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
-        .map(|entry| entry.file_name().to_owned())
-        .filter(|name| !is_dots(name))
-        .collect();
-    for name in names {
-        match unlinkat(folder, name.as_c_str(), UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
+    for name in names(folder, ".")? {
+        match unlinkat(folder, name.as_str(), UnlinkatFlags::RemoveDir) {
+            // The folder's own files are no folders.
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
-}
-
-fn is_dots(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
-}
-
-fn read(dir: &OwnedFd, name: &str) -> io::Result<String> {
-    io::read_to_string(File::from(beneath(
-        dir,
-        name,
-        OFlag::O_RDONLY,
-        Mode::empty(),
-    )?))
 }
 
 fn write(dir: &OwnedFd, name: &str, value: &str) -> io::Result<()> {

@@ -71,12 +71,7 @@ pub struct Fence {
 impl Fence {
     /// The fence of a disk whose processes are not started yet.
     pub fn new() -> Self {
-        Self {
-            latest: 0,
-            server: Server::Gone,
-            client: Client::Gone,
-            disk_known: false,
-        }
+        Self { latest: 0, server: Server::Gone, client: Client::Gone, disk_known: false }
     }
 
     /// A server is attested and waits for its plan.

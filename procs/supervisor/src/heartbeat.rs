@@ -21,6 +21,12 @@ const PERIOD: u32 = 2;
 /// Ticks that a heartbeat may remain unanswered.
 const PATIENCE: u32 = 5;
 
+/// Ticks of silence after which it is suspicious, and its load is sampled.
+const SUSPICIOUS: u32 = 2;
+
+/// A silent helper that had this much CPU since it became suspicious loops; with less it starves.
+const LOOPING: Duration = Duration::from_millis(100);
+
 /// How late the supervisor may wake and still count as on time.
 const SLACK: Duration = Duration::from_millis(40);
 
@@ -48,11 +54,7 @@ impl Metronome {
     pub fn tick(&mut self, now: Instant) -> Option<Tick> {
         let late = now.checked_duration_since(self.due)?;
         self.due = now + TICK;
-        Some(if late <= SLACK {
-            Tick::OnTime
-        } else {
-            Tick::Late
-        })
+        Some(if late <= SLACK { Tick::OnTime } else { Tick::Late })
     }
 }
 
@@ -72,6 +74,8 @@ pub enum Beat {
     Wait,
     /// Send the heartbeat of this number.
     Send(u64),
+    /// It is silent for longer than usual: sample its load.
+    Suspect,
     /// The helper is silent for too long.
     Missed,
 }
@@ -87,12 +91,23 @@ pub enum Answer {
     Nonsense,
 }
 
+/// What the kernel says of a helper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// One of its threads wants the CPU, or has it.
+    pub runnable: bool,
+    /// CPU time of all its threads so far.
+    pub used: Duration,
+}
+
 /// The heartbeat of one incarnation, from its `Ready` on.
 #[derive(Debug)]
 pub struct Heartbeat {
     ready_at: Instant,
     number: u64,
     pulse: Pulse,
+    /// Its load when it became suspicious.
+    suspicious: Option<Load>,
 }
 
 #[derive(Debug)]
@@ -106,11 +121,7 @@ enum Pulse {
 impl Heartbeat {
     /// An incarnation that said `Ready` at `now`. Its first heartbeat goes out at the next tick.
     pub fn new(now: Instant) -> Self {
-        Self {
-            ready_at: now,
-            number: 0,
-            pulse: Pulse::Resting(1),
-        }
+        Self { ready_at: now, number: 0, pulse: Pulse::Resting(1), suspicious: None }
     }
 
     /// One tick.
@@ -131,20 +142,37 @@ impl Heartbeat {
             }
             (Pulse::Awaiting(ticks), Tick::OnTime) => {
                 *ticks += 1;
-                if *ticks >= PATIENCE {
-                    Beat::Missed
-                } else {
-                    Beat::Wait
+                match *ticks {
+                    SUSPICIOUS => Beat::Suspect,
+                    ticks if ticks >= PATIENCE => Beat::Missed,
+                    _ => Beat::Wait,
                 }
             }
         }
     }
 
-    /// The silence was not the helper's fault (it wanted the CPU and got none): count anew.
-    pub fn forgive(&mut self) {
-        if let Pulse::Awaiting(ticks) = &mut self.pulse {
+    /// The load of a helper that is suspicious.
+    pub fn note(&mut self, load: Load) {
+        self.suspicious = Some(load);
+    }
+
+    /// Whether a heartbeat is outstanding for so long that the helper hangs. `load` is what it is
+    /// now: a helper that wants the CPU and gets none is not to blame, and is given the whole time
+    /// again.
+    pub fn hangs(&mut self, load: Option<Load>) -> bool {
+        let Pulse::Awaiting(ticks) = &mut self.pulse else {
+            return false;
+        };
+        let starves = match (self.suspicious.take(), load) {
+            (Some(before), Some(now)) => {
+                now.runnable && now.used.saturating_sub(before.used) < LOOPING
+            }
+            _ => false,
+        };
+        if starves {
             *ticks = 0;
         }
+        *ticks >= PATIENCE
     }
 
     /// An answer to heartbeat `number`, with the helper's count of completed requests.

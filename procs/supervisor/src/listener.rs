@@ -75,19 +75,18 @@ impl Listener {
         let address = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(&present);
         bind(socket.as_raw_fd(), &UnixAddr::new(&address)?)?;
         let inode = fstatat(&folder, present.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?.st_ino;
-        let listener = Self {
-            socket: socket.into(),
-            folder,
-            name: name.to_owned(),
-            present,
-            inode,
-        };
+        let listener =
+            Self { socket: socket.into(), folder, name: name.to_owned(), present, inode };
         listen(&listener.socket, Backlog::new(BACKLOG)?)?;
         Ok(listener)
     }
 
-    /// Gives the socket its own name. A name that was taken meanwhile is not replaced.
+    /// Gives the socket its own name, unless it has it. A name that was taken meanwhile is not
+    /// replaced.
     pub fn publish(&mut self) -> io::Result<()> {
+        if self.present == self.name {
+            return Ok(());
+        }
         let (old, new) = (self.present.as_str(), self.name.as_str());
         let flags = RenameFlags::RENAME_NOREPLACE;
         renameat2(&self.folder, old, &self.folder, new, flags)?;

@@ -9,8 +9,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
+use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, fstat};
+
+/// No text that is read here is longer than this.
+const LONGEST_TEXT: usize = 1 << 20;
 
 /// What an opened path turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,14 +62,8 @@ impl Found {
     /// Which object it is.
     pub fn identity(&self) -> Identity {
         match self.kind {
-            Kind::BlockDevice => Identity {
-                device: self.stat.st_rdev,
-                inode: 0,
-            },
-            _ => Identity {
-                device: self.stat.st_dev,
-                inode: self.stat.st_ino,
-            },
+            Kind::BlockDevice => Identity { device: self.stat.st_rdev, inode: 0 },
+            _ => Identity { device: self.stat.st_dev, inode: self.stat.st_ino },
         }
     }
 
@@ -100,6 +98,31 @@ pub fn beneath(root: impl AsFd, path: &str, flags: OFlag, mode: Mode) -> io::Res
         .mode(mode)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     Ok(openat2(root, path, how)?)
+}
+
+/// Reads a small text file below `root`. Only what a sealed supervisor may call is called.
+pub fn read_text(root: impl AsFd, path: &str) -> io::Result<String> {
+    let file = beneath(root, path, OFlag::O_RDONLY, Mode::empty())?;
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match nix::unistd::read(&file, &mut chunk)? {
+            0 => return String::from_utf8(text).map_err(io::Error::other),
+            len => text.extend_from_slice(chunk.get(..len).unwrap_or_default()),
+        }
+        if text.len() > LONGEST_TEXT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+    }
+}
+
+/// Names in a folder below `root`, without `.` and `..`.
+pub fn names(root: impl AsFd, path: &str) -> io::Result<Vec<String>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let mut dir = Dir::from_fd(beneath(root, path, flags, Mode::empty())?)?;
+    let entries = dir.iter().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+    Ok(names.filter(|name| name != "." && name != "..").collect())
 }
 
 fn found(path: OwnedFd) -> io::Result<Found> {
@@ -152,10 +175,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("root/link")).unwrap();
         let root = find(&dir.path().join("root")).unwrap().into_fd();
         for path in ["link", "../root", "/etc/passwd"] {
-            assert!(
-                beneath(&root, path, OFlag::O_RDONLY, Mode::empty()).is_err(),
-                "{path}"
-            );
+            assert!(beneath(&root, path, OFlag::O_RDONLY, Mode::empty()).is_err(), "{path}");
         }
     }
 }

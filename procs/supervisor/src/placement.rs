@@ -44,10 +44,7 @@ pub fn place(mask: &[u32], vcpus: u32, disks: &[Wish], turn: u32) -> Placement {
         .enumerate()
         .map(|(index, wish)| queue_cpus(mask, service, index, *wish))
         .collect();
-    Placement {
-        core: core_cpus(mask, rest, &disks),
-        disks,
-    }
+    Placement { core: core_cpus(mask, rest, &disks), disks }
 }
 
 fn rotate(mask: &[u32], turn: u32) -> Vec<u32> {

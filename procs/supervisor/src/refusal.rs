@@ -30,20 +30,17 @@ pub fn io_reason(error: &io::Error) -> (String, &'static str) {
         Some(libc::EACCES | libc::EPERM) => {
             ("you may not open it", "check its permissions and yours")
         }
-        Some(libc::EROFS) => (
-            "its file system is read-only",
-            "add readonly, or mount it for writing",
-        ),
+        Some(libc::EROFS) => {
+            ("its file system is read-only", "add readonly, or mount it for writing")
+        }
         Some(libc::ETXTBSY) => ("it is a program that runs", "stop the program"),
-        Some(libc::ELOOP) => (
-            "its links lead in a circle, or to a descriptor",
-            "give a plain path",
-        ),
+        Some(libc::ELOOP) => {
+            ("its links lead in a circle, or to a descriptor", "give a plain path")
+        }
         Some(libc::ENAMETOOLONG) => ("its name is too long", "give a shorter path"),
-        Some(libc::EMFILE | libc::ENFILE) => (
-            "too many files are open",
-            "raise the limit on open files (ulimit -n)",
-        ),
+        Some(libc::EMFILE | libc::ENFILE) => {
+            ("too many files are open", "raise the limit on open files (ulimit -n)")
+        }
         _ => return (error.to_string(), "check the path and the host's log"),
     };
     (reason.to_owned(), remedy)

@@ -98,10 +98,7 @@ enum Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self::Healthy {
-            recent: VecDeque::new(),
-            streak: 0,
-        }
+        Self::Healthy { recent: VecDeque::new(), streak: 0 }
     }
 }
 

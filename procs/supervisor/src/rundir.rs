@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use bulkhead_protocol::record::{CONTROL, InstanceRecord, LOCK, RECORD};
 use bulkhead_sys::file_lock::{LockKind, try_lock};
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
@@ -27,9 +26,6 @@ use crate::open::beneath;
 
 /// Everything that a folder may hold, the lock last.
 const ENTRIES: [&str; 4] = [CONTROL, "control.new", RECORD, LOCK];
-
-/// A record is no longer than this.
-const LONGEST_RECORD: u64 = 1 << 20;
 
 /// Why a name cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +73,7 @@ impl RunDir {
             for entry in [CONTROL, "control.new", RECORD] {
                 remove_entry(&dir, entry)?;
             }
-            return Ok(Self {
-                root,
-                name: name.to_owned(),
-                dir,
-                _lock: lock,
-            });
+            return Ok(Self { root, name: name.to_owned(), dir, _lock: lock });
         }
     }
 
@@ -169,14 +160,8 @@ fn present(result: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
 }
 
 fn read_record(dir: &OwnedFd) -> Option<InstanceRecord> {
-    let file = beneath(dir, RECORD, OFlag::O_RDONLY, Mode::empty()).ok()?;
-    let mut text = Vec::new();
-    io::Read::read_to_end(
-        &mut io::Read::take(File::from(file), LONGEST_RECORD),
-        &mut text,
-    )
-    .ok()?;
-    serde_json::from_slice(&text).ok()
+    let text = crate::open::read_text(dir, RECORD).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 fn remove_locked(root: impl AsFd, name: &str, dir: &OwnedFd) -> io::Result<()> {
@@ -195,13 +180,8 @@ fn remove_entry(dir: &OwnedFd, entry: &str) -> io::Result<()> {
 
 /// Names in `root` that may be instances'.
 fn names(root: impl AsFd) -> Vec<String> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    let Ok(mut dir) = Dir::openat(root, ".", flags | OFlag::O_CLOEXEC, Mode::empty()) else {
-        return Vec::new();
-    };
-    let entries = dir.iter().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-    names.filter(|name| !name.starts_with('.')).collect()
+    let names = crate::open::names(root, ".").unwrap_or_default();
+    names.into_iter().filter(|name| !name.starts_with('.')).collect()
 }
 
 #[cfg(test)]

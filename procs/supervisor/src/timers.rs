@@ -45,10 +45,7 @@ impl<T> Ord for Entry<T> {
 impl<T> Timers<T> {
     /// None yet.
     pub fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            set: 0,
-        }
+        Self { heap: BinaryHeap::new(), set: 0 }
     }
 
     /// Makes `what` due at `due`.

@@ -28,22 +28,15 @@ fn parse(cgroups: &str, mounts: &str) -> Vec<Hierarchy> {
         let mut fields = line.splitn(3, ':');
         let (_, names, inside) = (fields.next()?, fields.next()?, fields.next()?);
         let version = if names.is_empty() { 2 } else { 1 };
-        let controllers: Vec<String> = names
-            .split(',')
-            .filter(|name| WANTED.contains(name))
-            .map(str::to_owned)
-            .collect();
+        let controllers: Vec<String> =
+            names.split(',').filter(|name| WANTED.contains(name)).map(str::to_owned).collect();
         if version == 1 && controllers.is_empty() {
             return None;
         }
         let mount = mounts.iter().find(|mount| mount.has(version, names))?;
         let below = Path::new(inside).strip_prefix(&mount.root).ok()?;
         let path = mount.point.join(below);
-        Some(Hierarchy {
-            version,
-            controllers,
-            path,
-        })
+        Some(Hierarchy { version, controllers, path })
     };
     cgroups.lines().filter_map(of_line).collect()
 }
@@ -69,12 +62,7 @@ impl Mount {
             _ => return None,
         };
         let options = right.nth(1)?.to_owned();
-        Some(Self {
-            version,
-            root,
-            point,
-            options,
-        })
+        Some(Self { version, root, point, options })
     }
 
     fn has(&self, version: u8, names: &str) -> bool {
@@ -116,9 +104,6 @@ mod tests {
         let mounts = "30 25 0:26 /box /cg rw - cgroup cgroup rw,pids";
         let found = parse("8:pids:/box/inner", mounts);
         assert_eq!(found[0].path, Path::new("/cg/inner"));
-        assert!(
-            parse("8:pids:/elsewhere", mounts).is_empty(),
-            "out of sight"
-        );
+        assert!(parse("8:pids:/elsewhere", mounts).is_empty(), "out of sight");
     }
 }

@@ -4,10 +4,7 @@ use proptest::prelude::*;
 fn running() -> Fence {
     let mut fence = Fence::new();
     assert!(fence.client_waits().is_empty());
-    assert_eq!(
-        fence.server_waits(),
-        [Action::MakeRings(1), Action::PlanServer(1)]
-    );
+    assert_eq!(fence.server_waits(), [Action::MakeRings(1), Action::PlanServer(1)]);
     assert_eq!(fence.disk_is_known(), [Action::PlanClient(1)]);
     fence
 }
@@ -17,11 +14,7 @@ fn a_client_alone_waits_for_the_servers_drain_and_gets_fresh_rings() {
     let mut fence = running();
     assert_eq!(fence.client_reaped(), [Action::DetachServer]);
     assert!(fence.client_waits().is_empty(), "not before the drain");
-    let fresh = [
-        Action::MakeRings(2),
-        Action::AttachServer(2),
-        Action::PlanClient(2),
-    ];
+    let fresh = [Action::MakeRings(2), Action::AttachServer(2), Action::PlanClient(2)];
     assert_eq!(fence.server_detached(), fresh);
 }
 
@@ -32,11 +25,7 @@ fn a_drain_that_ends_before_the_successor_waits_is_remembered() {
     assert!(fence.server_detached().is_empty());
     assert_eq!(
         fence.client_waits(),
-        [
-            Action::MakeRings(2),
-            Action::AttachServer(2),
-            Action::PlanClient(2)
-        ]
+        [Action::MakeRings(2), Action::AttachServer(2), Action::PlanClient(2)]
     );
 }
 
@@ -46,11 +35,7 @@ fn a_server_alone_gets_fresh_rings_and_its_client_too() {
     assert!(fence.server_reaped().is_empty());
     assert_eq!(
         fence.server_waits(),
-        [
-            Action::MakeRings(2),
-            Action::PlanServer(2),
-            Action::ReplaceClient(2)
-        ]
+        [Action::MakeRings(2), Action::PlanServer(2), Action::ReplaceClient(2)]
     );
 }
 
@@ -68,11 +53,7 @@ fn when_both_are_dead_the_server_comes_first() {
         assert!(fence.client_waits().is_empty());
         assert_eq!(
             fence.server_waits(),
-            [
-                Action::MakeRings(2),
-                Action::PlanServer(2),
-                Action::PlanClient(2)
-            ]
+            [Action::MakeRings(2), Action::PlanServer(2), Action::PlanClient(2)]
         );
     }
 }
@@ -83,17 +64,10 @@ fn a_server_that_dies_while_it_drains_has_nothing_left_to_drain() {
     fence.client_reaped();
     fence.client_waits();
     fence.server_reaped();
-    assert!(
-        fence.server_detached().is_empty(),
-        "a stale answer means nothing"
-    );
+    assert!(fence.server_detached().is_empty(), "a stale answer means nothing");
     assert_eq!(
         fence.server_waits(),
-        [
-            Action::MakeRings(2),
-            Action::PlanServer(2),
-            Action::PlanClient(2)
-        ]
+        [Action::MakeRings(2), Action::PlanServer(2), Action::PlanClient(2)]
     );
 }
 
@@ -104,11 +78,7 @@ fn a_client_that_breaks_the_ring_is_condemned_and_its_successor_needs_no_drain()
     assert!(fence.client_reaped().is_empty());
     assert_eq!(
         fence.client_waits(),
-        [
-            Action::MakeRings(2),
-            Action::AttachServer(2),
-            Action::PlanClient(2)
-        ]
+        [Action::MakeRings(2), Action::AttachServer(2), Action::PlanClient(2)]
     );
 }
 

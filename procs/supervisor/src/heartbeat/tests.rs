@@ -8,7 +8,7 @@ fn ms(millis: u64) -> Duration {
 fn until_news(heart: &mut Heartbeat, tick: Tick, most: u32) -> (u32, Beat) {
     for count in 1..=most {
         match heart.tick(tick) {
-            Beat::Wait => {}
+            Beat::Wait | Beat::Suspect => {}
             news => return (count, news),
         }
     }
@@ -59,25 +59,52 @@ fn one_late_tick_gives_the_whole_patience_again() {
     let mut heart = Heartbeat::new(Instant::now());
     heart.tick(Tick::OnTime);
     for _ in 0..PATIENCE - 1 {
-        assert_eq!(heart.tick(Tick::OnTime), Beat::Wait);
+        assert_ne!(heart.tick(Tick::OnTime), Beat::Missed);
     }
     heart.tick(Tick::Late);
-    assert_eq!(
-        until_news(&mut heart, Tick::OnTime, 100),
-        (PATIENCE, Beat::Missed)
-    );
+    assert_eq!(until_news(&mut heart, Tick::OnTime, 100), (PATIENCE, Beat::Missed));
+}
+
+/// A helper that was silent until it was missed, with its load noted when it became suspicious.
+fn silent(before: Load) -> Heartbeat {
+    let mut heart = Heartbeat::new(Instant::now());
+    loop {
+        match heart.tick(Tick::OnTime) {
+            Beat::Suspect => heart.note(before),
+            Beat::Missed => return heart,
+            _ => {}
+        }
+    }
+}
+
+fn load(runnable: bool, used: u64) -> Load {
+    Load { runnable, used: ms(used) }
 }
 
 #[test]
-fn a_forgiven_helper_gets_the_whole_patience_again() {
-    let mut heart = Heartbeat::new(Instant::now());
-    heart.tick(Tick::OnTime);
-    assert_eq!(until_news(&mut heart, Tick::OnTime, 100).1, Beat::Missed);
-    heart.forgive();
-    assert_eq!(
-        until_news(&mut heart, Tick::OnTime, 100),
-        (PATIENCE, Beat::Missed)
-    );
+fn a_helper_that_starves_is_given_the_whole_patience_again() {
+    let mut heart = silent(load(true, 1_000));
+    assert!(!heart.hangs(Some(load(true, 1_010))));
+    assert_eq!(until_news(&mut heart, Tick::OnTime, 100), (PATIENCE, Beat::Missed));
+}
+
+#[test]
+fn a_helper_that_sleeps_stops_or_loops_hangs() {
+    for (before, now) in [
+        (load(false, 1_000), load(false, 1_000)),
+        (load(true, 1_000), load(false, 1_010)),
+        (load(true, 1_000), load(true, 1_370)),
+    ] {
+        assert!(silent(before).hangs(Some(now)), "{before:?} {now:?}");
+    }
+    assert!(silent(load(true, 0)).hangs(None), "nothing to be seen");
+}
+
+#[test]
+fn an_answer_at_the_last_moment_saves() {
+    let mut heart = silent(load(false, 0));
+    heart.answered(Instant::now(), 1, 0);
+    assert!(!heart.hangs(Some(load(false, 0))));
 }
 
 #[test]
@@ -113,10 +140,6 @@ fn a_metronome_says_which_ticks_came_late() {
     assert_eq!(metronome.tick(start + ms(124)), None);
     assert_eq!(metronome.tick(start + ms(126)), Some(Tick::OnTime));
     assert_eq!(metronome.due(), start + ms(251));
-    assert_eq!(
-        metronome.tick(start + ms(9_000)),
-        Some(Tick::Late),
-        "a suspend is one late tick"
-    );
+    assert_eq!(metronome.tick(start + ms(9_000)), Some(Tick::Late), "a suspend is one late tick");
     assert_eq!(metronome.due(), start + ms(9_125));
 }

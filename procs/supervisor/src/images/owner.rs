@@ -46,14 +46,12 @@ fn holds(pid: i32, identity: Identity) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
         return false;
     };
-    let mut texts = entries
-        .flatten()
-        .filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    let mut texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
     texts.any(|text| text.lines().any(|line| locks(line, identity)))
 }
 
 /// Whether a line of fdinfo is a lock on the object:
-/// `lock:	1: OFDLCK  ADVISORY  READ -1 00:1f:4711 100 101`.
+/// `lock: 1: OFDLCK  ADVISORY  READ -1 00:1f:4711 100 101`.
 fn locks(line: &str, identity: Identity) -> bool {
     let Some(lock) = line.strip_prefix("lock:") else {
         return false;
@@ -64,10 +62,7 @@ fn locks(line: &str, identity: Identity) -> bool {
 
 /// Device (hexadecimal major and minor) and inode as `/proc/locks` writes them.
 fn object_of(identity: Identity) -> String {
-    let (major, minor) = (
-        libc::major(identity.device) as u64,
-        libc::minor(identity.device) as u64,
-    );
+    let (major, minor) = (libc::major(identity.device) as u64, libc::minor(identity.device) as u64);
     format!("{major:02x}:{minor:02x}:{}", identity.inode)
 }
 
@@ -76,10 +71,7 @@ mod tests {
     use super::*;
     use bulkhead_protocol::record::ImageRecord;
 
-    const IMAGE: Identity = Identity {
-        device: 0x1f,
-        inode: 4711,
-    };
+    const IMAGE: Identity = Identity { device: 0x1f, inode: 4711 };
 
     fn instance(kind: InstanceKind) -> InstanceRecord {
         InstanceRecord {
@@ -111,19 +103,13 @@ mod tests {
     fn a_lock_line_is_matched_by_device_and_inode() {
         let line = "lock:\t1: OFDLCK  ADVISORY  READ -1 00:1f:4711 100 101";
         assert!(locks(line, IMAGE));
-        assert!(!locks(
-            "lock:\t1: OFDLCK  ADVISORY  READ -1 00:1f:47111 100 101",
-            IMAGE
-        ));
+        assert!(!locks("lock:\t1: OFDLCK  ADVISORY  READ -1 00:1f:47111 100 101", IMAGE));
         assert!(!locks("pos:\t00:1f:4711", IMAGE));
     }
 
     #[test]
     fn an_image_nobody_is_seen_to_hold_is_another_programs() {
-        let nowhere = Identity {
-            device: 1,
-            inode: 1,
-        };
+        let nowhere = Identity { device: 1, inode: 1 };
         assert_eq!(super::name(&[], nowhere), "another program");
     }
 }

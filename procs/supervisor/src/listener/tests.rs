@@ -50,22 +50,13 @@ fn a_path_longer_than_an_address_is_served() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("d".repeat(120));
     std::fs::create_dir(&deep).unwrap();
-    let mut listener = Place::find(&deep.join("s"))
-        .unwrap()
-        .bind(Traffic::Stream)
-        .unwrap();
+    let mut listener = Place::find(&deep.join("s")).unwrap().bind(Traffic::Stream).unwrap();
     listener.publish().unwrap();
     assert!(deep.join("s").exists());
 }
 
 #[test]
 fn a_folder_is_no_place_for_a_socket() {
-    assert!(matches!(
-        Place::find(Path::new("..")),
-        Err(ListenError::NoName)
-    ));
-    assert!(matches!(
-        Place::find(Path::new("/nowhere/s")),
-        Err(ListenError::Host(_))
-    ));
+    assert!(matches!(Place::find(Path::new("..")), Err(ListenError::NoName)));
+    assert!(matches!(Place::find(Path::new("/nowhere/s")), Err(ListenError::Host(_))));
 }

@@ -1,9 +1,6 @@
 use super::*;
 
-const ONE: Wish = Wish {
-    queues: 1,
-    cpu: None,
-};
+const ONE: Wish = Wish { queues: 1, cpu: None };
 
 #[test]
 fn a_disk_takes_the_cpu_that_no_vcpu_needs() {
@@ -22,9 +19,7 @@ fn every_disk_of_a_small_host_shares_the_free_cpu() {
 #[test]
 fn neighbours_with_one_mask_take_different_cpus() {
     let mask = [0, 1, 2, 3];
-    let taken: Vec<u32> = (0..4)
-        .map(|turn| place(&mask, 1, &[ONE], turn).disks[0][0])
-        .collect();
+    let taken: Vec<u32> = (0..4).map(|turn| place(&mask, 1, &[ONE], turn).disks[0][0]).collect();
     assert_eq!(taken, mask);
 }
 
@@ -37,19 +32,13 @@ fn with_as_many_vcpus_as_cpus_core_may_use_all_and_disks_are_spread() {
 
 #[test]
 fn queue_i_is_served_on_the_ith_cpu_of_the_mask() {
-    let wish = Wish {
-        queues: 3,
-        cpu: None,
-    };
+    let wish = Wish { queues: 3, cpu: None };
     assert_eq!(place(&[2, 5], 0, &[wish], 1).disks, [[2, 5, 2]]);
 }
 
 #[test]
 fn the_users_cpu_wins() {
-    let wish = Wish {
-        queues: 2,
-        cpu: Some(1),
-    };
+    let wish = Wish { queues: 2, cpu: Some(1) };
     assert_eq!(place(&[0, 1], 1, &[wish], 0).disks, [[1, 1]]);
 }
 

@@ -89,20 +89,9 @@ impl Disk {
         let option = format!("--disk {}", spec.id);
         let source = match &spec.source {
             DiskSource::VhostUser { socket } => Source::Foreign(foreign(&option, socket)?),
-            DiskSource::Image {
-                path,
-                cache,
-                discard,
-                read_only,
-                ..
-            } => {
+            DiskSource::Image { path, cache, discard, read_only, .. } => {
                 let found = find(path).map_err(|error| refuse_path(&option, path, &error))?;
-                let wanted = Wanted {
-                    option: &option,
-                    path,
-                    cache: *cache,
-                    read_only: *read_only,
-                };
+                let wanted = Wanted { option: &option, path, cache: *cache, read_only: *read_only };
                 let (file, lock) = wanted.open_and_lock(&found).map_err(|fault| match fault {
                     Fault::Refused(refusal) => refusal,
                     Fault::Locked => locked(&option, path, found.identity(), instances, before),
@@ -167,17 +156,11 @@ impl From<Refusal> for Fault {
 impl Wanted<'_> {
     fn open_and_lock(&self, found: &Found) -> Result<(OwnedFd, ImageLock), Fault> {
         self.check_kind(found)?;
-        let file = found
-            .open(self.flags())
-            .map_err(|error| self.host(&error))?;
+        let file = found.open(self.flags()).map_err(|error| self.host(&error))?;
         self.check_size(&file)?;
         let own = found.open(self.flags() - OFlag::O_DIRECT);
         let own = own.map_err(|error| self.host(&error))?;
-        let purpose = if self.read_only {
-            Use::Read
-        } else {
-            Use::Write
-        };
+        let purpose = if self.read_only { Use::Read } else { Use::Write };
         let lock = ImageLock::take(file.as_fd(), own, purpose).map_err(|error| match error {
             LockError::Taken => Fault::Locked,
             LockError::Host(_) => Fault::Refused(self.refuse(
@@ -203,10 +186,9 @@ impl Wanted<'_> {
         match found.kind {
             Kind::File | Kind::BlockDevice => Ok(()),
             Kind::Directory => Err(self.refuse("it is a directory", "name an image in it")),
-            Kind::Socket => Err(self.refuse(
-                "it is a socket",
-                "a vhost-user backend is vhost-user=SOCKET",
-            )),
+            Kind::Socket => {
+                Err(self.refuse("it is a socket", "a vhost-user backend is vhost-user=SOCKET"))
+            }
             _ => Err(self.refuse("it is no file or block device", "name an image")),
         }
     }
@@ -270,21 +252,10 @@ fn foreign(option: &str, path: &Path) -> Result<Foreign, Refusal> {
     }
     let name = path.file_name().and_then(|name| name.to_str());
     let Some(name) = name else {
-        return Err(refuse(
-            option,
-            value,
-            "it names no file",
-            "name the backend's socket",
-        ));
+        return Err(refuse(option, value, "it names no file", "name the backend's socket"));
     };
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = find(parent.unwrap_or(Path::new(".")));
     let folder = folder.map_err(|error| refuse_path(option, path, &error))?;
-    Ok(Foreign {
-        path: path.to_owned(),
-        folder: folder.into_fd(),
-        name: name.to_owned(),
-    })
+    Ok(Foreign { path: path.to_owned(), folder: folder.into_fd(), name: name.to_owned() })
 }

@@ -26,21 +26,11 @@ pub fn plan(spec: &StorageSpec, disks: &mut [Disk], dry: bool) -> Result<(), Ref
         let option = option(export);
         let Some(disk) = disks.iter_mut().find(|disk| disk.id == export.disk) else {
             let remedy = "give a --disk of this id";
-            return Err(refuse(
-                option,
-                &export.disk,
-                "there is no such disk",
-                remedy,
-            ));
+            return Err(refuse(option, &export.disk, "there is no such disk", remedy));
         };
         if disk.export.is_some() {
             let reason = "this disk is exported already";
-            return Err(refuse(
-                option,
-                &export.disk,
-                reason,
-                "export each disk once",
-            ));
+            return Err(refuse(option, &export.disk, reason, "export each disk once"));
         }
         disk.export = Some(Export::plan(export, dry)?);
     }
@@ -48,12 +38,7 @@ pub fn plan(spec: &StorageSpec, disks: &mut [Disk], dry: bool) -> Result<(), Ref
         let option = format!("--disk {}", disk.id);
         if matches!(disk.source, Source::Foreign(_)) {
             let reason = "another program's backend cannot be exported";
-            return Err(refuse(
-                option,
-                "vhost-user",
-                reason,
-                "give an image by path=",
-            ));
+            return Err(refuse(option, "vhost-user", reason, "give an image by path="));
         }
         if disk.export.is_none() {
             let reason = "nothing exports it";

@@ -82,33 +82,22 @@ impl Machine {
 fn check_cpus(cpus: u32) -> Result<(), Refusal> {
     match cpus {
         1..=16 => Ok(()),
-        _ => Err(refuse(
-            "--cpus",
-            cpus,
-            "a machine has 1 to 16",
-            "choose from 1 to 16",
-        )),
+        _ => Err(refuse("--cpus", cpus, "a machine has 1 to 16", "choose from 1 to 16")),
     }
 }
 
 fn check_memory(memory: u64, host: Option<u64>) -> Result<(), Refusal> {
     let refuse = |reason: String, remedy: &str| {
-        Err(refuse(
-            "--memory",
-            format!("{memory} bytes"),
-            reason,
-            remedy,
-        ))
+        Err(refuse("--memory", format!("{memory} bytes"), reason, remedy))
     };
     match host {
         _ if memory < LEAST_MEMORY => refuse("no kernel fits".into(), "give at least 2M"),
         _ if !memory.is_multiple_of(PAGE) => {
             refuse("it is no multiple of 4096".into(), "round it to megabytes")
         }
-        Some(host) if memory > host => refuse(
-            format!("this host has {} MiB", host >> 20),
-            "give less than the host has",
-        ),
+        Some(host) if memory > host => {
+            refuse(format!("this host has {} MiB", host >> 20), "give less than the host has")
+        }
         _ => Ok(()),
     }
 }
@@ -116,9 +105,7 @@ fn check_memory(memory: u64, host: Option<u64>) -> Result<(), Refusal> {
 /// RAM of this host in bytes.
 fn host_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }
@@ -126,10 +113,7 @@ fn host_memory() -> Option<u64> {
 fn check_append(append: &str) -> Result<(), Refusal> {
     let shown: String = append.chars().take(40).collect();
     if append.len() > LONGEST_APPEND {
-        let reason = format!(
-            "it has {} bytes, a kernel reads {LONGEST_APPEND}",
-            append.len()
-        );
+        let reason = format!("it has {} bytes, a kernel reads {LONGEST_APPEND}", append.len());
         return Err(refuse("--append", shown, reason, "shorten it"));
     }
     if append.contains(char::is_control) {
@@ -144,10 +128,7 @@ fn payload(option: &str, path: &Path, memory: u64) -> Result<Payload, Refusal> {
     check_payload(option, path, &found, memory)?;
     let file = found.open(OFlag::O_RDONLY);
     let file = file.map_err(|error| refuse_path(option, path, &error))?;
-    Ok(Payload {
-        path: path.to_owned(),
-        file,
-    })
+    Ok(Payload { path: path.to_owned(), file })
 }
 
 fn check_payload(option: &str, path: &Path, found: &Found, memory: u64) -> Result<(), Refusal> {
@@ -161,10 +142,8 @@ fn check_payload(option: &str, path: &Path, found: &Found, memory: u64) -> Resul
         return refuse("it is empty".into(), "name the right file");
     }
     if found.len() >= memory {
-        let reason = format!(
-            "its {} bytes do not fit the guest's memory of {memory} bytes",
-            found.len()
-        );
+        let reason =
+            format!("its {} bytes do not fit the guest's memory of {memory} bytes", found.len());
         return refuse(reason, "raise --memory");
     }
     Ok(())

@@ -97,11 +97,7 @@ impl Plan {
             export::plan(storage, &mut disks, dry)?;
         }
         let binaries = Binaries::open(&roots.binaries, spec)?;
-        let cgroups = if dry {
-            Vec::new()
-        } else {
-            cgroup::make_all(name)
-        };
+        let cgroups = if dry { Vec::new() } else { cgroup::make_all(name) };
         let plan = Self {
             name: name.to_owned(),
             weaker: spec.weaker().to_vec(),
@@ -141,11 +137,7 @@ impl Plan {
                 .iter()
                 .filter_map(|d| Some(d.export.as_ref()?.path.clone()))
                 .collect(),
-            cgroups: self
-                .cgroups
-                .iter()
-                .map(|folder| folder.path().to_owned())
-                .collect(),
+            cgroups: self.cgroups.iter().map(|folder| folder.path().to_owned()).collect(),
         }
     }
 }
@@ -189,10 +181,7 @@ fn taken(name: &str, owner: Option<&InstanceRecord>) -> Refusal {
 fn cpu_mask() -> Result<Vec<u32>, Refusal> {
     let allowed = bulkhead_sys::cpu::allowed();
     let mask = allowed.map_err(|error| refuse("cpu", "mask", error, "check the CPU affinity"))?;
-    Ok(mask
-        .into_iter()
-        .filter_map(|cpu| u32::try_from(cpu).ok())
-        .collect())
+    Ok(mask.into_iter().filter_map(|cpu| u32::try_from(cpu).ok()).collect())
 }
 
 /// A user's wish for CPUs, checked against the mask.
@@ -204,12 +193,7 @@ fn checked_wish(
 ) -> Result<Wish, Refusal> {
     if !(1..=16).contains(&queues) {
         let reason = "a disk has 1 to 16 queues";
-        return Err(refuse(
-            option,
-            format!("queues={queues}"),
-            reason,
-            "choose from 1 to 16",
-        ));
+        return Err(refuse(option, format!("queues={queues}"), reason, "choose from 1 to 16"));
     }
     match cpu {
         Some(cpu) if !mask.contains(&cpu) => {

@@ -36,10 +36,7 @@ impl Host {
 
     fn roots(&self) -> Roots {
         let open = |name| File::open(self.path(name)).unwrap().into();
-        Roots {
-            binaries: open("bin"),
-            runtime: open("run"),
-        }
+        Roots { binaries: open("bin"), runtime: open("run") }
     }
 
     fn vm(&self) -> VmSpec {
@@ -163,14 +160,7 @@ fn a_dry_run_makes_nothing_and_names_every_process() {
     let plan = Plan::make(&Spec::Storage(host.storage()), host.roots(), true).unwrap();
     assert_eq!(host.entries(), before);
     let text = plan.to_string();
-    for word in [
-        "supervisor",
-        "launcher",
-        "control",
-        "block-layer d0",
-        "vhost-blk d0",
-        "socket",
-    ] {
+    for word in ["supervisor", "launcher", "control", "block-layer d0", "vhost-blk d0", "socket"] {
         assert!(text.contains(word), "{word} is missing in\n{text}");
     }
 }
@@ -180,87 +170,27 @@ fn numbers_out_of_range_are_refused() {
     let host = Host::new();
     says(&host.refused(|vm| vm.cpus = 17), "--cpus", "17", "1 to 16");
     says(&host.refused(|vm| vm.cpus = 0), "--cpus", "0", "1 to 16");
-    says(
-        &host.refused(|vm| vm.memory = 0),
-        "--memory",
-        "0",
-        "no kernel fits",
-    );
-    says(
-        &host.refused(|vm| vm.memory += 1),
-        "--memory",
-        "67108865",
-        "multiple",
-    );
-    says(
-        &host.refused(|vm| vm.memory = 1 << 45),
-        "--memory",
-        "",
-        "this host has",
-    );
-    says(
-        &host.refused(|vm| vm.disks[0].queues = 17),
-        "--disk d0",
-        "17",
-        "1 to 16",
-    );
-    says(
-        &host.refused(|vm| vm.disks[0].cpu = Some(4_000)),
-        "--disk d0",
-        "4000",
-        "CPUs",
-    );
+    says(&host.refused(|vm| vm.memory = 0), "--memory", "0", "no kernel fits");
+    says(&host.refused(|vm| vm.memory += 1), "--memory", "67108865", "multiple");
+    says(&host.refused(|vm| vm.memory = 1 << 45), "--memory", "", "this host has");
+    says(&host.refused(|vm| vm.disks[0].queues = 17), "--disk d0", "17", "1 to 16");
+    says(&host.refused(|vm| vm.disks[0].cpu = Some(4_000)), "--disk d0", "4000", "CPUs");
 }
 
 #[test]
 fn kernels_and_initrds_that_cannot_be_are_refused() {
     let host = Host::new();
     let kernel = |path: PathBuf| host.refused(|vm| vm.kernel = path);
-    says(
-        &kernel(host.path("none")),
-        "--kernel",
-        "none",
-        "no such file",
-    );
+    says(&kernel(host.path("none")), "--kernel", "none", "no such file");
     says(&kernel(host.path("bin")), "--kernel", "bin", "a directory");
-    says(
-        &kernel("/dev/null".into()),
-        "--kernel",
-        "/dev/null",
-        "no regular file",
-    );
-    says(
-        &kernel(host.image("big", 65 << 20)),
-        "--kernel",
-        "big",
-        "do not fit",
-    );
-    says(
-        &kernel(host.image("empty", 0)),
-        "--kernel",
-        "empty",
-        "empty",
-    );
+    says(&kernel("/dev/null".into()), "--kernel", "/dev/null", "no regular file");
+    says(&kernel(host.image("big", 65 << 20)), "--kernel", "big", "do not fit");
+    says(&kernel(host.image("empty", 0)), "--kernel", "empty", "empty");
     let initrd = |path: PathBuf| host.refused(|vm| vm.initrd = Some(path));
-    says(
-        &initrd(host.path("none")),
-        "--initrd",
-        "none",
-        "no such file",
-    );
+    says(&initrd(host.path("none")), "--initrd", "none", "no such file");
     says(&initrd(host.path("big")), "--initrd", "big", "do not fit");
-    says(
-        &host.refused(|vm| vm.append = "x".repeat(3_000)),
-        "--append",
-        "xxx",
-        "2047",
-    );
-    says(
-        &host.refused(|vm| vm.append = "a\nb".into()),
-        "--append",
-        "a?b",
-        "control",
-    );
+    says(&host.refused(|vm| vm.append = "x".repeat(3_000)), "--append", "xxx", "2047");
+    says(&host.refused(|vm| vm.append = "a\nb".into()), "--append", "a?b", "control");
 }
 
 #[test]
@@ -274,26 +204,11 @@ fn images_that_cannot_be_are_refused() {
             *old = path;
         })
     };
-    says(
-        &disk(host.path("none")),
-        "--disk d0",
-        "none",
-        "no such file",
-    );
+    says(&disk(host.path("none")), "--disk d0", "none", "no such file");
     says(&disk(host.path("bin")), "--disk d0", "bin", "a directory");
-    says(
-        &disk(host.image("odd", 1_000)),
-        "--disk d0",
-        "odd",
-        "1000 bytes is no multiple of 512",
-    );
+    says(&disk(host.image("odd", 1_000)), "--disk d0", "odd", "1000 bytes is no multiple of 512");
     says(&disk(host.image("empty", 0)), "--disk d0", "empty", "empty");
-    says(
-        &disk("/dev/null".into()),
-        "--disk d0",
-        "/dev/null",
-        "no file or block device",
-    );
+    says(&disk("/dev/null".into()), "--disk d0", "/dev/null", "no file or block device");
 }
 
 #[test]
@@ -304,7 +219,7 @@ fn an_unreadable_file_is_refused_to_an_ordinary_user() {
     }
     let host = Host::new();
     for file in ["kernel", "disk"] {
-        std::fs::set_permissions(host.path(file), PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(host.path(file), PermissionsExt::from_mode(0o000)).unwrap();
     }
     says(&host.refused(|_| ()), "--kernel", "kernel", "may not open");
     let refusal = host.refused_storage(|_| ());
@@ -319,12 +234,7 @@ fn an_image_in_use_is_refused_and_its_user_named() {
         storage.name = "other".into();
         storage.exports[0].socket = host.path("other-socket");
     });
-    says(
-        &refusal,
-        "--disk d0",
-        "disk",
-        "locked by storage st (disk d0)",
-    );
+    says(&refusal, "--disk d0", "disk", "locked by storage st (disk d0)");
     let twice = host.refused_storage(|storage| {
         storage.name = "twice".into();
         storage.disks = vec![host.disk("a", "second"), host.disk("b", "second")];
@@ -341,44 +251,19 @@ fn names_are_checked_and_had_once() {
     says(&name("../x"), "--name", "../x", "letters, digits");
     says(&name(".x"), "--name", ".x", "begins with");
     says(&name(&"x".repeat(49)), "--name", "xxx", "at most 48");
-    says(
-        &host.refused(|vm| vm.disks.push(vm.disks[0].clone())),
-        "--disk id",
-        "d0",
-        "another disk",
-    );
-    says(
-        &host.refused(|vm| vm.disks[0].serial = "x".repeat(21)),
-        "--disk d0",
-        "xxx",
-        "at most 20",
-    );
+    says(&host.refused(|vm| vm.disks.push(vm.disks[0].clone())), "--disk id", "d0", "another disk");
+    says(&host.refused(|vm| vm.disks[0].serial = "x".repeat(21)), "--disk d0", "xxx", "at most 20");
     let _first = host.make(Spec::Storage(host.storage())).unwrap();
     let refusal = host.refused(|vm| vm.name = "st".into());
-    says(
-        &refusal,
-        "--name",
-        "st",
-        &format!("runs (pid {})", std::process::id()),
-    );
+    says(&refusal, "--name", "st", &format!("runs (pid {})", std::process::id()));
 }
 
 #[test]
 fn exports_that_cannot_be_are_refused() {
     let host = Host::new();
     let export = |change: fn(&mut StorageSpec)| host.refused_storage(change);
-    says(
-        &export(|s| s.exports[0].disk = "d9".into()),
-        "--export d9",
-        "d9",
-        "no such disk",
-    );
-    says(
-        &export(|s| s.exports.clear()),
-        "--disk d0",
-        "d0",
-        "nothing exports it",
-    );
+    says(&export(|s| s.exports[0].disk = "d9".into()), "--export d9", "d9", "no such disk");
+    says(&export(|s| s.exports.clear()), "--disk d0", "d0", "nothing exports it");
     says(
         &export(|s| s.exports.push(s.exports[0].clone())),
         "--export d0",

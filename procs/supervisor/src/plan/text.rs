@@ -17,20 +17,8 @@ impl Display for Plan {
             describe_disk(f, disk)?;
         }
         writeln!(f, "processes")?;
-        process(
-            f,
-            ProcessClass::Supervisor,
-            "",
-            "every descriptor below",
-            &[],
-        )?;
-        process(
-            f,
-            ProcessClass::Launcher,
-            "",
-            "the helpers' executables",
-            &[],
-        )?;
+        process(f, ProcessClass::Supervisor, "", "every descriptor below", &[])?;
+        process(f, ProcessClass::Launcher, "", "the helpers' executables", &[])?;
         process(f, ProcessClass::Control, "", "the control socket", &[])?;
         if let Some(machine) = &self.machine {
             let holds = "/dev/kvm, guest memory, kernel, ttyS0, kicks and calls";
@@ -76,11 +64,7 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
                 CacheMode::Writeback => "writeback",
                 CacheMode::Unsafe => "unsafe",
             };
-            let access = if image.read_only {
-                "read-only"
-            } else {
-                "read-write"
-            };
+            let access = if image.read_only { "read-only" } else { "read-write" };
             let path = image.path.display();
             write!(f, "{path}, raw, {access}, locked, cache {cache}")?;
         }
@@ -103,11 +87,7 @@ fn process(
     holds: &str,
     cpus: &[u32],
 ) -> fmt::Result {
-    let name = if id.is_empty() {
-        class.to_string()
-    } else {
-        format!("{class} {id}")
-    };
+    let name = if id.is_empty() { class.to_string() } else { format!("{class} {id}") };
     write!(f, "  {name:<20} {holds}")?;
     if !cpus.is_empty() {
         let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();

@@ -12,10 +12,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self {
-            restart: Restart::default(),
-            now: Instant::now(),
-        }
+        Self { restart: Restart::default(), now: Instant::now() }
     }
 
     fn dies_after(&mut self, time: Duration, death: Death) -> Verdict {
@@ -44,27 +41,17 @@ fn the_wait_never_exceeds_five_seconds() {
     let slow = ms(2_600);
     let waits: Vec<_> = (0..14).map(|_| post.dies_after(slow, SEGV)).collect();
     assert_eq!(waits[9], Verdict::After(ms(2_560)));
-    assert_eq!(
-        waits[10..],
-        [Verdict::After(LONGEST_BACK_OFF); 4],
-        "10 ms·2⁹ is 5.12 s"
-    );
+    assert_eq!(waits[10..], [Verdict::After(LONGEST_BACK_OFF); 4], "10 ms·2⁹ is 5.12 s");
 }
 
 #[test]
 fn five_faults_in_ten_seconds_degrade_and_it_is_tried_every_thirty_seconds_for_ever() {
     let mut post = Bench::new();
     for _ in 0..4 {
-        assert!(!matches!(
-            post.dies_after(ms(2_000), SEGV),
-            Verdict::Degraded(_)
-        ));
+        assert!(!matches!(post.dies_after(ms(2_000), SEGV), Verdict::Degraded(_)));
     }
     for _ in 0..100 {
-        assert_eq!(
-            post.dies_after(ms(2_000), SEGV),
-            Verdict::Degraded(ms(30_000))
-        );
+        assert_eq!(post.dies_after(ms(2_000), SEGV), Verdict::Degraded(ms(30_000)));
     }
     assert!(post.restart.is_degraded());
 }
@@ -73,10 +60,7 @@ fn five_faults_in_ten_seconds_degrade_and_it_is_tried_every_thirty_seconds_for_e
 fn faults_further_apart_than_the_window_never_degrade() {
     let mut post = Bench::new();
     for _ in 0..50 {
-        assert!(!matches!(
-            post.dies_after(ms(2_501), SEGV),
-            Verdict::Degraded(_)
-        ));
+        assert!(!matches!(post.dies_after(ms(2_501), SEGV), Verdict::Degraded(_)));
     }
 }
 

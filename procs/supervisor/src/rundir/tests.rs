@@ -90,8 +90,5 @@ fn a_strangers_file_stops_the_removal() {
 fn a_name_that_is_a_link_is_refused() {
     let (dir, root) = root();
     std::os::unix::fs::symlink("/tmp", dir.path().join("a")).unwrap();
-    assert!(matches!(
-        RunDir::claim(root(), "a"),
-        Err(ClaimError::Host(_))
-    ));
+    assert!(matches!(RunDir::claim(root(), "a"), Err(ClaimError::Host(_))));
 }

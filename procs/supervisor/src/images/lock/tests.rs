@@ -96,14 +96,8 @@ impl Daemon {
         let writable = if read_only { "off" } else { "on" };
         let child = Command::new("qemu-storage-daemon")
             .args(["--blockdev", &node])
-            .args([
-                "--nbd-server",
-                &format!("addr.type=unix,addr.path={}", marker.display()),
-            ])
-            .args([
-                "--export",
-                &format!("type=nbd,id=e,node-name=n,writable={writable}"),
-            ])
+            .args(["--nbd-server", &format!("addr.type=unix,addr.path={}", marker.display())])
+            .args(["--export", &format!("type=nbd,id=e,node-name=n,writable={writable}")])
             .arg("--pidfile")
             .arg(path.with_extension("pid"))
             .spawn()

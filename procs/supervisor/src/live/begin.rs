@@ -1,0 +1,183 @@
+//! The beginning: posts, disks and devices from the plan.
+//!
+//! Posts are ordered in the order in which they are made, and the slowest to get ready come first:
+//! core loads a kernel, a block-layer opens an image.
+
+use std::time::Instant;
+
+use bulkhead_protocol::core::DeviceKind;
+use bulkhead_protocol::record::CONTROL;
+use bulkhead_sys::poller::Poller;
+
+use super::control::Api;
+use super::device::{Backend, Device, Queues};
+use super::disk::Disk;
+use super::machine::Machine;
+use super::post::{Post, Role};
+use super::streams::{Stream, Streams};
+use super::token::{Part, Token};
+use super::{Instance, Launcher, Session, Terms};
+use crate::attest::Proc;
+use crate::heartbeat::Metronome;
+use crate::listener::{Listener, Traffic};
+use crate::plan::{Plan, Source, VM_QUEUE};
+use crate::signals::Signals;
+use crate::timers::Timers;
+
+/// virtio-console without multiport has two queues (virtio 1.2 section 5.3.2); 64 buffers each is
+/// what Linux fills.
+const CONSOLE_QUEUES: Queues = Queues { count: 2, size: 64 };
+
+/// virtio-rng has one queue (5.4.2), and Linux has one request in flight.
+const RNG_QUEUES: Queues = Queues { count: 1, size: 16 };
+
+impl Instance {
+    /// An instance of `plan` whose launcher runs and whose helpers are not ordered yet.
+    pub fn new(
+        plan: Plan,
+        launcher: Launcher,
+        session: Session,
+        signals: Signals,
+        terms: Terms,
+    ) -> anyhow::Result<Self> {
+        let folder = plan.folder.as_ref().map(|folder| folder.dir().try_clone());
+        let folder = folder.ok_or_else(|| anyhow::anyhow!("a dry run has no instance"))??;
+        let api = Api::new(Listener::bind(folder, CONTROL, Traffic::Messages)?);
+        let now = Instant::now();
+        let mut instance = Self {
+            poller: Poller::new()?,
+            timers: Timers::new(),
+            metronome: Metronome::new(now),
+            next_number: 0,
+            signals,
+            session: Some(session),
+            launcher,
+            posts: Vec::new(),
+            machine: None,
+            devices: Vec::new(),
+            disks: Vec::new(),
+            streams: Streams::default(),
+            calls: Vec::new(),
+            api,
+            proc: Proc::open()?,
+            started: false,
+            outcome: None,
+            plan,
+        };
+        instance.make_machine(terms)?;
+        instance.make_disks()?;
+        instance.make_small_devices()?;
+        instance.post(Role::Control, "", &[], Vec::new());
+        instance.make_sinks();
+        instance.watch_all()?;
+        Ok(instance)
+    }
+
+    /// Orders every process. To be called before the seal: the launcher works meanwhile.
+    pub fn begin(&mut self) {
+        self.order_all();
+    }
+
+    fn post(&mut self, role: Role, id: &str, cpus: &[u32], arguments: Vec<String>) -> usize {
+        self.posts.push(Post::new(role, id, cpus, arguments));
+        self.posts.len() - 1
+    }
+
+    fn make_machine(&mut self, terms: Terms) -> std::io::Result<()> {
+        let Some(machine) = &self.plan.machine else {
+            return Ok(());
+        };
+        let (vcpus, memory, console) = (machine.cpus, machine.memory, machine.console);
+        self.streams.all.push(Stream::new(terms.serial)?);
+        if console {
+            self.streams.all.push(Stream::new(terms.console)?);
+        }
+        let cpus = self.plan.core_cpus.clone();
+        let core = self.post(Role::Core, "", &cpus, vec![vcpus.to_string()]);
+        self.machine = Some(Machine::new(core, memory)?);
+        Ok(())
+    }
+
+    fn make_disks(&mut self) -> std::io::Result<()> {
+        for planned in 0..self.plan.disks.len() {
+            let Some(disk) = self.plan.disks.get(planned) else {
+                continue;
+            };
+            let (id, cpus, queues) = (disk.id.clone(), disk.cpus.clone(), disk.queues());
+            match disk.source {
+                Source::Image(_) => self.make_own_disk(planned, &id, &cpus, queues)?,
+                Source::Foreign(_) => {
+                    let plan = Queues { count: queues, size: VM_QUEUE };
+                    let backend = Backend::Foreign(planned);
+                    self.devices.push(Device::new(&id, DeviceKind::Blk, backend, plan, None)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_own_disk(
+        &mut self,
+        planned: usize,
+        id: &str,
+        cpus: &[u32],
+        queues: u16,
+    ) -> std::io::Result<()> {
+        let disk = self.disks.len();
+        let threads = vec![queues.to_string()];
+        let server = self.post(Role::BlockLayer(disk), id, cpus, threads.clone());
+        let client = self.post(Role::Blk(disk), id, cpus, threads);
+        let device = self.machine.is_some().then_some(self.devices.len());
+        let made = Disk::new(planned, (server, client), device, queues)?;
+        if device.is_some() {
+            let table = Some(made.inflight.try_clone()?);
+            let backend = Backend::Own(client);
+            self.devices.push(Device::new(id, DeviceKind::Blk, backend, made.queues(), table)?);
+        }
+        self.disks.push(made);
+        Ok(())
+    }
+
+    fn make_small_devices(&mut self) -> std::io::Result<()> {
+        let Some(machine) = &self.plan.machine else {
+            return Ok(());
+        };
+        let wanted = [
+            (machine.console, DeviceKind::Console, "console"),
+            (machine.rng, DeviceKind::Rng, "rng"),
+        ];
+        for (_, kind, id) in wanted.into_iter().filter(|(wanted, _, _)| *wanted) {
+            let device = self.devices.len();
+            let (role, queues) = match kind {
+                DeviceKind::Console => (Role::Console(device), CONSOLE_QUEUES),
+                _ => (Role::Rng(device), RNG_QUEUES),
+            };
+            let post = self.post(role, "", &[], Vec::new());
+            let backend = Backend::Own(post);
+            self.devices.push(Device::new(id, kind, backend, queues, None)?);
+        }
+        Ok(())
+    }
+
+    fn make_sinks(&mut self) {
+        for stream in 0..self.streams.all.len() {
+            if self.streams.all.get(stream).is_some_and(Stream::is_kept) {
+                let id = ["serial", "console"].get(stream).copied().unwrap_or_default();
+                let post = self.post(Role::Sink(stream), id, &[], Vec::new());
+                if let Some(stream) = self.streams.all.get_mut(stream) {
+                    stream.post = Some(post);
+                }
+            }
+        }
+    }
+
+    fn watch_all(&self) -> std::io::Result<()> {
+        if let Some(session) = &self.session {
+            self.watch(session, Token::Session)?;
+        }
+        self.watch(&self.signals, Token::Signals)?;
+        self.watch(&self.launcher.link, Token::Launcher(Part::Channel))?;
+        self.watch(&self.launcher.log, Token::Launcher(Part::Log))?;
+        self.watch(&self.launcher.pidfd, Token::Launcher(Part::Death))
+    }
+}
