@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use bulkhead_harness::frontend::{Completion, Cut, Frontend, Layout, Options, Queue, Request};
+use bulkhead_harness::frontend::{Completion, Cut, Frontend, Layout, Options, Queue, Request, Sharing};
 use bulkhead_harness::storage_daemon::StorageDaemon;
 
 const SIZE: u64 = 8 << 20;
@@ -126,6 +126,23 @@ fn many_requests_on_two_queues_complete_once_each() {
         }
     }
     assert_eq!((submitted, completed), (4000, 4000));
+}
+
+#[test]
+fn memory_can_be_shared_in_one_table_in_many_regions_and_by_slots() {
+    let Some(disk) = disk(2) else { return };
+    for sharing in [Sharing::Table, Sharing::TableOfMany, Sharing::Slots] {
+        let options = Options { sharing, ..Options::new(2, 4) };
+        let (_frontend, mut queues) = Frontend::connect_with(disk.daemon.socket(), options).unwrap();
+        for (at, queue) in queues.iter_mut().enumerate() {
+            let (sector, data) = (8 * at as u64, stamp(at as u8, 4096));
+            assert!(one(queue, Request::Write { sector, data: &data }, &Layout::INDIRECT).is_ok());
+            let read = one(queue, Request::Read { sector, len: 4096 }, &Layout::INDIRECT);
+            let mut back = vec![0; 4096];
+            queue.read_data(read.slot, &mut back).unwrap();
+            assert!(back == data, "{sharing:?}");
+        }
+    }
 }
 
 #[test]

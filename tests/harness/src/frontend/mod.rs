@@ -29,6 +29,8 @@
 //!
 //! Absent on purpose: packed rings, and any notion of what the data means.
 
+mod connection;
+mod error;
 mod layout;
 mod memory;
 mod options;
@@ -38,8 +40,9 @@ mod ring;
 mod session;
 mod watchdog;
 
+pub use error::FrontendError;
 pub use layout::{Cut, Layout};
-pub use options::Options;
+pub use options::{Options, Sharing};
 pub use queue::{Completion, Queue, QueueError, Slot};
 pub use request::{Request, SECTOR, Status};
-pub use session::{Frontend, FrontendError};
+pub use session::Frontend;

@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+/// How a frontend shares its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// One region, by SET_MEM_TABLE.
+    Table,
+    /// A region for each queue, by SET_MEM_TABLE.
+    TableOfMany,
+    /// A region for each queue, one ADD_MEM_REG each.
+    Slots,
+}
+
 /// Choices; [`Options::new`] has the usual ones.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -19,6 +30,8 @@ pub struct Options {
     pub indirect: bool,
     /// Keep an in-flight table for a successor, if the backend can.
     pub inflight: bool,
+    /// How memory is shared.
+    pub sharing: Sharing,
     /// Features that must not be acknowledged, by mask.
     pub refuse: u64,
     /// How long connecting and each handshake may take.
@@ -37,6 +50,7 @@ impl Options {
             event_idx: true,
             indirect: true,
             inflight: true,
+            sharing: Sharing::Table,
             refuse: 0,
             timeout: Duration::from_secs(10),
         }

@@ -1,4 +1,4 @@
-//! The connection: handshake, start, and what a monitor does when its backend is gone.
+//! A frontend's life: start, stop, and what a monitor does when its backend is gone.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -6,88 +6,29 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight};
-use vhost::vhost_user::{Frontend as Wire, VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::vhost_user::message::VhostUserInflight;
+use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VringConfigData};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::memory::{Memory, Place, USER_BASE};
-use super::options::Options;
+use super::connection::{
+    CONFIG, Connection, PROTOCOL_FEATURES, VERSION_1, dial, read_config, shake_hands,
+};
+use super::error::{FrontendError, Named};
+use super::memory::{Memory, Place};
+use super::options::{Options, Sharing};
 use super::queue::Queue;
 use super::request::SECTOR;
 use super::ring::Ring;
 use super::watchdog::Watchdog;
 
-/// VHOST_USER_F_PROTOCOL_FEATURES.
-const PROTOCOL_FEATURES: u64 = 1 << 30;
-/// VIRTIO_F_VERSION_1.
-const VERSION_1: u64 = 1 << 32;
 /// VIRTIO_RING_F_INDIRECT_DESC and VIRTIO_RING_F_EVENT_IDX.
 const INDIRECT: u64 = 1 << 28;
 const EVENT_IDX: u64 = 1 << 29;
 /// VIRTIO_BLK_F_* that are acknowledged when offered: SIZE_MAX, SEG_MAX, RO, BLK_SIZE, FLUSH,
 /// TOPOLOGY, CONFIG_WCE, MQ, DISCARD, WRITE_ZEROES.
 const BLK: u64 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14;
-
-/// Bytes of `struct virtio_blk_config` up to write-zeroes, which every backend has.
-const CONFIG: usize = 60;
-
-/// Why a handshake failed.
-#[derive(Debug, thiserror::Error)]
-pub enum FrontendError {
-    /// Nobody listens at the path, until the time-out.
-    #[error("cannot connect to {path}: {error}")]
-    Connect {
-        /// The path.
-        path: PathBuf,
-        /// What the kernel said last.
-        error: std::io::Error,
-    },
-    /// A message failed: the backend hung up, refused or kept silent.
-    #[error("{message} failed: {error}")]
-    Message {
-        /// Which one.
-        message: &'static str,
-        /// How.
-        error: vhost::Error,
-    },
-    /// The backend lacks something.
-    #[error("the backend {0}")]
-    Lacks(String),
-    /// Reconnecting: the backend offers other features than before.
-    #[error("the backend offered features {before:#x}, its successor {after:#x}")]
-    FeaturesChanged {
-        /// Before.
-        before: u64,
-        /// After.
-        after: u64,
-    },
-    /// The host refused.
-    #[error(transparent)]
-    Host(#[from] std::io::Error),
-}
-
-fn told<T>(message: &'static str) -> impl FnOnce(vhost::Error) -> Result<T, FrontendError> {
-    move |error| Err(FrontendError::Message { message, error })
-}
-
-/// Names the message that failed.
-trait Named<T> {
-    fn named(self, message: &'static str) -> Result<T, FrontendError>;
-}
-
-impl<T> Named<T> for Result<T, vhost::Error> {
-    fn named(self, message: &'static str) -> Result<T, FrontendError> {
-        self.or_else(told(message))
-    }
-}
-
-struct Connection {
-    wire: Wire,
-    stream: UnixStream,
-    protocol: VhostUserProtocolFeatures,
-}
 
 /// A frontend. Its queues are separate and may live in other threads.
 pub struct Frontend {
@@ -252,8 +193,8 @@ impl Frontend {
     fn start(&mut self, bases: &[u16]) -> Result<(), FrontendError> {
         self.connection.wire.set_features(self.features()).named("SET_FEATURES")?;
         self.share_inflight()?;
+        self.share_memory()?;
         let wire = &mut self.connection.wire;
-        wire.set_mem_table(&self.memory.table()).named("SET_MEM_TABLE")?;
         for (index, (place, base)) in self.places.iter().zip(bases).enumerate() {
             let (kick, call) = &self.bells[index];
             let size = self.options.queue_size;
@@ -261,9 +202,9 @@ impl Frontend {
                 queue_max_size: size,
                 queue_size: size,
                 flags: 0,
-                desc_table_addr: USER_BASE + place.descriptors as u64,
-                used_ring_addr: USER_BASE + place.used as u64,
-                avail_ring_addr: USER_BASE + place.available as u64,
+                desc_table_addr: place.user(place.descriptors),
+                used_ring_addr: place.user(place.used),
+                avail_ring_addr: place.user(place.available),
                 log_addr: None,
             };
             wire.set_vring_num(index, size).named("SET_VRING_NUM")?;
@@ -274,6 +215,24 @@ impl Frontend {
         }
         for index in 0..self.places.len() {
             wire.set_vring_enable(index, true).named("SET_VRING_ENABLE")?;
+        }
+        Ok(())
+    }
+
+    /// The memory table; slots are added once a connection, since they stay.
+    fn share_memory(&mut self) -> Result<(), FrontendError> {
+        let connection = &mut self.connection;
+        if self.options.sharing != Sharing::Slots {
+            connection.wire.set_mem_table(&self.memory.table()).named("SET_MEM_TABLE")?;
+        } else if !std::mem::replace(&mut connection.has_slots, true) {
+            let slots = connection.wire.get_max_mem_slots().named("GET_MAX_MEM_SLOTS")?;
+            let table = self.memory.table();
+            if slots < table.len() as u64 {
+                return Err(FrontendError::Lacks(format!("has only {slots} memory slots")));
+            }
+            for region in table {
+                connection.wire.add_mem_region(&region).named("ADD_MEM_REG")?;
+            }
         }
         Ok(())
     }
@@ -300,50 +259,3 @@ fn bells() -> std::io::Result<(EventFd, EventFd)> {
     Ok((EventFd::new(flags)?, EventFd::new(flags)?))
 }
 
-/// Connects to a path where somebody is about to listen.
-fn dial(path: &Path, timeout: Duration) -> Result<UnixStream, FrontendError> {
-    let end = Instant::now() + timeout;
-    loop {
-        match UnixStream::connect(path) {
-            Ok(stream) => return Ok(stream),
-            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
-            Err(error) => return Err(FrontendError::Connect { path: path.to_owned(), error }),
-        }
-    }
-}
-
-fn shake_hands(stream: UnixStream, options: &Options) -> Result<(Connection, u64), FrontendError> {
-    let mut wire = Wire::from_stream(stream.try_clone()?, options.queues.into());
-    wire.set_owner().named("SET_OWNER")?;
-    let offered = wire.get_features().named("GET_FEATURES")?;
-    for (bit, name) in [(PROTOCOL_FEATURES, "protocol features"), (VERSION_1, "VERSION_1")] {
-        if offered & bit == 0 {
-            return Err(FrontendError::Lacks(format!("does not offer {name}")));
-        }
-    }
-    let mut protocol = VhostUserProtocolFeatures::MQ
-        | VhostUserProtocolFeatures::CONFIG
-        | VhostUserProtocolFeatures::REPLY_ACK;
-    if options.inflight {
-        protocol |= VhostUserProtocolFeatures::INFLIGHT_SHMFD;
-    }
-    protocol &= wire.get_protocol_features().named("GET_PROTOCOL_FEATURES")?;
-    wire.set_protocol_features(protocol).named("SET_PROTOCOL_FEATURES")?;
-    if protocol.contains(VhostUserProtocolFeatures::REPLY_ACK) {
-        wire.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-    }
-    if protocol.contains(VhostUserProtocolFeatures::MQ) {
-        let queues = wire.get_queue_num().named("GET_QUEUE_NUM")?;
-        if queues < u64::from(options.queues) {
-            return Err(FrontendError::Lacks(format!("has only {queues} queues")));
-        }
-    }
-    Ok((Connection { wire, stream, protocol }, offered))
-}
-
-fn read_config(connection: &Connection) -> Result<[u8; CONFIG], FrontendError> {
-    let mut wire = connection.wire.clone();
-    let flags = VhostUserConfigFlags::empty();
-    let (_, bytes) = wire.get_config(0, CONFIG as u32, flags, &[0; CONFIG]).named("GET_CONFIG")?;
-    bytes.try_into().map_err(|_| FrontendError::Lacks("answered GET_CONFIG with another length".into()))
-}
