@@ -16,6 +16,7 @@ pub mod block_device;
 pub mod capability;
 pub mod clock;
 pub mod cpu;
+pub mod entropy;
 pub mod eventfd;
 pub mod file;
 pub mod file_lock;

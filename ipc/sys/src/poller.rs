@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -49,9 +50,10 @@ pub struct Event {
     pub hung_up: bool,
 }
 
-/// An epoll instance.
-#[derive(Debug)]
-pub struct Poller(Epoll);
+/// An epoll instance. Clones are the same instance: whoever owns a descriptor on it may change what
+/// it is watched for.
+#[derive(Debug, Clone)]
+pub struct Poller(Arc<Epoll>);
 
 /// Events taken per wait; more simply come with the next one.
 const BATCH: usize = 32;
@@ -59,7 +61,7 @@ const BATCH: usize = 32;
 impl Poller {
     /// A poller that watches nothing yet.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+        Ok(Self(Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?)))
     }
 
     /// Watches `fd`; its events carry `token`.
