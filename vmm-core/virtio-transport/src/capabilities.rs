@@ -5,7 +5,7 @@
 
 use bulkhead_machine::pci::{BarIndex, BarSpec, ConfigSpace, MsixPlacement};
 
-use crate::common;
+use crate::configuration;
 
 /// The one BAR.
 pub(crate) const BAR: BarIndex = BarIndex::Zero;
@@ -70,7 +70,7 @@ pub(crate) fn add(
     config_len: usize,
 ) -> Result<u8, bulkhead_machine::pci::config::ConfigError> {
     config.add_bar(BarSpec { index: BAR, size: BAR_LEN })?;
-    config.add_capability(VENDOR, &body(TYPE_COMMON, COMMON, common::LEN as u32, &[]))?;
+    config.add_capability(VENDOR, &body(TYPE_COMMON, COMMON, configuration::LEN as u32, &[]))?;
     let notify = u32::from(queues) * NOTIFY_MULTIPLIER;
     let multiplier = NOTIFY_MULTIPLIER.to_le_bytes();
     config.add_capability(VENDOR, &body(TYPE_NOTIFY, NOTIFY, notify, &multiplier))?;

@@ -13,7 +13,7 @@ use bulkhead_memory::GuestMemory;
 use crate::access::read_image;
 use crate::activation::Demand;
 use crate::capabilities::{self, BAR, Part, part};
-use crate::common;
+use crate::configuration;
 use crate::device_type::DeviceType;
 use crate::hold::hold;
 use crate::notify::Notify;
@@ -223,7 +223,7 @@ impl PciDevice for VirtioFunction {
 
     fn bar_read(&self, _bar: BarIndex, offset: u64, data: &mut [u8]) {
         match part(offset) {
-            Some((Part::Common, at)) => common::read(&hold(&self.registers), at, data),
+            Some((Part::Common, at)) => configuration::read(&hold(&self.registers), at, data),
             Some((Part::Isr, 0)) => {
                 let isr = std::mem::take(&mut hold(&self.registers).isr);
                 read_image(&[isr], 0, data);
@@ -237,7 +237,7 @@ impl PciDevice for VirtioFunction {
 
     fn bar_write(&self, _bar: BarIndex, offset: u64, data: &[u8]) {
         match part(offset) {
-            Some((Part::Common, at)) => self.change(|registers| common::write(registers, at, data)),
+            Some((Part::Common, at)) => self.change(|registers| configuration::write(registers, at, data)),
             Some((Part::Notify, at)) => self.notify.write(at),
             Some((Part::Table, at)) => self.msix.table_write(at, data),
             Some((Part::Isr | Part::Device | Part::Pending, _)) | None => {}

@@ -30,7 +30,7 @@
 mod access;
 mod activation;
 mod capabilities;
-mod common;
+mod configuration;
 mod device_type;
 mod features;
 mod function;
