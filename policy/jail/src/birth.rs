@@ -202,20 +202,16 @@ impl Failure {
         Box::new(Self { born: None, layer: None, reason: error.to_string(), cell: Cell::default() })
     }
 
-    fn clone(layer: Layer, error: &io::Error) -> Box<Self> {
-        Box::new(Self {
-            born: None,
-            layer: Some(layer),
-            reason: format!("{}: {error}", Step::Clone.words()),
-            cell: Cell::default(),
-        })
+    fn clone(born: Option<Born>, layer: Option<Layer>, error: &io::Error) -> Box<Self> {
+        let reason = format!("{}: {error}", Step::Clone.words());
+        Box::new(Self { born, layer, reason, cell: Cell::default() })
     }
 }
 
 /// Clones into a user and a pid namespace, or into as much of that as the user has allowed.
 ///
-/// The kernel refuses both in one answer. Which one it was is found by leaving out what may be
-/// missing; if nothing may, the user namespace is named, which is what hosts forbid.
+/// The kernel refuses both in one answer. Which one it was shows in what works without: a child that
+/// came about like that is named in the failure and ends, as it is never told to go on.
 fn clone(
     weaker: &[Layer],
     missing: &mut Vec<Record>,
@@ -224,11 +220,9 @@ fn clone(
     let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
     for into in ATTEMPTS {
         let left_out = left_out(into);
-        if !left_out.iter().all(|layer| weaker.contains(layer)) {
-            continue;
-        }
+        let allowed = left_out.iter().all(|layer| weaker.contains(layer));
         match sibling(into) {
-            Ok(born) => {
+            Ok(born) if allowed => {
                 let errno = refusal.raw_os_error().unwrap_or(0);
                 missing.extend(left_out.into_iter().map(|layer| Record {
                     layer: Some(layer),
@@ -238,12 +232,14 @@ fn clone(
                 }));
                 return Ok((into, born));
             }
+            Ok(born) => {
+                let layer = left_out.into_iter().find(|layer| !weaker.contains(layer));
+                return Err(Failure::clone(Some(born), layer, &refusal));
+            }
             Err(error) => refusal = error,
         }
     }
-    let users_may_be_missing = weaker.contains(&Layer::UserNamespace);
-    let layer = if users_may_be_missing { Layer::PidNamespace } else { Layer::UserNamespace };
-    Err(Failure::clone(layer, &refusal))
+    Err(Failure::clone(None, None, &refusal))
 }
 
 /// What is tried, the strongest first.

@@ -2,11 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// The probe, which cargo builds with these tests.
-pub fn probe(of_tests: &str) -> PathBuf {
-    PathBuf::from(of_tests)
-}
-
 /// A program of the project: the newest of those beside the tests' own and in the distribution
 /// folder.
 pub fn program(name: &str) -> PathBuf {

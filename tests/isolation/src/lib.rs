@@ -12,4 +12,11 @@ pub mod cgroups;
 pub mod procfs;
 mod warden;
 
+use bulkhead_protocol::class::ProcessClass;
 pub use warden::{Ending, Inmate, User, Warden};
+
+/// The classes that a launcher starts.
+pub fn jailed() -> impl Iterator<Item = ProcessClass> {
+    let free = [ProcessClass::Supervisor, ProcessClass::Launcher];
+    ProcessClass::ALL.into_iter().filter(move |class| !free.contains(class))
+}

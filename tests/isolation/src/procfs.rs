@@ -10,9 +10,18 @@ pub fn status(pid: i32) -> BTreeMap<String, String> {
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-/// Where a link in `/proc/PID` leads (`ns/user`, `root`, `exe`).
+/// Whether these tests run as root.
+pub fn is_root() -> bool {
+    bulkhead_sys::identity::is_root()
+}
+
+fn folder(pid: i32) -> String {
+    if pid == 0 { "/proc/self".to_owned() } else { format!("/proc/{pid}") }
+}
+
+/// Where a link in `/proc/PID` leads (`ns/user`, `root`, `exe`); process 0 is the caller.
 pub fn link(pid: i32, name: &str) -> String {
-    let target = fs::read_link(format!("/proc/{pid}/{name}")).expect("the process is there");
+    let target = fs::read_link(format!("{}/{name}", folder(pid))).expect("the process is there");
     target.to_string_lossy().into_owned()
 }
 

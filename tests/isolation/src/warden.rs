@@ -13,6 +13,7 @@ use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, Layer, LayerState};
 use bulkhead_protocol::start::{FromHelper, SealReport, ToHelper};
 use bulkhead_sys::clock::Deadline;
+use bulkhead_sys::identity::is_root;
 use bulkhead_sys::pidfd::{Death, PidFd};
 use bulkhead_sys::spawn::spawn;
 
@@ -29,6 +30,13 @@ pub enum User {
     Same,
     /// An ordinary user: uid and gid 65534.
     Nobody,
+}
+
+impl User {
+    /// Those as whom these tests can start something.
+    pub fn all() -> &'static [Self] {
+        if is_root() { &[Self::Same, Self::Nobody] } else { &[Self::Same] }
+    }
 }
 
 /// A launcher and its channel.
@@ -63,21 +71,22 @@ impl Warden {
         weaker: &[Layer],
         cgroups: Vec<(CgroupFolder, OwnedFd)>,
     ) -> Self {
-        let mut command = Command::new(binaries::program("bulkhead-launcher"));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        if user == User::Nobody {
-            command.uid(65534).gid(65534);
-        }
-        Self::with_command(command, program, weaker, cgroups)
+        let command = Command::new(binaries::program("bulkhead-launcher"));
+        Self::with_command(command, user, program, weaker, cgroups)
     }
 
     /// As [`Warden::new`], by a command of the caller's that becomes the launcher.
     pub fn with_command(
         mut command: Command,
+        user: User,
         program: &Path,
         weaker: &[Layer],
         cgroups: Vec<(CgroupFolder, OwnedFd)>,
     ) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if user == User::Nobody {
+            command.uid(65534).gid(65534);
+        }
         let (channel, theirs) = Channel::pair().expect("a channel");
         let launcher = spawn(&mut command, &[(theirs.as_fd(), 3)]).expect("the launcher starts");
         let mut warden = Self { launcher, channel, tickets: 0 };

@@ -30,6 +30,9 @@ fn main() {
 
 fn run(start: Start) -> Result<(), RuntimeError> {
     let probe: Helper<Order, Told> = start.seal()?;
+    if std::env::args().nth(1).as_deref() == Some("panic") {
+        panic!("told to");
+    }
     let (order, fds) = probe.plan(Deadline::after(Duration::from_secs(60)))?;
     let told = obey(order, fds);
     probe.event(&told)?;
