@@ -39,12 +39,7 @@ impl<'a> Assembly<'a> {
         indirect_negotiated: bool,
     ) -> Self {
         chain.clear();
-        Self {
-            memory,
-            chain,
-            indirect_negotiated,
-            count: 0,
-        }
+        Self { memory, chain, indirect_negotiated, count: 0 }
     }
 
     pub(crate) fn chain(&mut self) -> &mut Chain {
@@ -102,10 +97,7 @@ impl<'a> Assembly<'a> {
     fn follow(&mut self, table: &[crate::SplitDescriptor]) -> Result<(), QueueFault> {
         let mut index = 0;
         for _ in table {
-            let no_descriptor = QueueFault::NoDescriptor {
-                index,
-                size: table.len() as u32,
-            };
+            let no_descriptor = QueueFault::NoDescriptor { index, size: table.len() as u32 };
             let entry = table.get(index as usize).ok_or(no_descriptor)?;
             if entry.refers_to_indirect_table() {
                 return Err(QueueFault::NestedIndirect);

@@ -43,11 +43,7 @@ impl Chain {
 
     /// Forgets the request.
     pub fn clear(&mut self) {
-        let long = self
-            .readable
-            .ranges()
-            .len()
-            .max(self.writable.ranges().len());
+        let long = self.readable.ranges().len().max(self.writable.ranges().len());
         match long.max(self.ring.len()) {
             0..=KEPT => {
                 self.readable.clear();

@@ -9,10 +9,7 @@ pub(crate) struct Occupancy {
 
 impl Occupancy {
     pub(crate) fn new(size: u16) -> Self {
-        Self {
-            words: vec![0; usize::from(size).div_ceil(64)],
-            count: 0,
-        }
+        Self { words: vec![0; usize::from(size).div_ceil(64)], count: 0 }
     }
 
     /// How many are in the set.
@@ -39,11 +36,7 @@ impl Occupancy {
             return false;
         }
         *word ^= bit;
-        self.count = if expected {
-            self.count - 1
-        } else {
-            self.count + 1
-        };
+        self.count = if expected { self.count - 1 } else { self.count + 1 };
         true
     }
 }

@@ -39,23 +39,22 @@ pub struct PackedPosition {
 
 impl PackedPosition {
     /// Where a new ring begins.
-    pub const START: Self = Self {
-        index: 0,
-        wrap: true,
-    };
+    pub const START: Self = Self { index: 0, wrap: true };
 
     /// `by` places further in a ring of `size`; `by` is at most `size`.
     pub fn advanced(self, by: u16, size: u16) -> Self {
         let place = u32::from(self.index) + u32::from(by);
         match place.checked_sub(size.into()) {
-            None => Self {
-                index: place as u16,
-                wrap: self.wrap,
-            },
-            Some(rest) => Self {
-                index: rest as u16,
-                wrap: !self.wrap,
-            },
+            None => Self { index: place as u16, wrap: self.wrap },
+            Some(rest) => Self { index: rest as u16, wrap: !self.wrap },
+        }
+    }
+
+    /// `by` places back in a ring of `size`; `by` is at most `size`.
+    fn retreated(self, by: u16, size: u16) -> Self {
+        match self.index.checked_sub(by) {
+            Some(index) => Self { index, wrap: self.wrap },
+            None => Self { index: size - (by - self.index), wrap: !self.wrap },
         }
     }
 
@@ -122,13 +121,14 @@ impl PackedQueue {
                 return Err(QueueFault::NoDescriptor { index, size });
             }
         }
+        let [ring, driver, device] = windows(memory, setup)?;
         Ok(Self {
             size,
             event_idx: setup.event_idx,
             indirect: setup.indirect,
-            ring: setup.descriptor_window(memory)?,
-            driver: window(memory, setup.addresses.driver, 4, 4)?,
-            device: window(memory, setup.addresses.device, 4, 4)?,
+            ring,
+            driver,
+            device,
             available,
             used,
             called: used,
@@ -136,6 +136,13 @@ impl PackedQueue {
             held: 0,
             kicks: Kicks::Unknown,
         })
+    }
+
+    /// The frontend changed its memory table: finds the same rings in the new one.
+    pub fn remap(&mut self, memory: &GuestMemory, setup: &QueueSetup) -> Result<(), QueueFault> {
+        let same = QueueSetup { size: self.size, ..*setup };
+        [self.ring, self.driver, self.device] = windows(memory, &same)?;
+        Ok(())
     }
 
     /// Descriptors it has.
@@ -156,10 +163,7 @@ impl PackedQueue {
     /// Whether the descriptor at `position` still says that the driver made it available in that
     /// lap: after a crash, whether the predecessor did not use it.
     pub fn is_available(&self, position: PackedPosition) -> Result<bool, QueueFault> {
-        let flags = self
-            .ring
-            .slice()
-            .load_u16(position.offset() + FLAGS, Ordering::Acquire)?;
+        let flags = self.ring.slice().load_u16(position.offset() + FLAGS, Ordering::Acquire)?;
         Ok(flags & (AVAILABLE | USED) == position.available_bits())
     }
 
@@ -171,10 +175,8 @@ impl PackedQueue {
             return Ok(false);
         }
         // Acquire: the driver writes this word last, after all of the chain.
-        let flags = self
-            .ring
-            .slice()
-            .load_u16(self.available.offset() + FLAGS, Ordering::Acquire)?;
+        let flags =
+            self.ring.slice().load_u16(self.available.offset() + FLAGS, Ordering::Acquire)?;
         if flags & (AVAILABLE | USED) != self.available.available_bits() {
             return Ok(false);
         }
@@ -248,6 +250,16 @@ impl PackedQueue {
         Ok(())
     }
 
+    /// As [`take_again`](Self::take_again), for a chain of `slots` places that is to be given back
+    /// without a look at it.
+    pub fn take_unread(&mut self, slots: u16) -> Result<(), QueueFault> {
+        if slots == 0 || slots > self.size - self.held {
+            return Err(QueueFault::Endless((self.size - self.held).into()));
+        }
+        self.held += slots;
+        Ok(())
+    }
+
     /// Gives a chain of `slots` places back; `written` bytes of it were written from its first
     /// writable byte on. The driver sees it at once.
     ///
@@ -259,17 +271,21 @@ impl PackedQueue {
         let at = self.used.offset();
         ring.store_u16(at + ID, id, Ordering::Relaxed)?;
         ring.store_u32(at + LEN, written, Ordering::Relaxed)?;
-        let wrote = if written > 0 {
-            VRING_DESC_F_WRITE as u16
-        } else {
-            0
-        };
+        let wrote = if written > 0 { VRING_DESC_F_WRITE as u16 } else { 0 };
         // Release: buffers, id and length come before the flags.
         ring.store_u16(at + FLAGS, self.used.used_bits() | wrote, Ordering::Release)?;
         self.used = self.used.advanced(slots, self.size);
         self.held = self.held.saturating_sub(slots);
         self.uncalled = self.uncalled.saturating_add(slots.into());
         Ok(())
+    }
+
+    /// Puts the chain of `slots` places that was taken last back into the ring, as if it had not been
+    /// taken.
+    pub fn untake(&mut self, slots: u16) {
+        let slots = slots.min(self.held);
+        self.held -= slots;
+        self.available = self.available.retreated(slots, self.size);
     }
 
     /// Whether the driver wants to be called for what was given back since it was last asked.
@@ -308,9 +324,7 @@ impl PackedQueue {
         if self.kicks != Kicks::Forgone {
             self.kicks = Kicks::Forgone;
             let flags = VRING_PACKED_EVENT_FLAG_DISABLE as u16;
-            self.device
-                .slice()
-                .store_u16(EVENT_FLAGS, flags, Ordering::Relaxed)?;
+            self.device.slice().store_u16(EVENT_FLAGS, flags, Ordering::Relaxed)?;
         }
         Ok(())
     }
@@ -342,4 +356,11 @@ impl PackedQueue {
         let flags = VRING_PACKED_EVENT_FLAG_DESC as u16;
         Ok(device.store_u16(EVENT_FLAGS, flags, Ordering::Release)?)
     }
+}
+
+/// Descriptor ring, driver and device event suppression.
+fn windows(memory: &GuestMemory, setup: &QueueSetup) -> Result<[GuestWindow; 3], QueueFault> {
+    let driver = window(memory, setup.addresses.driver, 4, 4)?;
+    let device = window(memory, setup.addresses.device, 4, 4)?;
+    Ok([setup.descriptor_window(memory)?, driver, device])
 }

@@ -81,12 +81,7 @@ impl Scatter {
         mut each: impl FnMut(GuestSlice<'_>, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(ScatterError::OutOfRequest {
-                offset,
-                len,
-                size: self.len,
-            }
-            .into());
+            return Err(ScatterError::OutOfRequest { offset, len, size: self.len }.into());
         }
         let (mut skip, mut done) = (offset, 0);
         for range in &self.ranges {

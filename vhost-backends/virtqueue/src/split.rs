@@ -64,16 +64,14 @@ impl SplitQueue {
         if !size.is_power_of_two() {
             return Err(QueueFault::Size(size));
         }
-        let at = setup.addresses;
-        // Flags, index, entries, event index (2.7.6, 2.7.8).
-        let (available, used) = (6 + 2 * u64::from(size), 6 + 8 * u64::from(size));
+        let [descriptors, available, used] = windows(memory, setup)?;
         Ok(Self {
             size,
             event_idx: setup.event_idx,
             indirect: setup.indirect,
-            descriptors: setup.descriptor_window(memory)?,
-            available: window(memory, at.driver, available, 2)?,
-            used: window(memory, at.device, used, 4)?,
+            descriptors,
+            available,
+            used,
             next_available: position.available,
             known_available: position.available,
             next_used: position.used,
@@ -84,6 +82,13 @@ impl SplitQueue {
         })
     }
 
+    /// The frontend changed its memory table: finds the same rings in the new one.
+    pub fn remap(&mut self, memory: &GuestMemory, setup: &QueueSetup) -> Result<(), QueueFault> {
+        let same = QueueSetup { size: self.size, ..*setup };
+        [self.descriptors, self.available, self.used] = windows(memory, &same)?;
+        Ok(())
+    }
+
     /// Descriptors it has.
     pub fn size(&self) -> u16 {
         self.size
@@ -91,10 +96,7 @@ impl SplitQueue {
 
     /// Where it stands. Used entries that were not published count as used.
     pub fn position(&self) -> SplitPosition {
-        SplitPosition {
-            available: self.next_available,
-            used: self.next_used,
-        }
+        SplitPosition { available: self.next_available, used: self.next_used }
     }
 
     /// Chains taken and not given back.
@@ -128,10 +130,7 @@ impl SplitQueue {
             return Ok(false);
         }
         let entry = usize::from(self.next_available & (self.size - 1));
-        let head = self
-            .available
-            .slice()
-            .load_u16(ENTRIES + 2 * entry, Ordering::Relaxed)?;
+        let head = self.available.slice().load_u16(ENTRIES + 2 * entry, Ordering::Relaxed)?;
         self.take_again(memory, head, chain)?;
         self.next_available = self.next_available.wrapping_add(1);
         Ok(true)
@@ -144,21 +143,27 @@ impl SplitQueue {
         head: u16,
         chain: &mut Chain,
     ) -> Result<(), QueueFault> {
-        let size = self.size.into();
-        if head >= self.size {
-            return Err(QueueFault::NoDescriptor {
-                index: head.into(),
-                size,
-            });
-        }
-        if !self.held.insert(head) {
-            return Err(QueueFault::InFlight(head));
-        }
+        self.take_unread(head)?;
         let mut assembly = Assembly::new(memory, chain, self.indirect);
-        self.walk(head, &mut assembly)?;
+        let walked = self.walk(head, &mut assembly);
         let chain = assembly.chain();
         (chain.id, chain.slots) = (head, 1);
-        Ok(())
+        if walked.is_err() {
+            self.held.remove(head);
+        }
+        walked
+    }
+
+    /// As [`take_again`](Self::take_again), for a chain that is to be given back without a look at it.
+    pub fn take_unread(&mut self, head: u16) -> Result<(), QueueFault> {
+        if head >= self.size {
+            let size = self.size.into();
+            return Err(QueueFault::NoDescriptor { index: head.into(), size });
+        }
+        match self.held.insert(head) {
+            true => Ok(()),
+            false => Err(QueueFault::InFlight(head)),
+        }
     }
 
     fn walk(&self, head: u16, assembly: &mut Assembly<'_>) -> Result<(), QueueFault> {
@@ -179,10 +184,7 @@ impl SplitQueue {
             index = descriptor.next();
             if index >= self.size {
                 let size = self.size.into();
-                return Err(QueueFault::NoDescriptor {
-                    index: index.into(),
-                    size,
-                });
+                return Err(QueueFault::NoDescriptor { index: index.into(), size });
             }
         }
         Err(QueueFault::Endless(self.size.into()))
@@ -202,12 +204,18 @@ impl SplitQueue {
         Ok(())
     }
 
+    /// Puts the chain that was taken last back into the ring, as if it had not been taken. A chain
+    /// that is not in flight is ignored.
+    pub fn untake(&mut self, id: u16) {
+        if self.held.remove(id) {
+            self.next_available = self.next_available.wrapping_sub(1);
+        }
+    }
+
     /// Shows the driver all that was given back; answers the new used index.
     pub fn publish(&mut self) -> Result<u16, QueueFault> {
         // Release: buffers and entries come before the index.
-        self.used
-            .slice()
-            .store_u16(INDEX, self.next_used, Ordering::Release)?;
+        self.used.slice().store_u16(INDEX, self.next_used, Ordering::Release)?;
         self.published_used = self.next_used;
         Ok(self.published_used)
     }
@@ -239,9 +247,7 @@ impl SplitQueue {
         if !self.event_idx && !self.kicks_off {
             self.kicks_off = true;
             let flags = VRING_USED_F_NO_NOTIFY as u16;
-            self.used
-                .slice()
-                .store_u16(FLAGS, flags, Ordering::Relaxed)?;
+            self.used.slice().store_u16(FLAGS, flags, Ordering::Relaxed)?;
         }
         Ok(())
     }
@@ -261,6 +267,15 @@ impl SplitQueue {
         fence(Ordering::SeqCst);
         self.ready()
     }
+}
+
+/// Descriptor table, available ring, used ring.
+fn windows(memory: &GuestMemory, setup: &QueueSetup) -> Result<[GuestWindow; 3], QueueFault> {
+    let (at, size) = (setup.addresses, u64::from(setup.size));
+    // Flags, index, entries, event index (2.7.6, 2.7.8).
+    let available = window(memory, at.driver, 6 + 2 * size, 2)?;
+    let used = window(memory, at.device, 6 + 8 * size, 4)?;
+    Ok([setup.descriptor_window(memory)?, available, used])
 }
 
 /// Whether an index that moved from `before` to `now` passed `event` (2.7.7.2: an event index asks

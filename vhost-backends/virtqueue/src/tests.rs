@@ -22,12 +22,7 @@ const QUEUE: u64 = 0x1000;
 const DATA: u64 = 0x40000;
 
 fn setup(size: u16, event_idx: bool) -> QueueSetup {
-    QueueSetup {
-        size,
-        addresses: layout(QUEUE, size),
-        event_idx,
-        indirect: true,
-    }
+    QueueSetup { size, addresses: layout(QUEUE, size), event_idx, indirect: true }
 }
 
 /// Both ends of a queue of either kind.
@@ -42,10 +37,7 @@ impl Pair {
             let (at, driver) = (PackedPosition::START, PackedDriver::new(memory, setup));
             return Pair::Packed(driver, PackedQueue::new(memory, &setup, at, at).unwrap());
         }
-        let at = SplitPosition {
-            available: 0,
-            used: 0,
-        };
+        let at = SplitPosition { available: 0, used: 0 };
         let queue = SplitQueue::new(memory, &setup, at).unwrap();
         Pair::Split(SplitDriver::new(memory, setup), queue)
     }
@@ -135,25 +127,13 @@ impl Pair {
 /// What a chain must be for these segments.
 fn assert_is(chain: &Chain, segments: &[Segment]) {
     let wanted = |writes: bool| {
-        let of_kind = segments
-            .iter()
-            .filter(move |segment| segment.device_writes == writes);
-        of_kind
-            .filter(|segment| segment.len > 0)
-            .map(|segment| (segment.addr, segment.len.into()))
+        let of_kind = segments.iter().filter(move |segment| segment.device_writes == writes);
+        of_kind.filter(|segment| segment.len > 0).map(|segment| (segment.addr, segment.len.into()))
     };
-    let found: Vec<_> = chain
-        .readable
-        .ranges()
-        .iter()
-        .map(|range| (range.addr, range.len))
-        .collect();
+    let found: Vec<_> =
+        chain.readable.ranges().iter().map(|range| (range.addr, range.len)).collect();
     assert_eq!(found, wanted(false).collect::<Vec<(u64, u64)>>());
-    let found: Vec<_> = chain
-        .writable
-        .ranges()
-        .iter()
-        .map(|range| (range.addr, range.len))
-        .collect();
+    let found: Vec<_> =
+        chain.writable.ranges().iter().map(|range| (range.addr, range.len)).collect();
     assert_eq!(found, wanted(true).collect::<Vec<(u64, u64)>>());
 }

@@ -27,20 +27,12 @@ pub struct Segment {
 impl Segment {
     /// A buffer for the device to read.
     pub const fn read(addr: u64, len: u32) -> Self {
-        Self {
-            addr,
-            len,
-            device_writes: false,
-        }
+        Self { addr, len, device_writes: false }
     }
 
     /// A buffer for the device to write.
     pub const fn write(addr: u64, len: u32) -> Self {
-        Self {
-            addr,
-            len,
-            device_writes: true,
-        }
+        Self { addr, len, device_writes: true }
     }
 }
 
@@ -57,9 +49,7 @@ pub struct Used {
 pub fn ram(len: u64) -> (GuestMemory, std::os::fd::OwnedFd) {
     let layout = RamLayout::new(len).expect("a multiple of a page");
     let fd = bulkhead_sys::memfd::create_sealed("guest", len).expect("a memory object");
-    let memory = Grant::whole(&layout, Rights::ReadWrite)
-        .map(&fd)
-        .expect("a mapping");
+    let memory = Grant::whole(&layout, Rights::ReadWrite).map(&fd).expect("a mapping");
     (memory, fd)
 }
 
@@ -69,15 +59,9 @@ pub fn layout(base: u64, size: u16) -> RingAddresses {
     let size = u64::from(size);
     let driver = base + 16 * size;
     let device = (driver + 6 + 2 * size).next_multiple_of(16);
-    RingAddresses {
-        descriptors: base,
-        driver,
-        device,
-    }
+    RingAddresses { descriptors: base, driver, device }
 }
 
 fn part(memory: &GuestMemory, addr: u64, len: u64) -> bulkhead_memory::GuestWindow {
-    memory
-        .hold(GuestRange::new(addr, len))
-        .expect("rings lie in guest memory")
+    memory.hold(GuestRange::new(addr, len)).expect("rings lie in guest memory")
 }

@@ -68,11 +68,7 @@ impl PackedDriver {
             .iter()
             .enumerate()
             .map(|(at, segment)| {
-                let mut flags = if segment.device_writes {
-                    VRING_DESC_F_WRITE
-                } else {
-                    0
-                };
+                let mut flags = if segment.device_writes { VRING_DESC_F_WRITE } else { 0 };
                 flags |= if at < last { VRING_DESC_F_NEXT } else { 0 };
                 (segment.addr, segment.len, flags as u16)
             })
@@ -86,24 +82,13 @@ impl PackedDriver {
             return None;
         }
         for (at, segment) in segments.iter().enumerate() {
-            let flags = if segment.device_writes {
-                VRING_DESC_F_WRITE as u16
-            } else {
-                0
-            };
+            let flags = if segment.device_writes { VRING_DESC_F_WRITE as u16 } else { 0 };
             let entry = PackedDescriptor::new(segment.addr, segment.len, 0, flags);
             let place = GuestRange::new(table + 16 * at as u64, 16);
-            let slice = self
-                .memory
-                .check(place)
-                .expect("the table lies in guest memory");
+            let slice = self.memory.check(place).expect("the table lies in guest memory");
             slice.write_obj(0, entry).expect("it is writable");
         }
-        self.publish(&[(
-            table,
-            16 * segments.len() as u32,
-            VRING_DESC_F_INDIRECT as u16,
-        )])
+        self.publish(&[(table, 16 * segments.len() as u32, VRING_DESC_F_INDIRECT as u16)])
     }
 
     fn publish(&mut self, pieces: &[(u64, u32, u16)]) -> Option<u16> {
@@ -114,9 +99,7 @@ impl PackedDriver {
         for (addr, len, flags) in pieces {
             let at = 16 * usize::from(position.index);
             let flags = flags | if position.wrap { AVAILABLE } else { USED };
-            let before = ring
-                .load_u16(at + 14, Ordering::Relaxed)
-                .expect("inside the ring");
+            let before = ring.load_u16(at + 14, Ordering::Relaxed).expect("inside the ring");
             // The first descriptor keeps its old flags until all others stand.
             let now = if position == first { before } else { flags };
             let descriptor = PackedDescriptor::new(*addr, *len, id, now);
@@ -125,8 +108,7 @@ impl PackedDriver {
         }
         let flags = pieces[0].2 | if first.wrap { AVAILABLE } else { USED };
         let at = 16 * usize::from(first.index) + 14;
-        ring.store_u16(at, flags, Ordering::Release)
-            .expect("inside the ring");
+        ring.store_u16(at, flags, Ordering::Release).expect("inside the ring");
         let places = pieces.len() as u16;
         self.available = position;
         self.free_places -= places;
@@ -149,41 +131,24 @@ impl PackedDriver {
         }
         let wish = device.load_u16(0, Ordering::Relaxed).expect("inside");
         let lap = |wrap: bool| {
-            if wrap == self.available.wrap {
-                0
-            } else {
-                self.setup.size
-            }
+            if wrap == self.available.wrap { 0 } else { self.setup.size }
         };
         let event = (wish & 0x7fff).wrapping_sub(lap(wish >> 15 != 0));
-        crossed(
-            event,
-            self.available.index.wrapping_sub(moved),
-            self.available.index,
-        )
+        crossed(event, self.available.index.wrapping_sub(moved), self.available.index)
     }
 
     /// Takes the next request that the device gave back.
     pub fn poll(&mut self) -> Option<Used> {
         let at = 16 * usize::from(self.used.index);
         let ring = self.ring.slice();
-        let flags = ring
-            .load_u16(at + 14, Ordering::Acquire)
-            .expect("inside the ring");
+        let flags = ring.load_u16(at + 14, Ordering::Acquire).expect("inside the ring");
         let whose = if self.used.wrap { AVAILABLE | USED } else { 0 };
         if self.in_flight() == 0 || flags & (AVAILABLE | USED) != whose {
             return None;
         }
-        let id = ring
-            .load_u16(at + 12, Ordering::Relaxed)
-            .expect("inside the ring");
-        let written = ring
-            .load_u32(at + 8, Ordering::Relaxed)
-            .expect("inside the ring");
-        let places = self
-            .chains
-            .get_mut(usize::from(id))
-            .map_or(0, std::mem::take);
+        let id = ring.load_u16(at + 12, Ordering::Relaxed).expect("inside the ring");
+        let written = ring.load_u32(at + 8, Ordering::Relaxed).expect("inside the ring");
+        let places = self.chains.get_mut(usize::from(id)).map_or(0, std::mem::take);
         assert!(places > 0, "the device used {id}, which is not in flight");
         self.used = self.used.advanced(places, self.setup.size);
         self.free_places += places;
@@ -196,23 +161,15 @@ impl PackedDriver {
         let driver = self.driver.slice();
         if self.setup.event_idx {
             let place = self.used.index | u16::from(self.used.wrap) << 15;
-            driver
-                .store_u16(0, place, Ordering::Relaxed)
-                .expect("inside");
+            driver.store_u16(0, place, Ordering::Relaxed).expect("inside");
             let flags = VRING_PACKED_EVENT_FLAG_DESC as u16;
-            driver
-                .store_u16(2, flags, Ordering::Release)
-                .expect("inside");
+            driver.store_u16(2, flags, Ordering::Release).expect("inside");
         } else {
             driver.store_u16(2, 0, Ordering::Relaxed).expect("inside");
         }
         fence(Ordering::SeqCst);
         let at = 16 * usize::from(self.used.index) + 14;
-        let flags = self
-            .ring
-            .slice()
-            .load_u16(at, Ordering::Acquire)
-            .expect("inside");
+        let flags = self.ring.slice().load_u16(at, Ordering::Acquire).expect("inside");
         let whose = if self.used.wrap { AVAILABLE | USED } else { 0 };
         self.in_flight() > 0 && flags & (AVAILABLE | USED) == whose
     }
@@ -220,9 +177,6 @@ impl PackedDriver {
     /// Asks for no calls.
     pub fn forgo_calls(&mut self) {
         let flags = VRING_PACKED_EVENT_FLAG_DISABLE as u16;
-        self.driver
-            .slice()
-            .store_u16(2, flags, Ordering::Relaxed)
-            .expect("inside");
+        self.driver.slice().store_u16(2, flags, Ordering::Relaxed).expect("inside");
     }
 }

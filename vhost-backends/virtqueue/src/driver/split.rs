@@ -78,13 +78,8 @@ impl SplitDriver {
         for (at, segment) in indirect.iter().enumerate() {
             let next = (at + 1 < indirect.len()).then_some(at as u16 + 1);
             let place = GuestRange::new(table + 16 * at as u64, 16);
-            let slice = self
-                .memory
-                .check(place)
-                .expect("the table lies in guest memory");
-            slice
-                .write_obj(0, descriptor(*segment, next))
-                .expect("it is writable");
+            let slice = self.memory.check(place).expect("the table lies in guest memory");
+            slice.write_obj(0, descriptor(*segment, next)).expect("it is writable");
         }
         let len = 16 * indirect.len() as u32;
         let flags = VRING_DESC_F_INDIRECT as u16;
@@ -94,10 +89,7 @@ impl SplitDriver {
 
     fn store(&self, index: u16, descriptor: SplitDescriptor) {
         let at = 16 * usize::from(index);
-        self.descriptors
-            .slice()
-            .write_obj(at, descriptor)
-            .expect("inside the table");
+        self.descriptors.slice().write_obj(at, descriptor).expect("inside the table");
     }
 
     fn publish(&mut self, chain: Vec<u16>) -> u16 {
@@ -105,11 +97,9 @@ impl SplitDriver {
         self.chains[usize::from(head)] = chain;
         let at = 4 + 2 * usize::from(self.next_available % self.setup.size);
         let ring = self.available.slice();
-        ring.store_u16(at, head, Ordering::Relaxed)
-            .expect("inside the ring");
+        ring.store_u16(at, head, Ordering::Relaxed).expect("inside the ring");
         self.next_available = self.next_available.wrapping_add(1);
-        ring.store_u16(2, self.next_available, Ordering::Release)
-            .expect("inside the ring");
+        ring.store_u16(2, self.next_available, Ordering::Release).expect("inside the ring");
         head
     }
 
@@ -120,53 +110,30 @@ impl SplitDriver {
         let used = self.used.slice();
         if self.setup.event_idx {
             let at = 4 + 8 * usize::from(self.setup.size);
-            let event = used
-                .load_u16(at, Ordering::Relaxed)
-                .expect("inside the ring");
+            let event = used.load_u16(at, Ordering::Relaxed).expect("inside the ring");
             return crossed(event, before, self.next_available);
         }
-        let flags = used
-            .load_u16(0, Ordering::Relaxed)
-            .expect("inside the ring");
+        let flags = used.load_u16(0, Ordering::Relaxed).expect("inside the ring");
         before != self.next_available && flags & VRING_USED_F_NO_NOTIFY as u16 == 0
     }
 
     /// Takes the next request that the device gave back.
     pub fn poll(&mut self) -> Option<Used> {
         let ring = self.used.slice();
-        let now = ring
-            .load_u16(2, Ordering::Acquire)
-            .expect("inside the ring");
+        let now = ring.load_u16(2, Ordering::Acquire).expect("inside the ring");
         let news = now.wrapping_sub(self.next_used);
-        assert!(
-            usize::from(news) <= self.in_flight(),
-            "the device used more than it had"
-        );
+        assert!(usize::from(news) <= self.in_flight(), "the device used more than it had");
         if news == 0 {
             return None;
         }
         let at = 4 + 8 * usize::from(self.next_used % self.setup.size);
-        let id = ring
-            .load_u32(at, Ordering::Relaxed)
-            .expect("inside the ring");
-        let written = ring
-            .load_u32(at + 4, Ordering::Relaxed)
-            .expect("inside the ring");
+        let id = ring.load_u32(at, Ordering::Relaxed).expect("inside the ring");
+        let written = ring.load_u32(at + 4, Ordering::Relaxed).expect("inside the ring");
         self.next_used = self.next_used.wrapping_add(1);
-        let chain = self
-            .chains
-            .get_mut(id as usize)
-            .map(std::mem::take)
-            .unwrap_or_default();
-        assert!(
-            !chain.is_empty(),
-            "the device used {id}, which is not in flight"
-        );
+        let chain = self.chains.get_mut(id as usize).map(std::mem::take).unwrap_or_default();
+        assert!(!chain.is_empty(), "the device used {id}, which is not in flight");
         self.free.extend(chain.into_iter().rev());
-        Some(Used {
-            id: id as u16,
-            written,
-        })
+        Some(Used { id: id as u16, written })
     }
 
     /// Asks for a call at the next used request; `true` if one is there already.
@@ -174,11 +141,9 @@ impl SplitDriver {
         let ring = self.available.slice();
         if self.setup.event_idx {
             let at = 4 + 2 * usize::from(self.setup.size);
-            ring.store_u16(at, self.next_used, Ordering::Relaxed)
-                .expect("inside the ring");
+            ring.store_u16(at, self.next_used, Ordering::Relaxed).expect("inside the ring");
         } else {
-            ring.store_u16(0, 0, Ordering::Relaxed)
-                .expect("inside the ring");
+            ring.store_u16(0, 0, Ordering::Relaxed).expect("inside the ring");
         }
         fence(Ordering::SeqCst);
         self.used.slice().load_u16(2, Ordering::Relaxed) != Ok(self.next_used)
@@ -187,19 +152,12 @@ impl SplitDriver {
     /// Asks for no calls (without event indices).
     pub fn forgo_calls(&mut self) {
         let flags = VRING_AVAIL_F_NO_INTERRUPT as u16;
-        self.available
-            .slice()
-            .store_u16(0, flags, Ordering::Relaxed)
-            .expect("inside the ring");
+        self.available.slice().store_u16(0, flags, Ordering::Relaxed).expect("inside the ring");
     }
 }
 
 fn descriptor(segment: Segment, next: Option<u16>) -> SplitDescriptor {
-    let mut flags = if segment.device_writes {
-        VRING_DESC_F_WRITE
-    } else {
-        0
-    };
+    let mut flags = if segment.device_writes { VRING_DESC_F_WRITE } else { 0 };
     flags |= if next.is_some() { VRING_DESC_F_NEXT } else { 0 };
     SplitDescriptor::new(segment.addr, segment.len, flags as u16, next.unwrap_or(0))
 }

@@ -35,10 +35,7 @@ impl Dice {
 }
 
 fn chains() -> u64 {
-    std::env::var("BULKHEAD_CHAINS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(100_000)
+    std::env::var("BULKHEAD_CHAINS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
 }
 
 /// Bytes of a descriptor that is nearly plausible, of either kind: flags stand at 12 or 14.
@@ -70,19 +67,13 @@ fn scribble(dice: &mut Dice, memory: &GuestMemory, size: u16, flags_at: usize) {
     for _ in 0..=dice.below(4) {
         let table = if dice.below(3) == 0 { DATA } else { QUEUE };
         let index = dice.below(u64::from(size));
-        let place = memory
-            .check(GuestRange::new(table + 16 * index, 16))
-            .unwrap();
+        let place = memory.check(GuestRange::new(table + 16 * index, 16)).unwrap();
         place.copy_out(&descriptor(dice, size, flags_at)).unwrap();
     }
     let rings = layout(QUEUE, size);
-    let place = memory
-        .check(GuestRange::new(rings.driver, 6 + 2 * u64::from(size)))
-        .unwrap();
+    let place = memory.check(GuestRange::new(rings.driver, 6 + 2 * u64::from(size))).unwrap();
     let entry = 4 + 2 * dice.below(u64::from(size) + 1) as usize;
-    place
-        .write_obj(entry, dice.odd_number(u64::from(size) + 1) as u16)
-        .unwrap();
+    place.write_obj(entry, dice.odd_number(u64::from(size) + 1) as u16).unwrap();
     place.write_obj(0, dice.below(4) as u16).unwrap();
 }
 
@@ -91,16 +82,10 @@ fn check(chain: &Chain, memory: &GuestMemory) {
     assert!(chain.readable.ranges().len() + chain.writable.ranges().len() <= 1024);
     let mut bytes = [0; 64];
     let len = chain.readable.len().min(64) as usize;
-    chain
-        .readable
-        .copy_in(memory, 0, &mut bytes[..len])
-        .unwrap();
+    chain.readable.copy_in(memory, 0, &mut bytes[..len]).unwrap();
     let len = chain.writable.len().min(64) as usize;
     // Writes may hit the rings themselves, as a guest may want; that must do no harm.
-    chain
-        .writable
-        .copy_out(memory, chain.writable.len() - len as u64, &bytes[..len])
-        .unwrap();
+    chain.writable.copy_out(memory, chain.writable.len() - len as u64, &bytes[..len]).unwrap();
 }
 
 #[test]
@@ -111,24 +96,15 @@ fn split_rings_full_of_nonsense_give_chains_or_faults() {
     while took + faults < chains() {
         let size = 1 << dice.below(8);
         let (memory, _fd) = ram(RAM);
-        let setup = QueueSetup {
-            indirect: dice.below(8) > 0,
-            ..setup(size, dice.below(2) == 0)
-        };
+        let setup = QueueSetup { indirect: dice.below(8) > 0, ..setup(size, dice.below(2) == 0) };
         for _ in 0..2000 {
-            let at = SplitPosition {
-                available: dice.roll() as u16,
-                used: dice.roll() as u16,
-            };
+            let at = SplitPosition { available: dice.roll() as u16, used: dice.roll() as u16 };
             let mut queue = SplitQueue::new(&memory, &setup, at).unwrap();
             let mut index = at.available;
             for _ in 0..dice.below(12) {
                 scribble(&mut dice, &memory, size, 12);
-                index = if dice.below(20) == 0 {
-                    dice.roll() as u16
-                } else {
-                    index.wrapping_add(1)
-                };
+                index =
+                    if dice.below(20) == 0 { dice.roll() as u16 } else { index.wrapping_add(1) };
                 let place = GuestRange::new(setup.addresses.driver + 2, 2);
                 memory.check(place).unwrap().write_obj(0, index).unwrap();
                 match queue.take(&memory, &mut chain) {
@@ -151,11 +127,7 @@ fn split_rings_full_of_nonsense_give_chains_or_faults() {
             }
         }
     }
-    assert!(
-        took > chains() / 50,
-        "the fuzzer must get somewhere: {took} of {}",
-        took + faults
-    );
+    assert!(took > chains() / 50, "the fuzzer must get somewhere: {took} of {}", took + faults);
 }
 
 #[test]
@@ -166,10 +138,7 @@ fn packed_rings_full_of_nonsense_give_chains_or_faults() {
     while took + faults < chains() {
         let size = 1 + dice.below(130) as u16;
         let (memory, _fd) = ram(RAM);
-        let setup = QueueSetup {
-            indirect: dice.below(8) > 0,
-            ..setup(size, dice.below(2) == 0)
-        };
+        let setup = QueueSetup { indirect: dice.below(8) > 0, ..setup(size, dice.below(2) == 0) };
         for _ in 0..2000 {
             let at = |dice: &mut Dice| PackedPosition {
                 index: dice.below(u64::from(size)) as u16,
@@ -190,9 +159,7 @@ fn packed_rings_full_of_nonsense_give_chains_or_faults() {
                 check(&chain, &memory);
                 assert!(queue.in_flight() <= size);
                 if dice.below(3) > 0 {
-                    queue
-                        .give_back(chain.id(), chain.slots(), dice.roll() as u32)
-                        .unwrap();
+                    queue.give_back(chain.id(), chain.slots(), dice.roll() as u32).unwrap();
                     queue.wants_call().unwrap();
                 }
                 queue.want_kicks().unwrap();
@@ -200,11 +167,7 @@ fn packed_rings_full_of_nonsense_give_chains_or_faults() {
             }
         }
     }
-    assert!(
-        took > chains() / 50,
-        "the fuzzer must get somewhere: {took} of {}",
-        took + faults
-    );
+    assert!(took > chains() / 50, "the fuzzer must get somewhere: {took} of {}", took + faults);
 }
 
 #[test]
@@ -226,10 +189,7 @@ fn a_guest_that_writes_while_the_device_reads_gets_chains_or_faults() {
         });
         let mut chain = Chain::default();
         for _ in 0..chains() / 4 {
-            let position = SplitPosition {
-                available: 0,
-                used: 0,
-            };
+            let position = SplitPosition { available: 0, used: 0 };
             let mut split = SplitQueue::new(&memory, &setup, position).unwrap();
             let mut packed = PackedQueue::new(&memory, &setup, at, at).unwrap();
             while let Ok(true) = split.take(&memory, &mut chain) {

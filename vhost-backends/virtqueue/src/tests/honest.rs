@@ -7,16 +7,9 @@ use super::*;
 /// One step of either side.
 #[derive(Debug, Clone)]
 enum Step {
-    Add {
-        reads: Vec<u32>,
-        writes: Vec<u32>,
-        indirect: bool,
-    },
+    Add { reads: Vec<u32>, writes: Vec<u32>, indirect: bool },
     Serve,
-    GiveBack {
-        which: prop::sample::Index,
-        written: u32,
-    },
+    GiveBack { which: prop::sample::Index, written: u32 },
     Poll,
 }
 
@@ -33,15 +26,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn segments(reads: &[u32], writes: &[u32]) -> Vec<Segment> {
-    let read = reads
-        .iter()
-        .map(|len| Segment::read(DATA + u64::from(*len), *len));
-    read.chain(
-        writes
-            .iter()
-            .map(|len| Segment::write(DATA + 2 * u64::from(*len), *len)),
-    )
-    .collect()
+    let read = reads.iter().map(|len| Segment::read(DATA + u64::from(*len), *len));
+    read.chain(writes.iter().map(|len| Segment::write(DATA + 2 * u64::from(*len), *len))).collect()
 }
 
 /// Runs the steps on both ends and checks that every request arrives once, as it was, in order, and
@@ -55,11 +41,7 @@ fn run(size: u16, event_idx: bool, packed: bool, steps: &[Step]) {
     let mut tables = (0..).map(|number| DATA + 0x20000 + 256 * (number % 512));
     for step in steps {
         match step {
-            Step::Add {
-                reads,
-                writes,
-                indirect,
-            } => {
+            Step::Add { reads, writes, indirect } => {
                 let segments = segments(reads, writes);
                 let id = match indirect {
                     true => pair.add_indirect(&segments, tables.next().unwrap()),
@@ -82,10 +64,7 @@ fn run(size: u16, event_idx: bool, packed: bool, steps: &[Step]) {
             Step::GiveBack { which, written } if !held.is_empty() => {
                 let chain = held.swap_remove(which.index(held.len()));
                 pair.give_back(&chain, *written);
-                answered.push_back(Used {
-                    id: chain.id(),
-                    written: *written,
-                });
+                answered.push_back(Used { id: chain.id(), written: *written });
             }
             Step::GiveBack { .. } => {}
             Step::Poll => assert_eq!(pair.poll(), answered.pop_front()),
@@ -173,16 +152,10 @@ fn a_busy_device_is_not_kicked() {
         let mut pair = Pair::new(&memory, setup(8, event_idx), packed);
         assert!(!pair.want_kicks());
         pair.add(&[Segment::read(DATA, 1)]).unwrap();
-        assert!(
-            pair.wants_kick(),
-            "packed {packed}, event index {event_idx}"
-        );
+        assert!(pair.wants_kick(), "packed {packed}, event index {event_idx}");
         pair.forgo_kicks();
         pair.add(&[Segment::read(DATA, 1)]).unwrap();
-        assert!(
-            !pair.wants_kick(),
-            "packed {packed}, event index {event_idx}"
-        );
+        assert!(!pair.wants_kick(), "packed {packed}, event index {event_idx}");
         assert!(pair.want_kicks(), "what came meanwhile must be seen");
     }
 }
@@ -211,14 +184,9 @@ fn bytes_are_found_by_their_offset_however_they_are_cut() {
     let (memory, _fd) = ram(RAM);
     let mut pair = Pair::new(&memory, setup(64, false), false);
     let cuts: Vec<Segment> = (0..16).map(|at| Segment::read(DATA + 8 * at, 1)).collect();
-    let tail = [
-        Segment::write(DATA + 0x1000, 3),
-        Segment::write(DATA + 0x2000, 4),
-    ];
+    let tail = [Segment::write(DATA + 0x1000, 3), Segment::write(DATA + 0x2000, 4)];
     for (at, segment) in cuts.iter().enumerate() {
-        let slice = memory
-            .check(bulkhead_memory::GuestRange::new(segment.addr, 1))
-            .unwrap();
+        let slice = memory.check(bulkhead_memory::GuestRange::new(segment.addr, 1)).unwrap();
         slice.copy_out(&[at as u8]).unwrap();
     }
     pair.add(&[&cuts[..], &tail].concat()).unwrap();

@@ -19,36 +19,20 @@ struct Liar {
 impl Liar {
     fn new() -> Self {
         let (memory, fd) = ram(RAM);
-        let at = SplitPosition {
-            available: 0,
-            used: 0,
-        };
+        let at = SplitPosition { available: 0, used: 0 };
         let queue = SplitQueue::new(&memory, &setup(SIZE, false), at).unwrap();
-        Self {
-            memory,
-            _fd: fd,
-            queue,
-            available: 0,
-        }
+        Self { memory, _fd: fd, queue, available: 0 }
     }
 
     fn descriptor(&self, table: u64, index: u64, descriptor: (u64, u32, u32, u16)) {
         let (addr, len, flags, next) = descriptor;
-        let place = self
-            .memory
-            .check(GuestRange::new(table + 16 * index, 16))
-            .unwrap();
-        place
-            .write_obj(0, SplitDescriptor::new(addr, len, flags as u16, next))
-            .unwrap();
+        let place = self.memory.check(GuestRange::new(table + 16 * index, 16)).unwrap();
+        place.write_obj(0, SplitDescriptor::new(addr, len, flags as u16, next)).unwrap();
     }
 
     fn offer(&mut self, head: u16) {
         let ring = layout(QUEUE, SIZE).driver;
-        let place = self
-            .memory
-            .check(GuestRange::new(ring, 4 + 2 * u64::from(SIZE)))
-            .unwrap();
+        let place = self.memory.check(GuestRange::new(ring, 4 + 2 * u64::from(SIZE))).unwrap();
         let at = 4 + 2 * usize::from(self.available % SIZE);
         place.write_obj(at, head).unwrap();
         self.available = self.available.wrapping_add(1);
@@ -98,20 +82,12 @@ fn links_and_heads_outside_the_table_are_refused() {
     assert_eq!(fault, QueueFault::NoDescriptor { index: 2, size: 2 });
     let mut liar = Liar::new();
     liar.offer(SIZE);
-    assert_eq!(
-        liar.take(),
-        Err(QueueFault::NoDescriptor { index: 8, size: 8 })
-    );
+    assert_eq!(liar.take(), Err(QueueFault::NoDescriptor { index: 8, size: 8 }));
 }
 
 #[test]
 fn buffers_outside_memory_are_refused() {
-    for (addr, len) in [
-        (RAM - 1, 2),
-        (RAM, 1),
-        (u64::MAX, 1),
-        (u64::MAX - 1, u32::MAX),
-    ] {
+    for (addr, len) in [(RAM - 1, 2), (RAM, 1), (u64::MAX, 1), (u64::MAX - 1, u32::MAX)] {
         let fault = Liar::refuses(&[(addr, len, 0, 0)]);
         assert_eq!(fault, QueueFault::Buffer(GuestRange::new(addr, len.into())));
     }
@@ -122,11 +98,7 @@ fn an_index_that_jumps_is_refused() {
     let mut liar = Liar::new();
     liar.available = SIZE;
     liar.offer(0);
-    let fault = QueueFault::IndexJump {
-        seen: 0,
-        now: SIZE + 1,
-        size: SIZE,
-    };
+    let fault = QueueFault::IndexJump { seen: 0, now: SIZE + 1, size: SIZE };
     assert_eq!(liar.take(), Err(fault));
     // Backwards.
     liar.available = u16::MAX - 1;
@@ -150,20 +122,11 @@ fn nested_continued_unexpected_and_ragged_indirect_tables_are_refused() {
     let continued = [(DATA, 16, INDIRECT | NEXT, 1), (DATA, 1, 0, 0)];
     assert_eq!(Liar::refuses(&continued), QueueFault::IndirectWithNext);
     for len in [0, 1, 15, 17, u32::MAX] {
-        assert_eq!(
-            Liar::refuses_table(&[(DATA, 1, 0, 0)], len),
-            QueueFault::IndirectLength(len)
-        );
+        assert_eq!(Liar::refuses_table(&[(DATA, 1, 0, 0)], len), QueueFault::IndirectLength(len));
     }
     let mut liar = Liar::new();
-    let plain = QueueSetup {
-        indirect: false,
-        ..setup(SIZE, false)
-    };
-    let at = SplitPosition {
-        available: 0,
-        used: 0,
-    };
+    let plain = QueueSetup { indirect: false, ..setup(SIZE, false) };
+    let at = SplitPosition { available: 0, used: 0 };
     liar.queue = SplitQueue::new(&liar.memory, &plain, at).unwrap();
     liar.offer_chain(&[(DATA, 16, INDIRECT, 0)]);
     assert_eq!(liar.take(), Err(QueueFault::UnexpectedIndirect));
@@ -186,11 +149,7 @@ fn reading_after_writing_and_more_than_four_gib_are_refused() {
     let memory = liar.memory.clone();
     let (big, len) = (16 << 20, 8 << 20);
     let fd = bulkhead_sys::memfd::create_sealed("more", len).unwrap();
-    let more = RamRegion {
-        guest_addr: big,
-        len,
-        file_offset: 0,
-    };
+    let more = RamRegion { guest_addr: big, len, file_offset: 0 };
     let fd = std::os::fd::AsFd::as_fd(&fd);
     liar.memory = memory.with_region(more, fd, Rights::ReadWrite).unwrap();
     for index in 0..1024 {
@@ -204,16 +163,9 @@ fn reading_after_writing_and_more_than_four_gib_are_refused() {
 fn a_buffer_and_a_table_may_cross_from_one_region_into_the_next() {
     let mut liar = Liar::new();
     let fd = bulkhead_sys::memfd::create_sealed("more", 4096).unwrap();
-    let more = RamRegion {
-        guest_addr: RAM,
-        len: 4096,
-        file_offset: 0,
-    };
+    let more = RamRegion { guest_addr: RAM, len: 4096, file_offset: 0 };
     let fd = std::os::fd::AsFd::as_fd(&fd);
-    let whole = liar
-        .memory
-        .with_region(more, fd, Rights::ReadWrite)
-        .unwrap();
+    let whole = liar.memory.with_region(more, fd, Rights::ReadWrite).unwrap();
     let (table, buffer) = (RAM - 24, GuestRange::new(RAM - 8, 4000));
     liar.memory = whole;
     // The second entry lies in both regions: eight bytes in each.
@@ -221,11 +173,7 @@ fn a_buffer_and_a_table_may_cross_from_one_region_into_the_next() {
     let bytes = bulkhead_memory::ByteValued::as_slice(&entry);
     liar.descriptor(table, 0, (DATA, 7, NEXT, 1));
     for (at, half) in [(table + 16, &bytes[..8]), (RAM, &bytes[8..])] {
-        liar.memory
-            .check(GuestRange::new(at, 8))
-            .unwrap()
-            .copy_out(half)
-            .unwrap();
+        liar.memory.check(GuestRange::new(at, 8)).unwrap().copy_out(half).unwrap();
     }
     liar.offer_chain(&[(table, 32, INDIRECT, 0)]);
     let mut chain = Chain::default();
@@ -242,31 +190,18 @@ fn a_buffer_and_a_table_may_cross_from_one_region_into_the_next() {
 fn rings_that_cannot_be_are_refused() {
     let (memory, _fd) = ram(RAM);
     let new = |setup: QueueSetup| {
-        SplitQueue::new(
-            &memory,
-            &setup,
-            SplitPosition {
-                available: 0,
-                used: 0,
-            },
-        )
+        SplitQueue::new(&memory, &setup, SplitPosition { available: 0, used: 0 })
     };
     for size in [0, 3, 32769] {
         assert_eq!(new(setup(size, false)).unwrap_err(), QueueFault::Size(size));
     }
     let mut skew = setup(SIZE, false);
     skew.addresses.device += 2;
-    assert!(matches!(
-        new(skew),
-        Err(QueueFault::Misaligned { align: 4, .. })
-    ));
+    assert!(matches!(new(skew), Err(QueueFault::Misaligned { align: 4, .. })));
     let mut outside = setup(SIZE, false);
     outside.addresses.descriptors = RAM - 16;
     assert!(matches!(new(outside), Err(QueueFault::NotMemory(_))));
-    let at = PackedPosition {
-        index: SIZE,
-        wrap: true,
-    };
+    let at = PackedPosition { index: SIZE, wrap: true };
     assert!(PackedQueue::new(&memory, &setup(SIZE, false), at, at).is_err());
 }
 
@@ -276,9 +211,7 @@ fn a_packed_chain_that_never_ends_is_refused() {
     let at = PackedPosition::START;
     let mut queue = PackedQueue::new(&memory, &setup(SIZE, false), at, at).unwrap();
     for index in 0..u64::from(SIZE) {
-        let place = memory
-            .check(GuestRange::new(QUEUE + 16 * index, 16))
-            .unwrap();
+        let place = memory.check(GuestRange::new(QUEUE + 16 * index, 16)).unwrap();
         let entry = PackedDescriptor::new(DATA, 1, 0, NEXT as u16 | 1 << 7);
         place.write_obj(0, entry).unwrap();
     }
@@ -295,11 +228,7 @@ fn a_packed_driver_that_offers_more_than_there_are_places_is_refused() {
     assert_eq!(pair.take(&memory, &mut chain), Ok(true));
     // One place is left, the chain needs two.
     let entry = PackedDescriptor::new(DATA, 1, 7, NEXT as u16 | 1 << 7);
-    memory
-        .check(GuestRange::new(QUEUE + 16, 16))
-        .unwrap()
-        .write_obj(0, entry)
-        .unwrap();
+    memory.check(GuestRange::new(QUEUE + 16, 16)).unwrap().write_obj(0, entry).unwrap();
     assert_eq!(pair.take(&memory, &mut chain), Err(QueueFault::Endless(1)));
 }
 
@@ -312,11 +241,7 @@ fn a_full_packed_ring_has_nothing_available_whatever_it_says() {
     assert_eq!(pair.take(&memory, &mut chain), Ok(true));
     // The place of the chain in flight says that it is available in the next lap.
     let entry = PackedDescriptor::new(DATA, 1, 7, 1 << 15);
-    memory
-        .check(GuestRange::new(QUEUE, 16))
-        .unwrap()
-        .write_obj(0, entry)
-        .unwrap();
+    memory.check(GuestRange::new(QUEUE, 16)).unwrap().write_obj(0, entry).unwrap();
     assert_eq!(pair.take(&memory, &mut chain), Ok(false));
     assert!(!pair.want_kicks());
 }
