@@ -1,8 +1,9 @@
-//! Boots a kernel on the real core binary without a supervisor or any device process: for finding out
-//! whether a fault is core's own.
+//! Boots a kernel on the real core binary without a supervisor or any device process of ours: for finding
+//! out whether a fault is core's own.
 //!
-//! `alone CORE CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE`: the serial port is stdin and stdout, events
-//! go to stderr. Resets boot again. Only the pid namespace of the jail is there (see tests/stage).
+//! `alone CORE CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE [SOCKET…]`: the serial port is stdin and
+//! stdout, events go to stderr. Each socket is one of a foreign vhost-user-blk backend. Resets boot
+//! again. Only the pid namespace of the jail is there (see tests/stage).
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,15 +13,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_channel::Channel;
-use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
+use bulkhead_protocol::core::{BackendKind, CoreCommand, CoreEvent, CorePlan, DeviceKind, DevicePlan};
 use bulkhead_protocol::start::{CHANNEL_FD, FromHelper, ToHelper};
 use bulkhead_sys::clock::Deadline;
+use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::{memfd, seqpacket, spawn};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, core, cpus, mebibytes, kernel, initrd, append] = &arguments[..] else {
-        anyhow::bail!("usage: alone CORE CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE");
+    let [_, core, cpus, mebibytes, kernel, initrd, append, sockets @ ..] = &arguments[..] else {
+        anyhow::bail!("usage: alone CORE CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE [SOCKET…]");
     };
     let kvm = File::options().read(true).write(true).open("/dev/kvm")?;
     let memory = mebibytes.parse::<u64>()? << 20;
@@ -56,14 +58,24 @@ fn main() -> anyhow::Result<()> {
                     memory,
                     append: append.clone(),
                     initrd: initrd != "-",
-                    devices: Vec::new(),
+                    devices: sockets.iter().map(|socket| disk(socket)).collect(),
                 };
                 let images = images()?;
                 let mut fds = vec![kvm.as_fd(), ram.as_fd(), its_serial.as_fd()];
                 fds.extend(images.iter().map(AsFd::as_fd));
                 send(CoreCommand::Plan(Box::new(plan)), &fds)?;
             }
-            FromHelper::Ready => send(CoreCommand::Run, &[])?,
+            FromHelper::Ready => {
+                for (device, socket) in (0..).zip(sockets) {
+                    let bells: Vec<_> = (0..2 * QUEUES).map(|_| Doorbell::new()).collect::<Result<_, _>>()?;
+                    let fds: Vec<_> = bells.iter().map(AsFd::as_fd).collect();
+                    send(CoreCommand::Device { device, fds: 2 * QUEUES }, &fds)?;
+                    let (socket, pair) = (UnixStream::connect(socket)?, UnixStream::pair()?);
+                    let fds = [socket.as_fd(), pair.0.as_fd(), pair.1.as_fd()];
+                    send(CoreCommand::DeviceConnected { device }, &fds)?;
+                }
+                send(CoreCommand::Run, &[])?;
+            }
             FromHelper::Role(CoreEvent::ResetRequested) => {
                 let images = images()?;
                 let fds: Vec<_> = images.iter().map(AsFd::as_fd).collect();
@@ -74,6 +86,18 @@ fn main() -> anyhow::Result<()> {
             FromHelper::Role(CoreEvent::Refused { reason, .. }) => anyhow::bail!("refused: {reason}"),
             FromHelper::Role(_) | FromHelper::Alive { .. } => {}
         }
+    }
+}
+
+const QUEUES: u16 = 1;
+
+fn disk(socket: &str) -> DevicePlan {
+    DevicePlan {
+        id: socket.into(),
+        kind: DeviceKind::Blk,
+        backend: BackendKind::Foreign,
+        queues: QUEUES,
+        queue_size: 128,
     }
 }
 

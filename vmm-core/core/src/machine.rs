@@ -37,9 +37,10 @@ impl MachineError {
     pub fn refusal(&self) -> CoreEvent {
         let (option, remedy) = match self {
             Self::Boot(error) => (error.option(), error.remedy()),
-            Self::Engine(_) => {
-                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer, split irqchip)")
+            Self::Engine(EngineError::Unsupported { .. } | EngineError::NotKvm { .. }) => {
+                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer)")
             }
+            Self::Engine(_) => ("/dev/kvm", "look into the log of the host's kernel"),
             Self::Board(_) => ("run", "report this"),
         };
         CoreEvent::Refused {

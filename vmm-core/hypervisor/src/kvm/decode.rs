@@ -23,8 +23,8 @@ pub(super) fn decode(run: &mut kvm_run) -> Exit<'_> {
         KVM_EXIT_IOAPIC_EOI => Exit::Eoi(unsafe { run.__bindgen_anon_1.eoi.vector }),
         KVM_EXIT_HLT => Exit::Hlt,
         KVM_EXIT_SHUTDOWN => Exit::Shutdown,
-        // SAFETY: as above.
         KVM_EXIT_SYSTEM_EVENT => {
+            // SAFETY: as above.
             Exit::SystemEvent(unsafe { run.__bindgen_anon_1.system_event.type_ })
         }
         KVM_EXIT_INTR => Exit::Interrupted,
