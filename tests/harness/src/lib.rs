@@ -4,4 +4,5 @@
 pub mod frontend;
 pub mod kernel;
 pub mod programs;
+pub mod storage;
 pub mod storage_daemon;
