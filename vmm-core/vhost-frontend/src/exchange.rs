@@ -19,6 +19,13 @@ use crate::reply::{Reply, decode};
 /// A full socket is tried again this often, rather than watched: no honest backend lets it fill.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// Who looks at a deadline later than this was not running himself (a frozen or overloaded machine) and
+/// may not blame the backend, which was perhaps not running either.
+const PUNCTUAL: Duration = Duration::from_millis(100);
+
+/// What a backend is given in that case, from then on.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What a question is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -110,7 +117,7 @@ impl Exchange {
             }
             let fds = self.due.iter().filter(|due| due.answer == Answer::Inflight).count();
             if !self.inbox.read(self.socket.as_fd(), fds.min(1))? {
-                return self.overdue(now).map_or(Ok(None), Err);
+                return self.check_deadlines(now).map(|()| None);
             }
         }
     }
@@ -125,8 +132,13 @@ impl Exchange {
         Ok(Some((due.request, reply)))
     }
 
-    fn overdue(&self, now: Instant) -> Option<Fault> {
-        let late = self.due.iter().find(|due| due.deadline <= now)?;
-        Some(Fault::Silent { request: late.request, millis: late.patience.as_millis() })
+    fn check_deadlines(&mut self, now: Instant) -> Result<(), Fault> {
+        for due in self.due.iter_mut().filter(|due| due.deadline <= now) {
+            if now < due.deadline + PUNCTUAL {
+                return Err(Fault::Silent { request: due.request, millis: due.patience.as_millis() });
+            }
+            due.deadline = now + GRACE;
+        }
+        Ok(())
     }
 }

@@ -183,3 +183,16 @@ fn every_question_has_a_deadline_and_a_silent_backend_is_cut_off_at_it() {
     }
     assert!(!frontend.is_connected());
 }
+
+#[test]
+fn who_looks_too_late_was_not_running_himself_and_gives_grace() {
+    let now = Instant::now();
+    let mut frontend = own_frontend();
+    let _puppet = Puppet::connect(&mut frontend, now);
+    assert!(events(&mut frontend, now).is_empty());
+    let thawed = frontend.deadline().unwrap() + Duration::from_secs(10);
+    assert!(events(&mut frontend, thawed).is_empty());
+    let deadline = frontend.deadline().unwrap();
+    assert_eq!(deadline, thawed + Duration::from_secs(1));
+    assert!(matches!(events(&mut frontend, deadline)[..], [Event::Lost(_)]));
+}
