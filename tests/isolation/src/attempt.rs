@@ -17,6 +17,8 @@ pub enum Order {
     },
     /// Make one system call.
     Call {
+        /// By which entry.
+        abi: Abi,
         /// Its number.
         number: u64,
         /// Its arguments.
@@ -31,6 +33,17 @@ pub enum Order {
         /// How often.
         times: u32,
     },
+}
+
+/// A way into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Abi {
+    /// `syscall` with x86-64's numbers.
+    Native,
+    /// `syscall` with the bit of x32.
+    X32,
+    /// `int 0x80` with i386's numbers.
+    I386,
 }
 
 /// From a probe that lived on.

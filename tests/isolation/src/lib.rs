@@ -10,6 +10,7 @@ pub mod attempt;
 pub mod binaries;
 pub mod cgroups;
 pub mod procfs;
+pub mod verdict;
 mod warden;
 
 use bulkhead_protocol::class::ProcessClass;

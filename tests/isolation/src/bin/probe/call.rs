@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use bulkhead_isolation::attempt::Told;
+use bulkhead_isolation::attempt::{Abi, Told};
 
 /// Makes it.
 pub fn raw(number: u64, arguments: [u64; 6]) -> io::Result<u64> {
@@ -13,6 +13,40 @@ pub fn raw(number: u64, arguments: [u64; 6]) -> io::Result<u64> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result as u64),
+    }
+}
+
+/// The bit that marks x32 numbers.
+const X32_BIT: u64 = 0x4000_0000;
+
+/// Makes a call by any of the kernel's entries.
+pub fn by(abi: Abi, number: u64, arguments: [u64; 6]) -> io::Result<u64> {
+    match abi {
+        Abi::Native => raw(number, arguments),
+        Abi::X32 => raw(number | X32_BIT, arguments),
+        Abi::I386 => int_80(number as u32, arguments[0] as u32),
+    }
+}
+
+/// `int 0x80`, with one argument.
+fn int_80(number: u32, argument: u32) -> io::Result<u64> {
+    let result: i32;
+    // SAFETY: none, as above. rbx is LLVM's own, so it is put back.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {argument:r}",
+            "int 0x80",
+            "xchg rbx, {argument:r}",
+            argument = inout(reg) u64::from(argument) => _,
+            inout("eax") number => result,
+            in("ecx") argument,
+            in("edx") argument,
+            options(nostack),
+        );
+    }
+    match u32::try_from(result) {
+        Ok(result) => Ok(u64::from(result)),
+        Err(_) => Err(io::Error::from_raw_os_error(-result)),
     }
 }
 

@@ -41,7 +41,7 @@ fn run(start: Start) -> Result<(), RuntimeError> {
 
 fn obey(order: Order, _fds: Vec<OwnedFd>) -> Told {
     match order {
-        Order::Call { number, arguments } => call::tell(call::raw(number, arguments)),
+        Order::Call { abi, number, arguments } => call::tell(call::by(abi, number, arguments)),
         Order::Cost { number, arguments, times } => call::cost(number, arguments, times),
         Order::Try { .. } => Told::Unknown,
     }
