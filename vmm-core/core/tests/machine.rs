@@ -152,6 +152,30 @@ fn a_reader_that_goes_away_stops_nobody() {
 }
 
 #[test]
+fn a_guest_that_touches_every_port_is_answered_every_time() {
+    // xor edx, edx; again: in al, dx; xor al, al; out dx, al; inc dx; jnz again
+    let sweep = vec![0x31, 0xd2, 0xec, 0x30, 0xc0, 0xee, 0x66, 0x42, 0x75, 0xf8];
+    let kernel = kernel(&[sweep, code::print("alive\n"), code::power_off()].concat());
+    let Some(stage) = Stage::running(&one(&kernel)) else { return };
+    started(&stage);
+    stage.read_until(b"alive\n");
+    assert_eq!(stage.event(), CoreEvent::PoweredOff);
+}
+
+#[test]
+fn a_guest_that_writes_ones_all_over_configuration_space_is_answered_every_time() {
+    // mov ebx, 0xe0000000; again: mov eax, [ebx+3]; or eax, -1; mov [ebx], eax; add ebx, 1028;
+    // cmp ebx, 0xe0100000; jb again
+    let mut sweep = vec![0xbb, 0x00, 0x00, 0x00, 0xe0, 0x8b, 0x43, 0x03, 0x83, 0xc8, 0xff, 0x89, 0x03];
+    sweep.extend([0x81, 0xc3, 0x04, 0x04, 0, 0, 0x81, 0xfb, 0x00, 0x00, 0x10, 0xe0, 0x72, 0xe7]);
+    let kernel = kernel(&[sweep, code::print("alive\n"), code::power_off()].concat());
+    let Some(stage) = Stage::running(&one(&kernel)) else { return };
+    started(&stage);
+    stage.read_until(b"alive\n");
+    assert_eq!(stage.event(), CoreEvent::PoweredOff);
+}
+
+#[test]
 fn what_is_no_kernel_is_refused_in_one_sentence() {
     let Some(stage) = Stage::new(&one(b"#!/bin/sh\n")) else { return };
     let CoreEvent::Refused { option, reason, remedy } = stage.event() else { panic!() };
