@@ -33,17 +33,18 @@ package_name() { # → the versioned package behind Debian's metapackage
 # As root, apt would drop to a user of its own that can't write here; the archive's signature is checked all the same.
 apt() { apt-get -qq -o APT::Sandbox::User=root "$@"; }
 
+freshen() { # package lists, when they are older than a day: an old one names an old kernel, or none that is still there
+    [ "$(id -u)" = 0 ] || return 0
+    [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*Release' -mtime -1 2>/dev/null)" ] || return 0
+    apt update >&2 || echo "fetch-kernel: apt-get update failed; going on with the lists there are" >&2
+}
+
 download() { # INTO → the .deb there
     local package
+    freshen
     package=$(package_name)
-    if [ -z "$package" ] || ! (cd "$1" && apt download "$package" 2>/dev/null); then
-        # No package list, or one older than the mirror.
-        [ "$(id -u)" = 0 ] || die "can't download $meta with this package list; as root: apt-get update"
-        apt update >&2 || die "apt-get update failed"
-        package=$(package_name)
-        [ -n "$package" ] || die "apt knows no $meta: is this Debian, amd64?"
-        (cd "$1" && apt download "$package" >&2) || die "apt-get download $package failed"
-    fi
+    [ -n "$package" ] || die "apt knows no $meta: no package lists (as root: apt-get update), or not Debian amd64"
+    (cd "$1" && apt download "$package" >&2) || die "apt-get download $package failed; as root: apt-get update"
     echo "$1"/linux-image-*.deb
 }
 
