@@ -119,8 +119,9 @@ pub fn read_text(root: impl AsFd, path: &str) -> io::Result<String> {
 /// Names in a folder below `root`, without `.` and `..`.
 pub fn names(root: impl AsFd, path: &str) -> io::Result<Vec<String>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    let mut dir = Dir::from_fd(beneath(root, path, flags, Mode::empty())?)?;
-    let entries = dir.iter().flatten();
+    let dir = Dir::from_fd(beneath(root, path, flags, Mode::empty())?)?;
+    // Owned: an iterator that borrows would seek back to the start.
+    let entries = dir.into_iter().flatten();
     let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
     Ok(names.filter(|name| name != "." && name != "..").collect())
 }
