@@ -13,7 +13,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_channel::Channel;
-use bulkhead_protocol::core::{BackendKind, CoreCommand, CoreEvent, CorePlan, DeviceKind, DevicePlan};
+use bulkhead_protocol::core::{
+    BackendKind, CoreCommand, CoreEvent, CorePlan, DeviceKind, DevicePlan,
+};
 use bulkhead_protocol::start::{CHANNEL_FD, FromHelper, ToHelper};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
@@ -67,7 +69,8 @@ fn main() -> anyhow::Result<()> {
             }
             FromHelper::Ready => {
                 for (device, socket) in (0..).zip(sockets) {
-                    let bells: Vec<_> = (0..2 * QUEUES).map(|_| Doorbell::new()).collect::<Result<_, _>>()?;
+                    let bells: Vec<_> =
+                        (0..2 * QUEUES).map(|_| Doorbell::new()).collect::<Result<_, _>>()?;
                     let fds: Vec<_> = bells.iter().map(AsFd::as_fd).collect();
                     send(CoreCommand::Device { device, fds: 2 * QUEUES }, &fds)?;
                     let (socket, pair) = (UnixStream::connect(socket)?, UnixStream::pair()?);
@@ -83,7 +86,9 @@ fn main() -> anyhow::Result<()> {
             }
             FromHelper::Role(CoreEvent::PoweredOff) => return Ok(()),
             FromHelper::Role(CoreEvent::Crashed { reason }) => anyhow::bail!("crashed: {reason}"),
-            FromHelper::Role(CoreEvent::Refused { reason, .. }) => anyhow::bail!("refused: {reason}"),
+            FromHelper::Role(CoreEvent::Refused { reason, .. }) => {
+                anyhow::bail!("refused: {reason}")
+            }
             FromHelper::Role(_) | FromHelper::Alive { .. } => {}
         }
     }

@@ -36,19 +36,20 @@ const CHANNEL: Token = 0;
 const BELL: Token = 1;
 const SERIAL: Token = 2;
 
-struct Core {
-    supervisor: Supervisor,
+/// Everything that this process is.
+pub struct Core {
+    pub(crate) supervisor: Supervisor,
     poller: Poller,
     bell: Arc<Doorbell>,
     notices: Receiver<Notice>,
-    machine: Machine,
-    devices: Devices,
+    pub(crate) machine: Machine,
+    pub(crate) devices: Devices,
     serial: Serial,
     /// What the serial stream is watched for now.
     serial_watched: Option<Interest>,
-    life: Life,
+    pub(crate) life: Life,
     /// The supervisor wants the vCPUs stopped.
-    held: bool,
+    pub(crate) held: bool,
 }
 
 /// What the loop waits with: made before the seal, after which nothing of this kind can be made.
@@ -195,7 +196,7 @@ impl Core {
     }
 
     /// Lets devices do what can be done now, and the machine what has waited for them.
-    fn advance(&mut self, news: News) -> anyhow::Result<()> {
+    pub(crate) fn advance(&mut self, news: News) -> anyhow::Result<()> {
         let mut tell = Vec::new();
         self.devices.advance(news, Instant::now(), &mut tell);
         for event in &tell {
@@ -230,91 +231,6 @@ impl Core {
             _ => {}
         }
         self.serial_watched = wanted;
-        Ok(())
-    }
-
-    fn want_run(&mut self) -> anyhow::Result<()> {
-        if let Life::Loaded { run } = &mut self.life {
-            *run = true;
-        }
-        self.run_if_ready()
-    }
-
-    fn run_if_ready(&mut self) -> anyhow::Result<()> {
-        if self.life == (Life::Loaded { run: true }) && self.devices.are_known() {
-            self.life = Life::Running;
-            if !self.held {
-                self.machine.run();
-            }
-            self.supervisor.event(&CoreEvent::Running)?;
-        }
-        Ok(())
-    }
-
-    fn pause(&mut self) -> anyhow::Result<()> {
-        self.held = true;
-        self.machine.stop();
-        Ok(self.supervisor.event(&CoreEvent::Paused)?)
-    }
-
-    fn resume(&mut self) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.held) && self.life == Life::Running {
-            self.machine.resume();
-        }
-        Ok(self.supervisor.event(&CoreEvent::Resumed)?)
-    }
-
-    /// Stops everything. What backends have in flight they finish before the guest's memory is anyone
-    /// else's: an old request must not write into the next kernel.
-    fn begin_reset(&mut self) -> anyhow::Result<()> {
-        if self.life == Life::Running {
-            self.machine.stop();
-            self.machine.board.reset();
-            self.life = Life::Resetting;
-            self.advance(News::Anything)?;
-        }
-        Ok(())
-    }
-
-    /// The supervisor answers with a kernel or ends the machine.
-    fn finish_reset_if_quiet(&mut self) -> anyhow::Result<()> {
-        if self.life == Life::Resetting && self.devices.are_at_rest() {
-            self.life = Life::Reset;
-            self.supervisor.event(&CoreEvent::ResetRequested)?;
-        }
-        Ok(())
-    }
-
-    fn boot(&mut self, images: &Images) -> anyhow::Result<()> {
-        if self.life != Life::Reset {
-            return Ok(());
-        }
-        match self.machine.load(images) {
-            Ok(()) => {
-                self.life = Life::Loaded { run: true };
-                self.run_if_ready()
-            }
-            Err(error) => {
-                self.life = Life::Ended;
-                Ok(self.supervisor.event(&error.refusal())?)
-            }
-        }
-    }
-
-    fn crash(&mut self, cpu: u8, reason: &str) -> anyhow::Result<()> {
-        self.machine.stop();
-        let place =
-            self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
-        self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
-    }
-
-    /// The guest is over, once.
-    fn end(&mut self, event: CoreEvent) -> anyhow::Result<()> {
-        self.machine.stop();
-        if self.life != Life::Ended {
-            self.life = Life::Ended;
-            self.supervisor.event(&event)?;
-        }
         Ok(())
     }
 }

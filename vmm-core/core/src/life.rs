@@ -9,6 +9,12 @@
 //!
 //! Pausing is beside it: a held machine's vCPUs do not run in any state.
 
+use bulkhead_protocol::core::CoreEvent;
+
+use crate::devices::News;
+use crate::events::Core;
+use crate::plan::Images;
+
 /// Where the machine stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
@@ -25,4 +31,92 @@ pub enum Life {
     Reset,
     /// Powered off or crashed: nothing will run again.
     Ended,
+}
+
+/// What changes it. Every command is answered here, in every state.
+impl Core {
+    pub(crate) fn want_run(&mut self) -> anyhow::Result<()> {
+        if let Life::Loaded { run } = &mut self.life {
+            *run = true;
+        }
+        self.run_if_ready()
+    }
+
+    pub(crate) fn run_if_ready(&mut self) -> anyhow::Result<()> {
+        if self.life == (Life::Loaded { run: true }) && self.devices.are_known() {
+            self.life = Life::Running;
+            if !self.held {
+                self.machine.run();
+            }
+            self.supervisor.event(&CoreEvent::Running)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
+        self.held = true;
+        self.machine.stop();
+        Ok(self.supervisor.event(&CoreEvent::Paused)?)
+    }
+
+    pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.held) && self.life == Life::Running {
+            self.machine.resume();
+        }
+        Ok(self.supervisor.event(&CoreEvent::Resumed)?)
+    }
+
+    /// Stops everything. What backends have in flight they finish before the guest's memory is anyone
+    /// else's: an old request must not write into the next kernel.
+    pub(crate) fn begin_reset(&mut self) -> anyhow::Result<()> {
+        if self.life == Life::Running {
+            self.machine.stop();
+            self.machine.board.reset();
+            self.life = Life::Resetting;
+            self.advance(News::Anything)?;
+        }
+        Ok(())
+    }
+
+    /// The supervisor answers with a kernel or ends the machine.
+    pub(crate) fn finish_reset_if_quiet(&mut self) -> anyhow::Result<()> {
+        if self.life == Life::Resetting && self.devices.are_at_rest() {
+            self.life = Life::Reset;
+            self.supervisor.event(&CoreEvent::ResetRequested)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn boot(&mut self, images: &Images) -> anyhow::Result<()> {
+        if self.life != Life::Reset {
+            return Ok(());
+        }
+        match self.machine.load(images) {
+            Ok(()) => {
+                self.life = Life::Loaded { run: true };
+                self.run_if_ready()
+            }
+            Err(error) => {
+                self.life = Life::Ended;
+                Ok(self.supervisor.event(&error.refusal())?)
+            }
+        }
+    }
+
+    pub(crate) fn crash(&mut self, cpu: u8, reason: &str) -> anyhow::Result<()> {
+        self.machine.stop();
+        let place =
+            self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
+        self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
+    }
+
+    /// The guest is over, once.
+    pub(crate) fn end(&mut self, event: CoreEvent) -> anyhow::Result<()> {
+        self.machine.stop();
+        if self.life != Life::Ended {
+            self.life = Life::Ended;
+            self.supervisor.event(&event)?;
+        }
+        Ok(())
+    }
 }

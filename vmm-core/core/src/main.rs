@@ -25,16 +25,12 @@ mod serial;
 mod vcpu;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::core::{CoreCommand, CoreEvent};
 use bulkhead_runtime::{RuntimeError, Start};
 use bulkhead_sys::clock::Deadline;
-
-/// How long the supervisor may take to attest this process and to send the plan.
-const PLAN_PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     match run() {
@@ -57,7 +53,7 @@ fn run() -> anyhow::Result<()> {
     let ears = events::Ears::new()?;
     let helper = start.seal::<CoreCommand, CoreEvent>()?;
     crew.seal();
-    let (command, fds) = helper.plan(Deadline::after(PLAN_PATIENCE))?;
+    let (command, fds) = helper.plan(Deadline::after(plan::PATIENCE))?;
     let plan = plan::Plan::check(command, fds, crew.len())?;
     events::run(helper, ears, crew, plan)
 }

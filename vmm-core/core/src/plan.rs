@@ -3,11 +3,15 @@
 use std::env;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
 use bulkhead_protocol::core::{CoreCommand, DevicePlan};
 use bulkhead_sys::memfd::verify_sealed;
+
+/// How long the supervisor may take to attest this process and to send the plan.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// vCPUs that a machine may have.
 const MOST_CPUS: u8 = 16;
