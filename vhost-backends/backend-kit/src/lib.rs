@@ -34,6 +34,6 @@ pub use device::{Device, DeviceFault, Queues, Rest};
 pub use inflight::{InflightTable, TableError};
 pub use lane::Crew;
 pub use link::Link;
-pub use process::{Instruction, Process, ProcessError, Role};
+pub use process::{Instruction, Process, ProcessError, Role, leave};
 pub use queue::{LiveQueue, Taken, Token};
 pub use session::{Identity, RING_FEATURES};

@@ -9,12 +9,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::device::DeviceEvent;
 use bulkhead_runtime::{Incoming, RuntimeError};
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 
 use crate::device::{Device, DeviceFault};
-use crate::inflight::InflightTable;
+use crate::inflight::{InflightTable, TableError};
 use crate::lane::{Answer, Crew, FIRST_OF_PROCESS, Lane, MOST_QUEUES, Report};
 use crate::link::{Command, Link};
 use crate::session::{Identity, Order, Session};
@@ -64,9 +65,25 @@ pub enum ProcessError {
     /// The kernel refused.
     #[error(transparent)]
     Host(#[from] std::io::Error),
+    /// The in-flight table of the plan.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// Another lane cannot go on.
     #[error("{0}")]
     Lane(String),
+}
+
+/// Leaves as the outcome says: 0 if the supervisor ended it, else 1 with last words. Every device
+/// process's `main` ends here: the way out of Rust's runtime needs system calls that a sealed process
+/// has not.
+pub fn leave(class: ProcessClass, outcome: Result<(), ProcessError>) -> ! {
+    match outcome {
+        Ok(()) | Err(ProcessError::Supervisor(RuntimeError::Closed)) => bulkhead_runtime::exit(0),
+        Err(error) => {
+            bulkhead_runtime::log(&format!("{class}: {error}"));
+            bulkhead_runtime::exit(1)
+        }
+    }
 }
 
 /// A live device process.

@@ -10,8 +10,7 @@ mod stream;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use anyhow::bail;
-use bulkhead_backend_kit::{Crew, InflightTable, Instruction, Process, Role};
+use bulkhead_backend_kit::{Crew, InflightTable, Instruction, Process, ProcessError, Role, leave};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::device::{ConsoleCommand, DeviceEvent};
 use bulkhead_runtime::{Helper, Start};
@@ -23,8 +22,12 @@ use device::Console;
 /// A spare waits for its plan as long as its predecessor lives.
 const PLAN: Duration = Duration::from_secs(u32::MAX as u64);
 
-fn main() -> anyhow::Result<()> {
+fn main() {
     let start = Start::new(ProcessClass::VhostConsole);
+    leave(ProcessClass::VhostConsole, live(start));
+}
+
+fn live(start: Start) -> Result<(), ProcessError> {
     let poller = Poller::new()?;
     let crew = Crew::gather(0, &[])?;
     let helper: Helper<ConsoleCommand, DeviceEvent> = start.seal()?;
@@ -32,13 +35,13 @@ fn main() -> anyhow::Result<()> {
     let (ConsoleCommand::Plan { queues, columns, rows }, Ok([table, stream])) =
         (plan, <[OwnedFd; 2]>::try_from(fds))
     else {
-        bail!("the supervisor's first message is no plan");
+        return Err(ProcessError::Command("the first one is no plan".into()));
     };
     let table = InflightTable::map(queues, table)?;
     let identity = device::identity(columns, rows);
     let device = Console::new(stream);
     helper.ready()?;
-    Ok(Process::new(helper, Commands, identity, table, vec![device], crew, poller)?.run()?)
+    Process::new(helper, Commands, identity, table, vec![device], crew, poller)?.run()
 }
 
 /// Understands the supervisor.

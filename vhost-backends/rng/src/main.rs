@@ -9,8 +9,9 @@ mod device;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bulkhead_backend_kit::{Crew, Identity, InflightTable, Instruction, Process, Role};
+use bulkhead_backend_kit::{
+    Crew, Identity, InflightTable, Instruction, Process, ProcessError, Role, leave,
+};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::device::{DeviceEvent, RngCommand};
 use bulkhead_runtime::{Helper, Start};
@@ -22,20 +23,25 @@ use device::Rng;
 /// A spare waits for its plan as long as its predecessor lives.
 const PLAN: Duration = Duration::from_secs(u32::MAX as u64);
 
-fn main() -> anyhow::Result<()> {
+fn main() {
     let start = Start::new(ProcessClass::VhostRng);
+    leave(ProcessClass::VhostRng, live(start));
+}
+
+fn live(start: Start) -> Result<(), ProcessError> {
     let poller = Poller::new()?;
     let crew = Crew::gather(0, &[])?;
     let helper: Helper<RngCommand, DeviceEvent> = start.seal()?;
     let (RngCommand::Plan { queues }, mut fds) = helper.plan(Deadline::after(PLAN))? else {
-        bail!("the supervisor's first message is no plan");
+        return Err(ProcessError::Command("the first one is no plan".into()));
     };
-    let table = fds.pop().context("the plan came without its in-flight table")?;
+    let Some(table) = fds.pop() else {
+        return Err(ProcessError::Command("the plan came without its in-flight table".into()));
+    };
     let table = InflightTable::map(queues, table)?;
     let identity = Identity { features: 0, config: Vec::new() };
     helper.ready()?;
-    Ok(Process::new(helper, Commands, identity, table, vec![Rng::default()], crew, poller)?
-        .run()?)
+    Process::new(helper, Commands, identity, table, vec![Rng::default()], crew, poller)?.run()
 }
 
 /// Understands the supervisor.
