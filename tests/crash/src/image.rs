@@ -1,0 +1,79 @@
+//! The images that scenes are played on.
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::geteuid;
+use tempfile::NamedTempFile;
+
+use crate::ledger::{Fault, Ledger};
+use crate::stamp::BLOCK;
+
+/// An image file, and perhaps a loop device in front of it; gone on drop.
+#[derive(Debug)]
+pub struct Image {
+    file: NamedTempFile,
+    device: Option<Device>,
+}
+
+#[derive(Debug)]
+struct Device(PathBuf);
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+impl Image {
+    /// Of `blocks` blocks in a folder.
+    pub fn new(folder: &Path, blocks: u64) -> Self {
+        let file = NamedTempFile::new_in(folder).expect("an image");
+        file.as_file().set_len(blocks * BLOCK as u64).expect("its size");
+        Self { file, device: None }
+    }
+
+    /// In memory.
+    pub fn in_memory(blocks: u64) -> Self {
+        Self::new(Path::new("/dev/shm"), blocks)
+    }
+
+    /// On a disk: beside the sources, where /tmp may be memory.
+    pub fn on_disk(blocks: u64) -> Self {
+        Self::new(Path::new(env!("CARGO_MANIFEST_DIR")), blocks)
+    }
+
+    /// A loop device over a file on a disk; `None` for who may not make one.
+    pub fn on_loop_device(blocks: u64) -> Option<Self> {
+        if !geteuid().is_root() {
+            return None;
+        }
+        let mut image = Self::on_disk(blocks);
+        let losetup = Command::new("losetup").args(["--show", "-f"]).arg(image.file.path()).output();
+        let losetup = losetup.ok().filter(|output| output.status.success())?;
+        let name = String::from_utf8(losetup.stdout).ok()?;
+        image.device = Some(Device(PathBuf::from(name.trim())));
+        Some(image)
+    }
+
+    /// What `--disk path=` gets.
+    pub fn path(&self) -> &Path {
+        match &self.device {
+            Some(Device(path)) => path,
+            None => self.file.path(),
+        }
+    }
+
+    /// Reads every block of the book on the host, past all that was tested.
+    pub fn judge(&self, ledger: &Ledger) -> Result<(), Fault> {
+        let file = std::fs::File::open(self.path()).expect("the image");
+        let mut block = [0; BLOCK];
+        for place in 0..ledger.len() {
+            let offset = ledger.number(place) * BLOCK as u64;
+            file.read_exact_at(&mut block, offset).expect("a block");
+            ledger.judge(place, &block)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! A scene: an instance, a frontend that reconnects, two drivers, and something that happens.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bulkhead_harness::frontend::Frontend;
+use bulkhead_harness::storage::{Options, Storage};
+
+use crate::driver::{Driver, Shared};
+use crate::image::Image;
+use crate::ledger::{Fault, Ledger};
+
+/// Queues of every scene.
+pub const QUEUES: u16 = 2;
+
+/// Requests in flight of each.
+pub const DEPTH: u16 = 16;
+
+/// Blocks of each queue: so few that each is written often, so many that some rest.
+const BLOCKS: u64 = 64;
+
+/// Blocks of an image.
+pub const IMAGE_BLOCKS: u64 = BLOCKS * QUEUES as u64;
+
+/// What is played.
+#[derive(Debug)]
+pub struct Scene {
+    image: Image,
+    storage: Storage,
+    shared: Arc<Shared>,
+    drivers: Vec<JoinHandle<Result<Ledger, Fault>>>,
+    hanging_up: Arc<AtomicBool>,
+    keeper: JoinHandle<()>,
+}
+
+impl Scene {
+    /// Starts the instance with more keys for `--disk`, and the load.
+    pub fn begin(image: Image, disk: &str) -> Self {
+        let storage = Storage::start(&Options::new(image.path(), QUEUES).disk(disk));
+        let shared = Arc::new(Shared::default());
+        let connected = Frontend::connect(storage.socket(), QUEUES, DEPTH);
+        let (frontend, queues) = connected.expect("the frontend connects");
+        assert!(frontend.has_inflight(), "the backend keeps no in-flight table");
+        let hanging_up = Arc::new(AtomicBool::new(false));
+        let keeper = keep_connected(frontend, Arc::clone(&hanging_up), Arc::clone(&shared));
+        let drivers = queues.into_iter().zip(0..).map(|(queue, first)| {
+            let ledger = Ledger::new(first, u64::from(QUEUES), BLOCKS as usize);
+            let driver = Driver::new(queue, ledger, DEPTH, Arc::clone(&shared), first + 77);
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let result = driver.run();
+                // One driver's fault ends the scene for all.
+                shared.stop.store(true, Ordering::Relaxed);
+                result
+            })
+        });
+        let drivers = drivers.collect();
+        Self { image, storage, shared, drivers, hanging_up, keeper }
+    }
+
+    /// The instance.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// What the drivers share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The image's path.
+    pub fn image(&self) -> &Path {
+        self.image.path()
+    }
+
+    /// Ends the load, reads everything by the disk, ends the instance, reads everything on the host.
+    /// Waits `settle` before the last look, for whatever might still land.
+    pub fn end(self, settle: Duration) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let ledgers: Vec<Ledger> = self
+            .drivers
+            .into_iter()
+            .map(|driver| match driver.join().expect("a driver") {
+                Ok(ledger) => ledger,
+                Err(fault) => panic!("{fault}"),
+            })
+            .collect();
+        self.hanging_up.store(true, Ordering::Relaxed);
+        self.keeper.join().expect("the frontend stays connected");
+        thread::sleep(settle);
+        assert!(self.storage.end().success(), "bulkhead storage did not end well");
+        for ledger in &ledgers {
+            if let Err(fault) = self.image.judge(ledger) {
+                panic!("on the host: {fault}");
+            }
+        }
+    }
+}
+
+/// Reconnects whenever the backend hangs up, as a monitor does.
+fn keep_connected(
+    mut frontend: Frontend,
+    hanging_up: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        while !hanging_up.load(Ordering::Relaxed) {
+            if frontend.is_hung_up()
+                && let Err(error) = frontend.reconnect()
+            {
+                shared.stop.store(true, Ordering::Relaxed);
+                panic!("the frontend cannot reconnect: {error}");
+            }
+            thread::sleep(Duration::from_micros(300));
+        }
+    })
+}
