@@ -24,7 +24,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use hierarchy::{Hierarchy, hierarchies};
 
-use crate::open::{beneath, find, names, read_text};
+use crate::open::{beneath, find, folders, read_text};
 
 /// Most processes and threads of one instance: 16 vCPUs, queues, I/O workers, with room to spare.
 const MOST_TASKS: &str = "1024";
@@ -120,10 +120,9 @@ pub fn remove_tree(path: &Path) {
 }
 
 fn remove_children(folder: BorrowedFd<'_>) -> io::Result<()> {
-    for name in names(folder, ".")? {
+    for name in folders(folder, ".")? {
         match unlinkat(folder, name.as_str(), UnlinkatFlags::RemoveDir) {
-            // The folder's own files are no folders.
-            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
     }

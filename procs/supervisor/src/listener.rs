@@ -63,20 +63,24 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds a socket in `folder`, still under a temporary name.
-    pub fn bind(folder: OwnedFd, name: &str, traffic: Traffic) -> io::Result<Self> {
-        let present = format!(".{}-{:x}", std::process::id(), name_hash(name));
+    /// Binds a socket in `folder` that will be `name`, as `hidden` for now.
+    pub fn bind(folder: OwnedFd, name: &str, hidden: &str, traffic: Traffic) -> io::Result<Self> {
         let kind = match traffic {
             Traffic::Stream => SockType::Stream,
             Traffic::Messages => SockType::SeqPacket,
         };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, kind, flags, None)?;
-        let address = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(&present);
+        let address = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(hidden);
         bind(socket.as_raw_fd(), &UnixAddr::new(&address)?)?;
-        let inode = fstatat(&folder, present.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?.st_ino;
-        let listener =
-            Self { socket: socket.into(), folder, name: name.to_owned(), present, inode };
+        let inode = fstatat(&folder, hidden, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_ino;
+        let listener = Self {
+            socket: socket.into(),
+            folder,
+            name: name.to_owned(),
+            present: hidden.to_owned(),
+            inode,
+        };
         listen(&listener.socket, Backlog::new(BACKLOG)?)?;
         Ok(listener)
     }
@@ -152,20 +156,27 @@ impl Place {
         Ok(Self { folder, name, path })
     }
 
+    /// Absolute path until it is served.
+    pub fn hidden_path(&self) -> PathBuf {
+        self.path.with_file_name(hidden_name(&self.name))
+    }
+
     /// Binds there. A stale socket of the name is removed.
     pub fn bind(self, traffic: Traffic) -> io::Result<Listener> {
         let name = self.name.as_str();
         if is_stale(&self.folder, name) {
             unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir)?;
         }
-        Listener::bind(self.folder, name, traffic)
+        Listener::bind(self.folder, name, &hidden_name(name), traffic)
     }
 }
 
-/// Tells the temporary names of two sockets in one folder apart (FNV-1a).
-fn name_hash(name: &str) -> u64 {
+/// Name of a socket in a foreign folder until it is served: of this process, and of this name
+/// (FNV-1a).
+fn hidden_name(name: &str) -> String {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    format!(".bulkhead-{}-{hash:x}", std::process::id())
 }
 
 #[cfg(test)]

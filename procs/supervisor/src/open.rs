@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::dir::Dir;
+use nix::dir::{Dir, Entry, Type};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
@@ -118,10 +118,19 @@ pub fn read_text(root: impl AsFd, path: &str) -> io::Result<String> {
 
 /// Names in a folder below `root`, without `.` and `..`.
 pub fn names(root: impl AsFd, path: &str) -> io::Result<Vec<String>> {
+    list(root, path, |_| true)
+}
+
+/// Names of the folders in a folder below `root`, without `.` and `..`.
+pub fn folders(root: impl AsFd, path: &str) -> io::Result<Vec<String>> {
+    list(root, path, |entry| entry.file_type() == Some(Type::Directory))
+}
+
+fn list(root: impl AsFd, path: &str, keep: fn(&Entry) -> bool) -> io::Result<Vec<String>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let dir = Dir::from_fd(beneath(root, path, flags, Mode::empty())?)?;
     // Owned: an iterator that borrows would seek back to the start.
-    let entries = dir.into_iter().flatten();
+    let entries = dir.into_iter().flatten().filter(keep);
     let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
     Ok(names.filter(|name| name != "." && name != "..").collect())
 }

@@ -22,10 +22,14 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::listener::{Listener, Traffic};
 use crate::open::beneath;
 
 /// Everything that a folder may hold, the lock last.
-const ENTRIES: [&str; 4] = [CONTROL, "control.new", RECORD, LOCK];
+const ENTRIES: [&str; 4] = [CONTROL, HIDDEN_CONTROL, RECORD, LOCK];
+
+/// Name of the control socket until it is served.
+const HIDDEN_CONTROL: &str = "control.new";
 
 /// Why a name cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -70,16 +74,16 @@ impl RunDir {
             if let Some(record) = read_record(&dir) {
                 crate::leftovers::remove(&record);
             }
-            for entry in [CONTROL, "control.new", RECORD] {
+            for entry in [CONTROL, HIDDEN_CONTROL, RECORD] {
                 remove_entry(&dir, entry)?;
             }
             return Ok(Self { root, name: name.to_owned(), dir, _lock: lock });
         }
     }
 
-    /// The folder, to bind a socket in it.
-    pub fn dir(&self) -> &OwnedFd {
-        &self.dir
+    /// The control socket, still under its temporary name.
+    pub fn bind_control(&self) -> io::Result<Listener> {
+        Listener::bind(self.dir.try_clone()?, CONTROL, HIDDEN_CONTROL, Traffic::Messages)
     }
 
     /// Leaves the record.
@@ -180,7 +184,7 @@ fn remove_entry(dir: &OwnedFd, entry: &str) -> io::Result<()> {
 
 /// Names in `root` that may be instances'.
 fn names(root: impl AsFd) -> Vec<String> {
-    let names = crate::open::names(root, ".").unwrap_or_default();
+    let names = crate::open::folders(root, ".").unwrap_or_default();
     names.into_iter().filter(|name| !name.starts_with('.')).collect()
 }
 

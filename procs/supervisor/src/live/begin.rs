@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use bulkhead_protocol::core::DeviceKind;
-use bulkhead_protocol::record::CONTROL;
 use bulkhead_sys::poller::Poller;
 
 use super::control::Api;
@@ -19,7 +19,6 @@ use super::token::{Part, Token};
 use super::{Instance, Launcher, Session, Terms};
 use crate::attest::Proc;
 use crate::heartbeat::Metronome;
-use crate::listener::{Listener, Traffic};
 use crate::plan::{Plan, Source, VM_QUEUE};
 use crate::signals::Signals;
 use crate::timers::Timers;
@@ -40,9 +39,8 @@ impl Instance {
         signals: Signals,
         terms: Terms,
     ) -> anyhow::Result<Self> {
-        let folder = plan.folder.as_ref().map(|folder| folder.dir().try_clone());
-        let folder = folder.ok_or_else(|| anyhow::anyhow!("a dry run has no instance"))??;
-        let api = Api::new(Listener::bind(folder, CONTROL, Traffic::Messages)?);
+        let folder = plan.folder.as_ref().context("a dry run has no instance")?;
+        let api = Api::new(folder.bind_control()?);
         let now = Instant::now();
         let mut instance = Self {
             poller: Poller::new()?,

@@ -14,6 +14,8 @@ use crate::refusal::{refuse, refuse_path};
 pub struct Export {
     /// Absolute path.
     pub path: PathBuf,
+    /// Absolute path until it is served.
+    pub hidden_path: PathBuf,
     /// Refuse writes.
     pub read_only: bool,
     /// The socket, still under its temporary name; none in a dry run.
@@ -53,11 +55,12 @@ impl Export {
     fn plan(spec: &ExportSpec, dry: bool) -> Result<Self, Refusal> {
         let (option, path) = (option(spec), spec.socket.as_path());
         let place = Place::find(path).map_err(|error| refused(&option, path, error))?;
-        let absolute = place.path.clone();
+        let (absolute, hidden_path) = (place.path.clone(), place.hidden_path());
         let bind = || place.bind(Traffic::Stream);
         let listener = (!dry).then(bind).transpose();
         Ok(Self {
             path: absolute,
+            hidden_path,
             read_only: spec.read_only,
             listener: listener.map_err(|error| refuse_path(&option, path, &error))?,
         })

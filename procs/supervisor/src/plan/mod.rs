@@ -15,6 +15,7 @@ mod names;
 pub mod text;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use bulkhead_protocol::VERSION;
@@ -135,7 +136,8 @@ impl Plan {
             sockets: self
                 .disks
                 .iter()
-                .filter_map(|d| Some(d.export.as_ref()?.path.clone()))
+                .filter_map(|disk| disk.export.as_ref())
+                .flat_map(sockets)
                 .collect(),
             cgroups: self.cgroups.iter().map(|folder| folder.path().to_owned()).collect(),
         }
@@ -153,6 +155,10 @@ fn image_record(disk: &Disk) -> Option<ImageRecord> {
         inode: image.identity.inode,
         read_only: image.read_only,
     })
+}
+
+fn sockets(export: &Export) -> [PathBuf; 2] {
+    [export.path.clone(), export.hidden_path.clone()]
 }
 
 fn claim(runtime: OwnedFd, name: &str) -> Result<RunDir, Refusal> {
