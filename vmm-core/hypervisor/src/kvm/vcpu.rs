@@ -23,11 +23,13 @@ pub(super) struct KvmVcpu {
 }
 
 impl KvmVcpu {
-    /// Takes a vCPU whose CPUID is set, and puts its registers to their power-on values.
-    pub(super) fn new(fd: VcpuFd, host_msrs: &[u32]) -> Result<Self, EngineError> {
+    /// Takes a vCPU whose CPUID is set, and puts its registers to their power-on values. `msrs` are
+    /// those of our table that this host may have; the ones that it has stay.
+    pub(super) fn new(fd: VcpuFd, msrs: &mut Vec<u32>) -> Result<Self, EngineError> {
         let kick = Arc::new(KvmKick::new());
         let mut vcpu = Self { fd: ManuallyDrop::new(fd), kick, msrs: Vec::new() };
-        vcpu.msrs = vcpu.probe_msrs(host_msrs)?;
+        vcpu.drop_absent(msrs)?;
+        vcpu.msrs.clone_from(msrs);
         let present = |msr: &&kvm_msr_entry| vcpu.msrs.contains(&msr.index);
         let power_on = processor::power_on_msrs();
         let power_on: Vec<_> = power_on.iter().filter(present).copied().collect();
@@ -35,17 +37,14 @@ impl KvmVcpu {
         Ok(vcpu)
     }
 
-    /// Which registers of our table can be read here: those that KVM lists, and those that it leaves
-    /// out of its list but has.
-    fn probe_msrs(&self, host_msrs: &[u32]) -> Result<Vec<u32>, EngineError> {
-        let mut present = Vec::new();
-        for index in processor::saved_msrs() {
-            let listed = host_msrs.contains(&index) || processor::is_unlisted_msr(index);
-            if listed && self.get_msrs(&[index])?.len() == 1 {
-                present.push(index);
+    /// The kernel reads registers up to the first that does not exist, and says how many it read.
+    fn drop_absent(&self, msrs: &mut Vec<u32>) -> Result<(), EngineError> {
+        loop {
+            match self.get_msrs(msrs)?.len() {
+                count if count < msrs.len() => drop(msrs.remove(count)),
+                _ => return Ok(()),
             }
         }
-        Ok(present)
     }
 
     /// Reads registers up to the first that does not exist.

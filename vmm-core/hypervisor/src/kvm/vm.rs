@@ -31,8 +31,9 @@ pub(super) struct KvmVm {
     routes: Mutex<Routes>,
     /// What this host's KVM can show to a guest, before our table is applied.
     cpuid: CpuId,
-    /// Model-specific registers that this host's KVM can save.
-    msrs: Vec<u32>,
+    /// Model-specific registers of our table that this host's KVM can save; exact after the first vCPU
+    /// has tried them.
+    msrs: Mutex<Vec<u32>>,
     /// Keeps the mappings behind the RAM slots.
     _memory: GuestMemory,
 }
@@ -54,7 +55,9 @@ impl KvmVm {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(EngineError::host("name the processor's features"))?;
         let msrs = kvm.get_msr_index_list().map_err(EngineError::host("name its registers"))?;
-        let msrs = msrs.as_slice().to_vec();
+        let is_there =
+            |msr: &u32| msrs.as_slice().contains(msr) || processor::is_unlisted_msr(*msr);
+        let msrs = Mutex::new(processor::saved_msrs().filter(is_there).collect());
         Ok(Self { fd, routes: Mutex::new(routes), cpuid, msrs, _memory: memory.clone() })
     }
 
@@ -88,7 +91,8 @@ impl Vm for KvmVm {
         let cpuid =
             CpuId::from_entries(&cpuid).map_err(|_| EngineError::Bug("too many CPUID leaves"))?;
         fd.set_cpuid2(&cpuid).map_err(EngineError::host("set the processor's features"))?;
-        Ok(Box::new(KvmVcpu::new(fd, &self.msrs)?))
+        let mut msrs = self.msrs.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Box::new(KvmVcpu::new(fd, &mut msrs)?))
     }
 
     fn signal_msi(&self, msi: Msi) -> Result<(), EngineError> {
