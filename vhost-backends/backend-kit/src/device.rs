@@ -41,8 +41,8 @@ pub trait Device: Send + 'static {
     /// What the supervisor may tell it besides connections.
     type Order: Send + 'static;
 
-    /// Adds its own descriptors to the poller of its thread. Their events come with tokens from
-    /// `first` on.
+    /// The first thing that is called on the thread that serves it: adds its own descriptors to the
+    /// thread's poller. Their events come with tokens from `first` on.
     fn watch(&mut self, poller: &Poller, first: Token) -> io::Result<()>;
 
     /// Does what can be done without waiting; answers whether there was anything. What it gives back

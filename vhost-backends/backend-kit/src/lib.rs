@@ -36,4 +36,4 @@ pub use lane::Crew;
 pub use link::Link;
 pub use process::{Instruction, Process, ProcessError, Role, leave};
 pub use queue::{LiveQueue, Taken, Token};
-pub use session::{Identity, RING_FEATURES};
+pub use session::Identity;

@@ -1,3 +1,45 @@
 //! The vhost-blk process: virtio-blk requests in, block-ring requests out.
+//!
+//! Its one argument is the number of queues: each has a thread, and no thread can be made after the
+//! seal, before which no plan is there. What it does with requests is in the library.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bulkhead_backend_kit::{Crew, Process};
+use bulkhead_blk::Live;
+use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::device::{BlkCommand, DeviceEvent};
+use bulkhead_runtime::{Helper, Start};
+use bulkhead_sys::clock::Deadline;
+use bulkhead_sys::poller::Poller;
+
+/// A spare waits for its plan as long as its predecessor lives.
+const PLAN: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Most queues of a disk (`DevicePlan::queues`).
+const MOST_QUEUES: usize = 16;
+
+fn main() -> anyhow::Result<()> {
+    let start = Start::new(ProcessClass::VhostBlk);
+    let threads = threads()?;
+    let poller = Poller::new()?;
+    let crew = Crew::gather(threads - 1)?;
+    let helper: Helper<BlkCommand, DeviceEvent> = start.seal()?;
+    let (BlkCommand::Plan(plan), fds) = helper.plan(Deadline::after(PLAN))? else {
+        bail!("the supervisor's first message is no plan");
+    };
+    let Live { identity, table, queues, commands } = Live::open(&plan, fds)?;
+    helper.ready()?;
+    Ok(Process::new(helper, commands, identity, table, queues, crew, poller)?.run()?)
+}
+
+/// One thread for each queue; this one serves the first.
+fn threads() -> anyhow::Result<usize> {
+    let argument = std::env::args().nth(1).context("the number of queues is missing")?;
+    match argument.parse() {
+        Ok(threads) if (1..=MOST_QUEUES).contains(&threads) => Ok(threads),
+        _ => bail!("{argument} is no number of queues"),
+    }
+}

@@ -29,7 +29,7 @@ fn main() {
 
 fn live(start: Start) -> Result<(), ProcessError> {
     let poller = Poller::new()?;
-    let crew = Crew::gather(0, &[])?;
+    let crew = Crew::gather(0)?;
     let helper: Helper<ConsoleCommand, DeviceEvent> = start.seal()?;
     let (plan, fds) = helper.plan(Deadline::after(PLAN))?;
     let (ConsoleCommand::Plan { queues, columns, rows }, Ok([table, stream])) =

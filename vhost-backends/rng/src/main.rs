@@ -30,7 +30,7 @@ fn main() {
 
 fn live(start: Start) -> Result<(), ProcessError> {
     let poller = Poller::new()?;
-    let crew = Crew::gather(0, &[])?;
+    let crew = Crew::gather(0)?;
     let helper: Helper<RngCommand, DeviceEvent> = start.seal()?;
     let (RngCommand::Plan { queues }, mut fds) = helper.plan(Deadline::after(PLAN))? else {
         return Err(ProcessError::Command("the first one is no plan".into()));

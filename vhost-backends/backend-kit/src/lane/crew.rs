@@ -36,9 +36,8 @@ pub struct Crew<D: Device> {
 }
 
 impl<D: Device> Crew<D> {
-    /// Makes `count` threads, which wait. `cpus` has the CPU of each, or nothing. To be called before
-    /// the seal.
-    pub fn gather(count: usize, cpus: &[u32]) -> io::Result<Self> {
+    /// Makes `count` threads, which wait. To be called before the seal.
+    pub fn gather(count: usize) -> io::Result<Self> {
         let bell = Arc::new(Doorbell::new()?);
         let (sender, reports) = mpsc::channel();
         let progress = Arc::new(AtomicU64::new(0));
@@ -50,7 +49,6 @@ impl<D: Device> Crew<D> {
             poller.add(&*own, MAILBOX, Interest::Read)?;
             let berth = Berth {
                 queue: number as u16 + 1,
-                cpu: cpus.get(number).copied(),
                 poller,
                 mailbox,
                 bell: own.clone(),
@@ -128,7 +126,6 @@ impl<D: Device> Crew<D> {
 /// What a thread has before it has a device.
 struct Berth<D: Device> {
     queue: u16,
-    cpu: Option<u32>,
     poller: Poller,
     mailbox: Receiver<Post<D>>,
     bell: Arc<Doorbell>,
@@ -139,10 +136,6 @@ struct Berth<D: Device> {
 
 impl<D: Device> Berth<D> {
     fn run(self) {
-        if let Some(cpu) = self.cpu {
-            // Where it may not run there, it runs anywhere: placement is for speed.
-            let _ = bulkhead_sys::cpu::restrict(0, &[cpu as usize]);
-        }
         let (reports, bell) = (self.reports.clone(), self.main_bell.clone());
         if let Err(fault) = self.serve() {
             let _ = reports.send(Report::Failed(fault.to_string()));

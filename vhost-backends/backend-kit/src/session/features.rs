@@ -7,7 +7,7 @@ use virtio_bindings::bindings::virtio_ring::{
 };
 
 /// What every queue here can do.
-pub const RING_FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | PACKED | EVENT_IDX | INDIRECT;
+const RING_FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | PACKED | EVENT_IDX | INDIRECT;
 
 pub(super) const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 pub(super) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;

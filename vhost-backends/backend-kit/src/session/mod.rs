@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bulkhead_memory::MapError;
 
-pub use features::{Identity, RING_FEATURES};
+pub use features::Identity;
 use memory_table::MemoryTable;
 use vring::{Vring, VringState};
 
