@@ -47,6 +47,11 @@ impl PidFd {
         Self(fd)
     }
 
+    /// The descriptor, to hand it to another process.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     fn from_result(fd: libc::c_long) -> io::Result<Self> {
         if fd < 0 {
             return Err(io::Error::last_os_error());

@@ -15,6 +15,8 @@ pub enum Order {
         /// Descriptors that come along.
         fds: u8,
     },
+    /// Say which attempts there are.
+    List,
     /// Make one system call.
     Call {
         /// By which entry.
@@ -53,6 +55,8 @@ pub enum Told {
     Refused(i32),
     /// It came through; this is what it got.
     Reached(Vec<u8>),
+    /// Names of all attempts, each after its group and a slash.
+    Attempts(Vec<String>),
     /// No attempt has that name.
     Unknown,
 }
@@ -61,7 +65,7 @@ impl Message for Order {
     fn fd_count(&self) -> usize {
         match self {
             Self::Try { fds, .. } => usize::from(*fds),
-            Self::Call { .. } | Self::Cost { .. } => 0,
+            Self::List | Self::Call { .. } | Self::Cost { .. } => 0,
         }
     }
 }

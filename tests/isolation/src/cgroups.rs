@@ -42,6 +42,11 @@ impl Folders {
         self.0.iter().any(|(_, plan)| plan.controllers.iter().any(|name| name == controller))
     }
 
+    /// Version of the interface of the first of them.
+    pub fn version(&self) -> u8 {
+        self.0.first().map_or(0, |(_, plan)| plan.version)
+    }
+
     /// What a launcher's plan takes.
     pub fn plan(&self) -> Vec<(CgroupFolder, OwnedFd)> {
         let open = |path| OwnedFd::from(File::open(path).expect("it was made"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use bulkhead_isolation::cgroups::Folders;
 use bulkhead_isolation::{User, Warden, jailed, procfs};
 use bulkhead_manifest::{Namespace, profile};
 use bulkhead_protocol::class::ProcessClass;
@@ -211,4 +212,39 @@ fn a_panic_is_an_exit_with_last_words_and_no_security_event() {
         assert!(words.starts_with(&begin), "{words}");
         assert_eq!(words.lines().count(), 1);
     }
+}
+
+#[test]
+fn its_control_groups_have_the_budget_of_its_profile_and_go_with_it() {
+    let folders = Folders::make("jail");
+    if !folders.has("pids") {
+        eprintln!("no control group can be made here: not tested");
+        return;
+    }
+    let mut warden = Warden::new(User::Same, probe(), &[], folders.plan());
+    for class in jailed() {
+        let mut inmate = warden.start(class, &[]).unwrap();
+        let budget = profile(class.name()).unwrap().cgroup;
+        let state = inmate.layers.iter().find(|(layer, _)| *layer == Layer::Cgroup).unwrap();
+        let whole = folders.has("memory") && folders.has("cpu");
+        assert!(!whole || state.1 == LayerState::Enforced, "{class}: {state:?}");
+        let tasks: Vec<String> = budget.pids.map(|count| count.to_string()).into_iter().collect();
+        assert_eq!(folders.read("pids.max"), tasks, "{class}");
+        if folders.has("memory") && folders.version() == 1 {
+            let bytes: Vec<_> = budget.memory.map(|bytes| bytes.to_string()).into_iter().collect();
+            assert_eq!(folders.read("memory.limit_in_bytes"), bytes, "{class}");
+        }
+        let members = folders.read("cgroup.procs");
+        assert!(members.iter().all(|text| *text == inmate.pid.to_string()), "{class} {members:?}");
+        assert!(!members.is_empty(), "{class}");
+        inmate.stop();
+        warden.forget(inmate.ticket);
+        // The launcher answers in order: once it has started another, it has forgotten this one.
+        let mut next = warden.start(ProcessClass::Core, &[]).unwrap();
+        next.stop();
+        warden.forget(next.ticket);
+        assert!(folders.cells() <= folders.plan().len(), "{class}");
+    }
+    drop(warden);
+    assert_eq!(folders.cells(), 0);
 }

@@ -1,23 +1,19 @@
-//! A system call by number.
+//! System calls by number.
 
 use std::io;
 use std::time::Instant;
 
 use bulkhead_isolation::attempt::{Abi, Told};
 
-/// Makes it.
-pub fn raw(number: u64, arguments: [u64; 6]) -> io::Result<u64> {
-    let [a, b, c, d, e, f] = arguments;
-    // SAFETY: none. The probe stands for code that keeps no rules; it works in a process of its own.
-    let result = unsafe { libc::syscall(number as libc::c_long, a, b, c, d, e, f) };
-    match result {
-        -1 => Err(io::Error::last_os_error()),
-        result => Ok(result as u64),
-    }
-}
-
 /// The bit that marks x32 numbers.
 const X32_BIT: u64 = 0x4000_0000;
+
+/// Makes a call.
+pub fn sys<const N: usize>(number: libc::c_long, arguments: [u64; N]) -> io::Result<u64> {
+    let mut all = [0; 6];
+    all[..N].copy_from_slice(&arguments);
+    raw(number as u64, all)
+}
 
 /// Makes a call by any of the kernel's entries.
 pub fn by(abi: Abi, number: u64, arguments: [u64; 6]) -> io::Result<u64> {
@@ -28,7 +24,17 @@ pub fn by(abi: Abi, number: u64, arguments: [u64; 6]) -> io::Result<u64> {
     }
 }
 
-/// `int 0x80`, with one argument.
+fn raw(number: u64, arguments: [u64; 6]) -> io::Result<u64> {
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: none. The probe stands for code that keeps no rules; it works in a process of its own.
+    let result = unsafe { libc::syscall(number as libc::c_long, a, b, c, d, e, f) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result as u64),
+    }
+}
+
+/// `int 0x80`, with one argument three times.
 fn int_80(number: u32, argument: u32) -> io::Result<u64> {
     let result: i32;
     // SAFETY: none, as above. rbx is LLVM's own, so it is put back.
@@ -50,10 +56,10 @@ fn int_80(number: u32, argument: u32) -> io::Result<u64> {
     }
 }
 
-/// What a plain number is worth telling.
-pub fn tell(result: io::Result<u64>) -> Told {
+/// What came of something, as it is told.
+pub fn told(result: io::Result<Vec<u8>>) -> Told {
     match result {
-        Ok(number) => Told::Reached(number.to_le_bytes().to_vec()),
+        Ok(loot) => Told::Reached(loot),
         Err(error) => Told::Refused(error.raw_os_error().unwrap_or(0)),
     }
 }
