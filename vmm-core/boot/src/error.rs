@@ -29,7 +29,7 @@ pub enum BootError {
         fault: &'static str,
     },
     /// RAM ends before the kernel does.
-    #[error("the kernel needs RAM up to {needed:#x}, but the first region of RAM ends at {ram:#x}")]
+    #[error("the kernel needs {} MiB of RAM, the machine has {} MiB", mebibytes(*needed), ram >> 20)]
     KernelDoesNotFit {
         /// First byte that it does not need.
         needed: u64,
@@ -56,7 +56,7 @@ pub enum BootError {
     #[error("the kernel's command line contains a zero byte")]
     CommandLineCut,
     /// Not even the boot data fit.
-    #[error("a machine with {ram} bytes of RAM cannot boot, it needs at least {least}")]
+    #[error("a machine with {} KiB of RAM cannot boot, it needs at least {} KiB", ram >> 10, least >> 10)]
     TooLittleRam {
         /// RAM at address 0.
         ram: u64,
@@ -77,6 +77,11 @@ pub enum BootError {
     /// We wrote past the end of a piece of RAM.
     #[error("bug: boot data outside of RAM: {0}")]
     Access(#[from] AccessError),
+}
+
+/// Rounded up: so much is enough.
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 impl BootError {

@@ -155,4 +155,5 @@ fn a_kernel_beyond_ram_needs_more_memory() {
     let error = try_load(&kernel, 8 << 20).unwrap_err();
     assert!(matches!(error, BootError::KernelDoesNotFit { needed: 0x80_0001, ram: 0x80_0000 }));
     assert_eq!(error.option(), "--memory");
+    assert_eq!(error.to_string(), "the kernel needs 9 MiB of RAM, the machine has 8 MiB");
 }
