@@ -43,6 +43,7 @@ impl Instance {
         let api = Api::new(folder.bind_control()?);
         let now = Instant::now();
         let mut instance = Self {
+            pid: std::process::id() as i32,
             poller: Poller::new()?,
             timers: Timers::new(),
             metronome: Metronome::new(now),

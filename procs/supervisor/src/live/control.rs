@@ -176,7 +176,7 @@ impl Instance {
             cpus: Vec::new(),
         };
         let mut all = vec![
-            own(ProcessClass::Supervisor, std::process::id() as i32),
+            own(ProcessClass::Supervisor, self.pid),
             own(ProcessClass::Launcher, self.launcher.pid),
         ];
         all.extend(self.posts.iter().map(|post| post.info()));

@@ -1,8 +1,9 @@
 //! The end: everybody killed and reaped, everything removed, the session told.
 //!
 //! ```text
-//! core, devices, control: killed ─► block-layers, sinks: stop, then killed ─► launcher: killed
-//!   ─► children nobody knows: gone with their channels ─► sockets, cgroups, folder ─► Ended
+//! subscribers told ─► core, devices: killed ─► block-layers, sinks, control: stop, then killed
+//!   ─► launcher: killed ─► children nobody knows: gone with their channels
+//!   ─► sockets, cgroups, folder: removed ─► the session told
 //! ```
 //!
 //! This part may wait, each time for a bounded while: there is nobody left to be served.
@@ -21,7 +22,7 @@ use super::post::Role;
 use super::process::Process;
 use super::{Instance, Outcome};
 
-/// What a block-layer has to finish what it does.
+/// What a block-layer has to finish what it does, and control to pass on the last event.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// What the kernel has to end a killed process, before the session is told all the same.
@@ -33,10 +34,12 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 impl Instance {
     /// Tears the instance down.
     pub(super) fn finish(mut self) {
+        self.tell_subscribers();
         let (gentle, rest): (Vec<_>, Vec<_>) = (0..self.posts.len())
             .filter_map(|post| {
                 let place = self.posts.get_mut(post)?;
-                let gentle = matches!(place.role, Role::BlockLayer(_) | Role::Sink(_));
+                let gentle =
+                    matches!(place.role, Role::BlockLayer(_) | Role::Sink(_) | Role::Control);
                 Some((gentle, place.vacate()?))
             })
             .partition(|(gentle, _)| *gentle);
@@ -58,6 +61,14 @@ impl Instance {
         reap(&mut alive, Deadline::after(REAP));
         reap_unknown(Deadline::after(GRACE));
         self.farewell();
+    }
+
+    fn tell_subscribers(&mut self) {
+        if let Some(Outcome::Ended(reason)) = &self.outcome {
+            let kind = EventKind::Ended { reason: reason.clone() };
+            let event = self.event(kind);
+            self.tell_control(event);
+        }
     }
 
     /// Kills the launcher; what it started last and nobody heard of is returned.
@@ -85,22 +96,15 @@ impl Instance {
     /// Removes what others can see, then tells the session.
     fn farewell(mut self) {
         let last = match self.outcome.take() {
-            Some(Outcome::Refused(refusal)) => vec![SessionEvent::Refused(refusal)],
-            Some(Outcome::Ended(reason)) => {
-                let kind = EventKind::Ended { reason: reason.clone() };
-                let happened = SessionEvent::Happened(self.event(kind));
-                vec![happened, SessionEvent::Ended(reason)]
-            }
-            None => Vec::new(),
+            Some(Outcome::Refused(refusal)) => Some(SessionEvent::Refused(refusal)),
+            Some(Outcome::Ended(reason)) => Some(SessionEvent::Ended(reason)),
+            None => None,
         };
         let session = self.session.take();
         // Sockets, cgroup folders and the instance's folder go with their owners.
         drop(self);
-        if let Some(mut session) = session {
-            let deadline = Deadline::after(LAST_WORD);
-            for event in last {
-                session.tell_last(event, deadline);
-            }
+        if let (Some(mut session), Some(last)) = (session, last) {
+            session.tell_last(last, Deadline::after(LAST_WORD));
         }
     }
 }

@@ -41,7 +41,8 @@ impl Instance {
         }
     }
 
-    fn tell_control(&mut self, event: Event) {
+    /// Tells those who asked `control`.
+    pub(super) fn tell_control(&mut self, event: Event) {
         let control = self.posts.iter_mut().find(|post| post.role == Role::Control);
         let Some(process) = control.and_then(|post| post.planned_mut()) else {
             return;

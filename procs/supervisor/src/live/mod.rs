@@ -93,6 +93,8 @@ enum Due {
 
 /// The instance. Its plan's folder is the last thing to be dropped.
 pub struct Instance {
+    /// Ours, asked before the seal.
+    pid: i32,
     poller: Poller,
     timers: Timers<Due>,
     metronome: Metronome,
