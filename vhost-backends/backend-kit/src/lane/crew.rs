@@ -2,7 +2,7 @@
 //! made afterwards, and wait for their part of the device.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -36,8 +36,10 @@ pub struct Crew<D: Device> {
 }
 
 impl<D: Device> Crew<D> {
-    /// Makes `count` threads, which wait. To be called before the seal.
+    /// Makes `count` threads and returns once each has begun: a thread's first steps (rseq, its signal
+    /// stack) take calls that a sealed process has not. To be called before the seal.
     pub fn gather(count: usize) -> io::Result<Self> {
+        let begun = Arc::new(Barrier::new(count + 1));
         let bell = Arc::new(Doorbell::new()?);
         let (sender, reports) = mpsc::channel();
         let progress = Arc::new(AtomicU64::new(0));
@@ -57,9 +59,14 @@ impl<D: Device> Crew<D> {
                 progress: progress.clone(),
             };
             let thread = thread::Builder::new().name(format!("queue-{}", berth.queue));
-            thread.stack_size(STACK).spawn(|| berth.run())?;
+            let begun = begun.clone();
+            thread.stack_size(STACK).spawn(move || {
+                begun.wait();
+                berth.run();
+            })?;
             hands.push(Hand { mail, bell: own });
         }
+        begun.wait();
         Ok(Self { hands, reports, bell, progress })
     }
 
