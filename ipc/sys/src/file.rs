@@ -157,7 +157,7 @@ pub enum FileKind {
 
 /// Kind of `file`.
 pub fn kind(file: impl AsFd) -> io::Result<FileKind> {
-    let stat = nix::sys::stat::fstat(file.as_fd())?;
+    let stat = crate::stat::of(file)?;
     Ok(match stat.st_mode & libc::S_IFMT {
         libc::S_IFREG => FileKind::Regular,
         libc::S_IFBLK => FileKind::BlockDevice,

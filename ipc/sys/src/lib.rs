@@ -34,4 +34,5 @@ pub mod seccomp;
 pub mod seccomp_of;
 pub mod seqpacket;
 pub mod spawn;
+pub mod stat;
 pub mod terminal;

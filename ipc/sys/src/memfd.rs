@@ -73,7 +73,7 @@ pub fn verify_sealed(fd: BorrowedFd<'_>, len: u64) -> Result<(), SealError> {
 
 /// Size of the object behind `fd` in bytes.
 pub fn size(fd: impl AsFd) -> io::Result<u64> {
-    let stat = nix::sys::stat::fstat(fd.as_fd())?;
+    let stat = crate::stat::of(fd)?;
     Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
@@ -82,8 +82,8 @@ pub fn same_object(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<bool> {
     if a.as_raw_fd() == b.as_raw_fd() {
         return Ok(true);
     }
-    let a = nix::sys::stat::fstat(a)?;
-    let b = nix::sys::stat::fstat(b)?;
+    let a = crate::stat::of(a)?;
+    let b = crate::stat::of(b)?;
     Ok(a.st_dev == b.st_dev && a.st_ino == b.st_ino)
 }
 
