@@ -1,4 +1,6 @@
 //! Capabilities: there is only one thing to do with them, which is to lose them.
+//!
+//! All of them, as a child in its jail does, or all but a few, as the launcher.
 
 use std::io;
 
@@ -16,11 +18,57 @@ struct Header {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Sets {
     effective: u32,
     permitted: u32,
     inheritable: u32,
+}
+
+/// A set of capabilities: bit `n` is capability number `n` of linux/capability.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// Change gids, and write the gid map of a child namespace.
+    pub const SET_GID: Self = Self(1 << 6);
+    /// Change uids, and write the uid map of a child namespace.
+    pub const SET_UID: Self = Self(1 << 7);
+    /// Map one's own root into a child namespace.
+    pub const SET_FCAP: Self = Self(1 << 31);
+
+    /// Those that the calling thread may use.
+    pub fn held() -> io::Result<Self> {
+        let header = Header { version: VERSION_3, pid: 0 };
+        let mut sets = [Sets::default(); 2];
+        // SAFETY: version 3 takes two words per set; both arguments outlive the call.
+        match unsafe { libc::syscall(libc::SYS_capget, &header, sets.as_mut_ptr()) } {
+            0 => Ok(Self(u64::from(sets[0].permitted) | u64::from(sets[1].permitted) << 32)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// What is in any of `sets`.
+    pub fn union(sets: &[Self]) -> Self {
+        Self(sets.iter().fold(0, |all, set| all | set.0))
+    }
+
+    /// What is in both.
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Loses all others. Fails if one of these is not held.
+    pub fn keep(self) -> io::Result<()> {
+        let header = Header { version: VERSION_3, pid: 0 };
+        let half = |bits: u32| Sets { effective: bits, permitted: bits, inheritable: 0 };
+        let sets = [half(self.0 as u32), half((self.0 >> 32) as u32)];
+        // SAFETY: version 3 takes two words per set; both arguments outlive the call.
+        match unsafe { libc::syscall(libc::SYS_capset, &header, sets.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// Empties the bounding and the ambient set and locks the secure bits, so that no exec gives
@@ -51,11 +99,5 @@ fn set(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
 
 /// Empties the effective, permitted and inheritable sets of the calling thread.
 pub fn drop_all() -> io::Result<()> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let sets = [Sets { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: version 3 takes two words per set; both arguments outlive the call.
-    match unsafe { libc::syscall(libc::SYS_capset, &header, sets.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Capabilities(0).keep()
 }

@@ -40,3 +40,19 @@ fn told(state: &LayerState) -> launch::LayerState {
         LayerState::Weakened(why) => launch::LayerState::Weakened(why.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layer_of_the_jail_has_a_name_in_the_protocol() {
+        let named: Vec<_> = Layer::ALL.into_iter().filter_map(layer).collect();
+        assert_eq!(named.len(), Layer::ALL.len());
+        let own = [launch::Layer::Landlock, launch::Layer::Seccomp];
+        assert_eq!(launch::Layer::ALL.len(), named.len() + own.len());
+        for layer in launch::Layer::ALL {
+            assert!(named.contains(&layer) != own.contains(&layer), "{layer:?}");
+        }
+    }
+}

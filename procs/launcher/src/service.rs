@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bulkhead_channel::ChannelError;
-use bulkhead_jail::{Birth, Cell, Failure, Orders, Progress, budget, own_uid};
+use bulkhead_jail::{Birth, Cell, Failure, Layer, Orders, Progress, budget, own_uid};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::launch::{LauncherCommand, LauncherEvent};
 use bulkhead_sys::birth::Standard;
@@ -106,6 +106,9 @@ impl Service {
         match command {
             LauncherCommand::Plan { binaries, cgroups, weaker } => {
                 self.plan = Plan::new(binaries, cgroups, &weaker, fds);
+                if !self.plan.weaker.contains(&Layer::UserNamespace) {
+                    self.tools.keep_id_maps()?;
+                }
                 self.say(&LauncherEvent::Ready, &[])?;
             }
             LauncherCommand::Start { ticket, class, id, ordinal, arguments, cpus } => {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use bulkhead_channel::Channel;
 use bulkhead_jail::Maps;
 use bulkhead_protocol::start::CHANNEL_FD;
+use bulkhead_sys::capability::Capabilities;
 use bulkhead_sys::{identity, inherited};
 
 /// Descriptors and numbers for all later births.
@@ -20,6 +21,8 @@ pub struct Tools {
     pub maps: Maps,
     /// The launcher's pid, from which uids are derived.
     pub pid: u32,
+    /// Capabilities it was started with.
+    held: Capabilities,
 }
 
 impl Tools {
@@ -37,6 +40,15 @@ impl Tools {
             null: null.into(),
             maps,
             pid: std::process::id(),
+            held: Capabilities::held().context("capabilities")?,
         })
+    }
+
+    /// Loses all capabilities but those for the id maps of children. Everything else a child does in
+    /// its own user namespace, where it has them all.
+    pub fn keep_id_maps(&self) -> anyhow::Result<()> {
+        let maps = [Capabilities::SET_UID, Capabilities::SET_GID, Capabilities::SET_FCAP];
+        let kept = self.held.intersection(Capabilities::union(&maps));
+        kept.keep().context("capabilities")
     }
 }

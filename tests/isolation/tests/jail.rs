@@ -248,3 +248,18 @@ fn its_control_groups_have_the_budget_of_its_profile_and_go_with_it() {
     drop(warden);
     assert_eq!(folders.cells(), 0);
 }
+
+#[test]
+fn the_launcher_is_sealed_and_keeps_three_capabilities_of_root() {
+    for &user in User::all() {
+        let warden = Warden::new(user, probe(), &[], Vec::new());
+        let status = procfs::status(warden.launcher_pid());
+        assert_eq!(status["Seccomp"], "2");
+        assert_eq!(status["NoNewPrivs"], "1");
+        assert_eq!(status["Threads"], "1");
+        let kept = u64::from_str_radix(&status["CapEff"], 16).unwrap();
+        let id_maps = 1 << 6 | 1 << 7 | 1 << 31;
+        assert_eq!(kept & !id_maps, 0, "{user:?}: {kept:#x}");
+        assert_eq!(status["CapPrm"], status["CapEff"]);
+    }
+}

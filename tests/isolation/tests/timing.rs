@@ -9,6 +9,7 @@ use bulkhead_isolation::{Ending, User, Warden};
 use bulkhead_protocol::class::ProcessClass;
 
 #[test]
+#[ignore = "figures, to be asked for on a quiet machine"]
 fn figures_of_two_hundred_starts() {
     let folders = Folders::make("timing");
     for (user, groups) in
@@ -41,7 +42,7 @@ fn figures_of_two_hundred_starts() {
 /// Calls with bad descriptors and pointers, which cost little but the filters.
 const CALLS: [(ProcessClass, &str, u64, [u64; 6]); 6] = [
     (ProcessClass::VhostBlk, "read, unfiltered", 0, [u64::MAX; 6]),
-    (ProcessClass::VhostBlk, "futex wake", 202, [u64::MAX & !3, 129, 0, 0, 0, 0]),
+    (ProcessClass::VhostBlk, "futex wake", 202, [!3, 129, 0, 0, 0, 0]),
     (ProcessClass::VhostBlk, "recvmsg", 47, [u64::MAX, 0, 0x4000_0040, 0, 0, 0]),
     (ProcessClass::VhostBlk, "sendmsg", 46, [u64::MAX, 0, 0x4040, 0, 0, 0]),
     (ProcessClass::Core, "ioctl KVM_RUN", 16, [u64::MAX, 0xae80, 0, 0, 0, 0]),
@@ -49,6 +50,7 @@ const CALLS: [(ProcessClass, &str, u64, [u64; 6]); 6] = [
 ];
 
 #[test]
+#[ignore = "figures, to be asked for on a quiet machine"]
 fn figures_of_filtered_calls() {
     let mut warden =
         Warden::new(User::Same, Path::new(env!("CARGO_BIN_EXE_isolation-probe")), &[], Vec::new());

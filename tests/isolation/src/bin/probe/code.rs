@@ -111,8 +111,10 @@ fn execute_memory(scene: &Scene) -> Loot {
 fn make_text_writable(_: &Scene) -> Loot {
     let text = make_text_writable as *const () as u64 & !(PAGE - 1);
     sys(libc::SYS_mprotect, [text, PAGE, RWX as u64])?;
-    // SAFETY: none. Writes back what is there.
-    unsafe { (text as *mut u8).write_volatile((text as *const u8).read_volatile()) };
+    // SAFETY: none. Text can be read.
+    let byte = unsafe { (text as *const u8).read_volatile() };
+    // SAFETY: none. Writes back what is there, or dies of it.
+    unsafe { (text as *mut u8).write_volatile(byte) };
     Ok(text.to_le_bytes().to_vec())
 }
 
