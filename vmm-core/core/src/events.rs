@@ -48,6 +48,8 @@ pub struct Core {
     /// What the serial stream is watched for now.
     serial_watched: Option<Interest>,
     pub(crate) life: Life,
+    /// What to boot as soon as the devices are quiet.
+    pub(crate) next: Option<Images>,
     /// The supervisor wants the vCPUs stopped.
     pub(crate) held: bool,
 }
@@ -103,6 +105,7 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
         serial,
         serial_watched: None,
         life: Life::Loaded { run: false },
+        next: None,
         held: false,
     };
     core.serve()
@@ -190,7 +193,7 @@ impl Core {
             CoreCommand::Resume => self.resume()?,
             CoreCommand::PowerButton => self.machine.board.power.press(Button::Power),
             CoreCommand::Reset => self.begin_reset()?,
-            CoreCommand::Boot { .. } => self.boot(&Images::take(fds)?)?,
+            CoreCommand::Boot { .. } => self.boot(Images::take(fds)?)?,
         }
         Ok(())
     }

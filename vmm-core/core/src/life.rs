@@ -1,10 +1,10 @@
 //! The life of the machine, as the supervisor commands it and the guest changes it.
 //!
 //! ```text
-//!             Run, devices up          guest, Reset              devices quiet            Boot
-//!  Loaded ──────────────────► Running ─────────────► Resetting ─────────────► Reset ──────────► Loaded
-//!                               │                                                          (run wanted)
-//!                               └── power-off, crash ──► Ended
+//!            Run, devices up          guest, Reset              devices quiet           Boot
+//!  Loaded ──────────────────► Running ─────────────► Resetting ────────────► Reset ─────────► Loaded
+//!                               │                        ▲        (a kernel is there already: Loaded)
+//!                               └─ power-off, crash ─► Over ── Reset, Boot
 //! ```
 //!
 //! Pausing is beside it: a held machine's vCPUs do not run in any state.
@@ -29,8 +29,8 @@ pub enum Life {
     Resetting,
     /// Nothing runs; a kernel is awaited.
     Reset,
-    /// Powered off or crashed: nothing will run again.
-    Ended,
+    /// Powered off or crashed. Memory and vCPUs are left as they are until somebody boots again.
+    Over,
 }
 
 /// What changes it. Every command is answered here, in every state.
@@ -66,38 +66,57 @@ impl Core {
         Ok(self.supervisor.event(&CoreEvent::Resumed)?)
     }
 
-    /// Stops everything. What backends have in flight they finish before the guest's memory is anyone
-    /// else's: an old request must not write into the next kernel.
+    /// A reset that the guest or the supervisor asks for.
     pub(crate) fn begin_reset(&mut self) -> anyhow::Result<()> {
-        if self.life == Life::Running {
-            self.machine.stop();
-            self.machine.board.reset();
-            self.life = Life::Resetting;
-            self.advance(News::Anything)?;
+        match self.life {
+            Life::Running | Life::Over => self.reset(),
+            Life::Loaded { .. } | Life::Resetting | Life::Reset => Ok(()),
         }
-        Ok(())
     }
 
-    /// The supervisor answers with a kernel or ends the machine.
+    /// Stops everything. What backends have in flight they finish before the guest's memory is anyone
+    /// else's: an old request must not write into the next kernel.
+    fn reset(&mut self) -> anyhow::Result<()> {
+        self.machine.stop();
+        self.machine.board.reset();
+        self.life = Life::Resetting;
+        self.advance(News::Anything)
+    }
+
+    /// Boots what the supervisor has sent already, or asks it for a kernel; it may as well end the
+    /// machine.
     pub(crate) fn finish_reset_if_quiet(&mut self) -> anyhow::Result<()> {
         if self.life == Life::Resetting && self.devices.are_at_rest() {
             self.life = Life::Reset;
-            self.supervisor.event(&CoreEvent::ResetRequested)?;
+            match self.next.take() {
+                Some(images) => self.load(&images)?,
+                None => self.supervisor.event(&CoreEvent::ResetRequested)?,
+            }
         }
         Ok(())
     }
 
-    pub(crate) fn boot(&mut self, images: &Images) -> anyhow::Result<()> {
-        if self.life != Life::Reset {
-            return Ok(());
+    /// Boots again, after a reset where there was none.
+    pub(crate) fn boot(&mut self, images: Images) -> anyhow::Result<()> {
+        match self.life {
+            Life::Reset | Life::Loaded { .. } => return self.load(&images),
+            Life::Resetting => self.next = Some(images),
+            Life::Running | Life::Over => {
+                self.next = Some(images);
+                self.reset()?;
+            }
         }
+        Ok(())
+    }
+
+    fn load(&mut self, images: &Images) -> anyhow::Result<()> {
         match self.machine.load(images) {
             Ok(()) => {
                 self.life = Life::Loaded { run: true };
                 self.run_if_ready()
             }
             Err(error) => {
-                self.life = Life::Ended;
+                self.life = Life::Over;
                 Ok(self.supervisor.event(&error.refusal())?)
             }
         }
@@ -110,11 +129,11 @@ impl Core {
         self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
     }
 
-    /// The guest is over, once.
+    /// The guest is over. A notice that comes after that, or after a reset, is about nobody.
     pub(crate) fn end(&mut self, event: CoreEvent) -> anyhow::Result<()> {
-        self.machine.stop();
-        if self.life != Life::Ended {
-            self.life = Life::Ended;
+        if self.life == Life::Running {
+            self.machine.stop();
+            self.life = Life::Over;
             self.supervisor.event(&event)?;
         }
         Ok(())

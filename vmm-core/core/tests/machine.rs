@@ -114,22 +114,33 @@ fn a_machine_paused_before_it_runs_starts_when_it_is_resumed() {
     assert_eq!(stage.event(), CoreEvent::PoweredOff);
 }
 
-#[test]
-fn a_triple_fault_is_a_crash_that_says_where() {
-    // lidt of an empty table, then an undefined instruction
-    let at = stage::CODE + 16;
+/// `lidt` of an empty table, then an undefined instruction.
+fn triple_fault() -> Vec<u8> {
     let mut script = vec![0x0f, 0x01, 0x1d];
-    script.extend(at.to_le_bytes());
+    script.extend((stage::CODE + 16).to_le_bytes());
     script.extend([0x0f, 0x0b]);
     script.resize(32, 0);
-    let kernel = kernel(&script);
-    let Some(stage) = Stage::running(&one(&kernel)) else { return };
+    script
+}
+
+#[test]
+fn a_triple_fault_is_a_crash_that_says_where() {
+    let Some(stage) = Stage::running(&one(&kernel(&triple_fault()))) else { return };
     let CoreEvent::Crashed { reason } = stage.event() else { panic!() };
     assert!(reason.starts_with("vCPU 0: triple fault at 0x"), "{reason}");
 }
 
-/// More than the port keeps for a slow reader.
-const FLOOD: usize = 80 << 10;
+#[test]
+fn a_crashed_guest_can_be_booted_again_without_asking() {
+    let Some(stage) = Stage::running(&one(&kernel(&triple_fault()))) else { return };
+    assert!(matches!(stage.event(), CoreEvent::Crashed { .. }));
+    let next = file(&kernel(&[code::print("again\n"), code::power_off()].concat()));
+    stage.send(ToHelper::Role(CoreCommand::Boot { initrd: false }), &[next.as_fd()]);
+    assert_eq!(stage.event(), CoreEvent::Running);
+    started(&stage);
+    assert_eq!(stage.read_until(b"\n"), b"again\n");
+    assert_eq!(stage.event(), CoreEvent::PoweredOff);
+}
 
 #[test]
 fn output_beyond_what_the_reader_takes_waits_for_the_reader() {
