@@ -142,6 +142,9 @@ fn a_crashed_guest_can_be_booted_again_without_asking() {
     assert_eq!(stage.event(), CoreEvent::PoweredOff);
 }
 
+/// More than the port keeps for a slow reader.
+const FLOOD: usize = 80 << 10;
+
 #[test]
 fn output_beyond_what_the_reader_takes_waits_for_the_reader() {
     let kernel = kernel(&[code::flood(FLOOD), code::print("\n"), code::power_off()].concat());
