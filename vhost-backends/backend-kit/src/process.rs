@@ -127,7 +127,9 @@ impl<L: Link<R::Command>, R: Role> Process<L, R> {
             return Err(ProcessError::Command(reason));
         }
         poller.add(link.fd(), SUPERVISOR, Interest::Read)?;
-        poller.add(crew.bell(), CREW, Interest::Read)?;
+        if let Some(bell) = crew.bell() {
+            poller.add(bell, CREW, Interest::Read)?;
+        }
         let own = if crew.is_empty() { queues } else { 1 };
         let lane = Lane::new(poller, first, 0..own, crew.counter())?;
         devices.enumerate().for_each(|(number, device)| crew.begin(number, device));
@@ -310,7 +312,9 @@ impl<L: Link<R::Command>, R: Role> Process<L, R> {
     }
 
     fn crew_reports(&mut self) -> Result<(), ProcessError> {
-        self.crew.bell().clear();
+        if let Some(bell) = self.crew.bell() {
+            bell.clear();
+        }
         while let Some(report) = self.crew.next_report() {
             self.report(report)?;
         }

@@ -2,9 +2,9 @@
 //! made afterwards, and wait for their part of the device.
 
 use std::io;
-use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use bulkhead_sys::eventfd::Doorbell;
@@ -30,8 +30,8 @@ struct Hand<D: Device> {
 pub struct Crew<D: Device> {
     hands: Vec<Hand<D>>,
     reports: Receiver<Report>,
-    /// Rung by the other lanes when they reported something.
-    bell: Arc<Doorbell>,
+    /// Rung by the other lanes when they reported something; where there are none, there is none.
+    bell: Option<Arc<Doorbell>>,
     progress: Arc<AtomicU64>,
 }
 
@@ -40,11 +40,14 @@ impl<D: Device> Crew<D> {
     /// stack) take calls that a sealed process has not. To be called before the seal.
     pub fn gather(count: usize) -> io::Result<Self> {
         let begun = Arc::new(Barrier::new(count + 1));
-        let bell = Arc::new(Doorbell::new()?);
+        let bell = match count {
+            0 => None,
+            _ => Some(Arc::new(Doorbell::new()?)),
+        };
         let (sender, reports) = mpsc::channel();
         let progress = Arc::new(AtomicU64::new(0));
         let mut hands = Vec::with_capacity(count);
-        for number in 0..count {
+        for (number, bell) in (0..count).zip(bell.iter().cycle()) {
             let (mail, mailbox) = mpsc::channel();
             let own = Arc::new(Doorbell::new()?);
             let poller = Poller::new()?;
@@ -81,8 +84,8 @@ impl<D: Device> Crew<D> {
     }
 
     /// Rung when there are reports.
-    pub fn bell(&self) -> &Doorbell {
-        &self.bell
+    pub fn bell(&self) -> Option<&Doorbell> {
+        self.bell.as_deref()
     }
 
     /// Requests completed by all lanes that count here.
