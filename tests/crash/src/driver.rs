@@ -169,8 +169,13 @@ impl Driver {
 
     fn read_everything(&mut self) -> Result<(), Fault> {
         for place in 0..self.ledger.len() {
+            if usize::from(self.queue.outstanding()) == self.errands.len() {
+                self.turn(false)?;
+            }
             self.submit(Errand::Read, place)?;
             self.queue.kick();
+        }
+        while self.queue.outstanding() > 0 {
             self.turn(false)?;
         }
         Ok(())

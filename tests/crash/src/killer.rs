@@ -31,52 +31,61 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Successors that are killed in a row in a rapid succession.
 const ROW: u64 = 5;
 
-/// Kills `kills` times while the load runs, each time after some progress. How many died.
+impl Victim {
+    fn roles(self) -> &'static [&'static str] {
+        match self {
+            Self::VhostBlk => &[BLK],
+            Self::BlockLayer => &[LAYER],
+            Self::Both | Self::Rapid => &[BLK, LAYER],
+        }
+    }
+}
+
+/// Kills `kills` times while the load runs, each time after some progress. How many died, counted by
+/// their successors: of both, the pairs; in rapid succession, all.
 pub fn kill(storage: &Storage, shared: &Shared, victim: Victim, kills: u64, pauses: &mut Pauses) -> u64 {
     let mut dead = 0;
-    while dead < kills {
-        let progress = 20 + dead * 7 % 100;
-        wait_for_progress(shared, progress);
+    while dead < kills && !shared.stop.load(Ordering::Relaxed) {
+        wait_for_progress(shared, 1 + dead * 7 % 40);
         shared.gap.store(0, Ordering::Relaxed);
         let before = storage.processes();
-        let fell = strike(storage, &before, victim);
-        wait_for_successors(storage, &before, victim);
+        strike(storage, &before, victim);
+        let successors = wait_for_successors(storage, &before, victim);
         wait_for_progress(shared, 4);
         pauses.add(Duration::from_micros(shared.gap.load(Ordering::Relaxed)));
-        dead += fell;
+        dead += match victim {
+            Victim::Rapid => successors.iter().sum(),
+            _ => successors.iter().copied().min().unwrap_or(0),
+        };
     }
     dead
 }
 
-fn strike(storage: &Storage, before: &[Process], victim: Victim) -> u64 {
-    match victim {
-        Victim::VhostBlk => fell(before, &[BLK]),
-        Victim::BlockLayer => fell(before, &[LAYER]),
-        Victim::Both => fell(before, &[BLK, LAYER]),
-        Victim::Rapid => (0..ROW).map(|round| {
-            let role = if round % 2 == 0 { BLK } else { LAYER };
-            fell(&storage.processes(), &[role])
-        })
-        .sum(),
+fn strike(storage: &Storage, before: &[Process], victim: Victim) {
+    if victim != Victim::Rapid {
+        return fell(before, victim.roles());
+    }
+    fell(before, &[BLK]);
+    for round in 0..ROW {
+        let role = if round % 2 == 0 { LAYER } else { BLK };
+        fell(&storage.processes(), &[role]);
     }
 }
 
-/// Kills the processes of these roles; 1 if all of them were there to die, else 0.
-fn fell(processes: &[Process], roles: &[&str]) -> u64 {
-    let mut victims = processes.iter().filter(|process| roles.contains(&process.role.as_str()));
-    u64::from(victims.all(|process| process.signal(Signal::SIGKILL)))
+fn fell(processes: &[Process], roles: &[&str]) {
+    for process in processes.iter().filter(|process| roles.contains(&process.role.as_str())) {
+        process.signal(Signal::SIGKILL);
+    }
 }
 
-/// Waits until every victim has a successor that runs.
-fn wait_for_successors(storage: &Storage, before: &[Process], victim: Victim) {
-    let roles: &[&str] = match victim {
-        Victim::VhostBlk => &[BLK],
-        Victim::BlockLayer => &[LAYER],
-        Victim::Both | Victim::Rapid => &[BLK, LAYER],
-    };
-    for process in before.iter().filter(|process| roles.contains(&process.role.as_str())) {
-        storage.wait_for_restart(&process.role, process.restarts + 1);
-    }
+/// Waits until every victim has a successor that runs; how many each has had since `before`.
+fn wait_for_successors(storage: &Storage, before: &[Process], victim: Victim) -> Vec<u64> {
+    let victims = before.iter().filter(|process| victim.roles().contains(&process.role.as_str()));
+    let successors = victims.map(|old| {
+        let new = storage.wait_for_restart(&old.role, old.restarts + 1);
+        new.restarts - old.restarts
+    });
+    successors.collect()
 }
 
 /// Waits until the drivers have completed `requests` more.

@@ -20,7 +20,7 @@ impl Pauses {
             self.0.get(place.min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
         };
         println!(
-            "{name}: {} kills, longest wait p50 {:.1?}, p99 {:.1?}, max {:.1?}",
+            "{name}: {} times, longest wait p50 {:.1?}, p99 {:.1?}, max {:.1?}",
             self.0.len(),
             at(0.5),
             at(0.99),
