@@ -36,3 +36,4 @@ pub mod seqpacket;
 pub mod spawn;
 pub mod stat;
 pub mod terminal;
+pub mod text;

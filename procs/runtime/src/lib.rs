@@ -3,7 +3,7 @@
 //! ```text
 //!  main                     Start::new      panic hook, no dumps, Landlock deny-all
 //!    | the class makes its threads here; they are sealed with the rest
-//!  Start::seal              seccomp on all threads, then Sealed(report) ->
+//!  Start::seal              pages of the start given back, seccomp on all threads, Sealed(report) ->
 //!    | the supervisor attests from outside
 //!  Helper::plan             <- Role(plan) with descriptors
 //!  Helper::ready            Ready ->

@@ -8,7 +8,7 @@ use bulkhead_protocol::VERSION;
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::start::{CHANNEL_FD, FromHelper, SealReport};
 use bulkhead_seccomp::Threads;
-use bulkhead_sys::{heap, inherited, process};
+use bulkhead_sys::{heap, inherited, process, text};
 
 use crate::landlock::{self, Walls};
 use crate::{Helper, RuntimeError, last_words};
@@ -49,6 +49,7 @@ impl Start {
     pub fn seal_unreported(self) -> Result<SealReport, RuntimeError> {
         let walls = self.walls?;
         let probe_refused = walls.abi > 0 && landlock::probe_is_refused();
+        text::give_back();
         install(self.class.name(), Threads::All)?;
         Ok(SealReport {
             version: VERSION,
