@@ -1,5 +1,6 @@
 //! Writes what a jail takes from the profiles as Rust source, so that the launcher carries numbers
 //! and no parser.
+#![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::fmt::Write;

@@ -2,6 +2,7 @@
 //!
 //! The compiler (`seccompiler`) and the parser of the profiles are needed here only: a helper carries
 //! the finished instructions and nothing that could make others.
+#![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::path::Path;

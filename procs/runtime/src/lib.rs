@@ -19,15 +19,16 @@
 #![forbid(unsafe_code)]
 
 mod error;
-mod helper;
+
 mod landlock;
 mod last_words;
 mod log;
+mod sealed;
 mod start;
 
 pub use error::RuntimeError;
-pub use helper::{Helper, Incoming};
 pub use log::log;
+pub use sealed::{Helper, Incoming};
 pub use start::{Start, seal_thread};
 
 /// Leaves at once: no destructors and no `atexit`, which need calls that a sealed process has not.
