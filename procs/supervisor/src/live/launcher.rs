@@ -5,7 +5,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bulkhead_channel::{Channel, ChannelError};
@@ -13,6 +14,7 @@ use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::launch::{LauncherCommand, LauncherEvent};
 use bulkhead_protocol::start::CHANNEL_FD;
 use bulkhead_sys::pidfd::PidFd;
+use nix::fcntl::OFlag;
 
 use super::link::Link;
 use super::log::{Heard, Log};
@@ -41,9 +43,10 @@ impl Launcher {
         let (ours, theirs) = Channel::pair()?;
         let (log, pipe) = Log::pipe(Instant::now())?;
         let binary = format!("/proc/self/fd/{}", plan.binaries.launcher().as_raw_fd());
+        let null = crate::open::find(Path::new("/dev/null"))?.open(OFlag::O_RDWR)?;
         let mut command = Command::new(binary);
         std::os::unix::process::CommandExt::arg0(&mut command, ProcessClass::Launcher.name());
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(pipe);
+        command.env_clear().stdin(null.try_clone()?).stdout(null).stderr(pipe);
         let child = bulkhead_sys::spawn::spawn(&mut command, &[(theirs.as_fd(), CHANNEL_FD)])?;
         let pid = child.id() as i32;
         let mut launcher = Self { link: Link::new(ours), log, pidfd: PidFd::open(pid)?, pid };
