@@ -19,7 +19,6 @@
 #![forbid(unsafe_code)]
 
 mod error;
-
 mod landlock;
 mod last_words;
 mod log;
