@@ -3,11 +3,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench soak lint install clean
+.PHONY: help build run test bench soak fuzz lint install clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 KILLS ?= 1000
+export SECONDS_EACH ?= 30
 
 help: ## this list
 	@awk -F ' ?## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +35,10 @@ bench: build ## figures beside the peers' (tests/bench); takes minutes, wants a 
 soak: build ## the crash tests with KILLS=1000 kills of each kind
 	@packaging/install-deps.sh guest lab test
 	@BULKHEAD_KILLS=$(KILLS) cargo nextest run --locked -p bulkhead-crash --run-ignored all --no-capture
+
+fuzz: ## coverage-guided inputs against every decoder, SECONDS_EACH=30 for each of them
+	@packaging/install-deps.sh build fuzz
+	@tests/fuzz/run.sh
 
 lint: ## format, clippy, documentation, dependencies, shell scripts
 	@packaging/install-deps.sh build lint

@@ -22,6 +22,7 @@ lab       qemu-system-x86   qemu-system-x86_64                   the lab: real K
 test      fio               fio                                  I/O load
 test      libnbd-bin        nbdcopy                              talks to qemu-storage-daemon in the interop tests
 test      strace            strace                               looks at helpers from outside
+fuzz      g++               g++                                  compiles libFuzzer
 lint      shellcheck        shellcheck                           reads our shell scripts
 '
 

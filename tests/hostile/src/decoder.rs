@@ -1,0 +1,66 @@
+//! The decoders, by name. A name is a file here, a test, and a target of `tests/fuzz`.
+
+pub mod block_request;
+pub mod codec;
+pub mod kernel;
+pub mod machine;
+pub mod packed_queue;
+pub mod pci;
+pub mod profile;
+pub mod ring;
+pub mod ring_header;
+pub mod split_queue;
+pub mod vhost_frontend;
+
+mod guest;
+
+/// What a decoder made of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Some of it was taken for what it says.
+    Accepted,
+    /// Nothing of it.
+    Refused,
+}
+
+impl Verdict {
+    /// Of something that can fail.
+    pub fn of<T, E>(result: &Result<T, E>) -> Self {
+        Self::accepted_if(result.is_ok())
+    }
+
+    /// Of something that happened or did not.
+    pub fn accepted_if(accepted: bool) -> Self {
+        if accepted { Self::Accepted } else { Self::Refused }
+    }
+}
+
+/// A decoder under attack.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoder {
+    /// Its name.
+    pub name: &'static str,
+    /// Gives it an input, and asserts what must hold whatever that is.
+    pub run: fn(&[u8]) -> Verdict,
+    /// Inputs that it accepts, from which others are made.
+    pub samples: fn() -> Vec<Vec<u8>>,
+}
+
+macro_rules! decoders {
+    ($($name:ident)*) => {
+        /// Every decoder.
+        pub const DECODERS: &[Decoder] = &[
+            $(Decoder { name: stringify!($name), run: $name::run, samples: $name::samples }),*
+        ];
+    };
+}
+
+decoders! {
+    block_request codec kernel machine packed_queue pci profile ring ring_header split_queue
+    vhost_frontend
+}
+
+/// The decoder of that name.
+pub fn named(name: &str) -> Option<&'static Decoder> {
+    DECODERS.iter().find(|decoder| decoder.name == name)
+}

@@ -1,0 +1,244 @@
+//! Some messages of each type, with the number of their type in front.
+
+use bulkhead_channel::codec;
+use bulkhead_protocol::VERSION;
+use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, NodePlan};
+use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::control::{
+    FromSupervisor, InstanceState, ProcessInfo, ProcessState, Request, Response, ToSupervisor,
+};
+use bulkhead_protocol::core::{
+    BackendKind, CoreCommand, CoreEvent, CorePlan, DeviceKind, DevicePlan,
+};
+use bulkhead_protocol::device::{
+    BlkCommand, BlkPlan, ConsoleCommand, DeviceEvent, DiskInfo, QueuePlan, RingShape, RngCommand,
+};
+use bulkhead_protocol::event::{EndReason, Event, EventKind};
+use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, Layer, LayerState};
+use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
+use bulkhead_protocol::sink::SinkCommand;
+use bulkhead_protocol::spec::{
+    CacheMode, DiskSource, DiskSpec, ExportSpec, Format, OnCrash, Spec, StorageSpec, VmSpec,
+};
+use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
+use serde::Serialize;
+
+/// Numbered as in `TYPES`.
+pub fn samples() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut put = |number: u8, bytes: Vec<u8>| all.push([&[number][..], &bytes].concat());
+    for request in [Request::Hello { version: VERSION }, Request::Shutdown { timeout_ms: 9 }] {
+        put(0, bytes(&request));
+        put(7, bytes(&FromHelper::Role(ToSupervisor { call: 5, request })));
+    }
+    for response in responses() {
+        put(1, bytes(&response));
+        put(6, bytes(&ToHelper::Role(FromSupervisor::Answer { call: 5, response })));
+    }
+    put(2, bytes(&start(Spec::Vm(vm()))));
+    put(2, bytes(&start(Spec::Storage(storage()))));
+    put(3, bytes(&SessionEvent::Refused(refusal())));
+    put(3, bytes(&SessionEvent::Happened(event())));
+    put(3, bytes(&SessionEvent::Ended(EndReason::GuestCrashed("triple fault".into()))));
+    launcher_commands().iter().for_each(|command| put(4, bytes(command)));
+    launcher_events().iter().for_each(|event| put(5, bytes(event)));
+    put(6, bytes(&ToHelper::Role(FromSupervisor::Happened(event()))));
+    core_commands().into_iter().for_each(|command| put(8, bytes(&ToHelper::Role(command))));
+    put(9, bytes(&FromHelper::Role(CoreEvent::DeviceFault { device: 1, reason: "r".into() })));
+    put(10, bytes(&ToHelper::Role(BlkCommand::Plan(blk_plan()))));
+    put(11, bytes(&ToHelper::Role(console_plan())));
+    put(12, bytes(&ToHelper::Role(RngCommand::Plan { queues: QUEUES })));
+    put(13, bytes(&FromHelper::Role(DeviceEvent::FrontendFault("half a message".into()))));
+    put(14, bytes(&ToHelper::Role(BlockCommand::Plan(Box::new(block_plan())))));
+    put(15, bytes(&FromHelper::Role(BlockEvent::Opened(DISK))));
+    put(16, bytes(&ToHelper::Role(SinkCommand::Plan { history: 65_536 })));
+    put(17, bytes(&FromHelper::<Nothing>::Sealed(report())));
+    put(17, bytes(&FromHelper::<Nothing>::Alive { number: 3, progress: 4 }));
+    all
+}
+
+fn bytes<T: Serialize>(message: &T) -> Vec<u8> {
+    codec::encode(message).expect("a sample is small")
+}
+
+const QUEUES: QueuePlan = QueuePlan { queues: 2, queue_size: 256, own_fault: true };
+
+const DISK: DiskInfo = DiskInfo {
+    size: 1 << 30,
+    logical_block: 512,
+    physical_block: 4096,
+    optimal_io: 0,
+    read_only: false,
+    discard: true,
+    flush: true,
+};
+
+fn event() -> Event {
+    let role = ProcessClass::VhostBlk;
+    let (id, cause, last_words) = ("d0".into(), "SIGKILL".into(), String::new());
+    let kind = EventKind::HelperDied { role, id, cause, security: false, last_words };
+    Event { time: 1, vm: "vm".into(), kind }
+}
+
+fn responses() -> Vec<Response> {
+    let info = ProcessInfo {
+        role: ProcessClass::BlockLayer,
+        id: "d0".into(),
+        pid: 77,
+        state: ProcessState::Restarting,
+        restarts: 2,
+        layers: vec![
+            (Layer::Seccomp, LayerState::Enforced),
+            (Layer::OwnUid, LayerState::NotApplicable("no subordinate ids".into())),
+        ],
+        cpus: vec![0, 1],
+    };
+    let name = "vm".to_owned();
+    vec![
+        Response::Processes(vec![info.clone(), info]),
+        Response::Status { name, state: InstanceState::Paused, cpus: 2, memory: 1 << 29 },
+        Response::Refused("no".into()),
+        Response::Event(event()),
+        Response::Console,
+    ]
+}
+
+fn vm() -> VmSpec {
+    let image = DiskSource::Image {
+        path: "disk.img".into(),
+        format: Format::Raw,
+        cache: CacheMode::None,
+        discard: true,
+        read_only: false,
+    };
+    VmSpec {
+        name: "vm".into(),
+        kernel: "vmlinuz".into(),
+        initrd: Some("initrd".into()),
+        append: "console=ttyS0".into(),
+        cpus: 2,
+        memory: 512 << 20,
+        disks: vec![disk(image), disk(DiskSource::VhostUser { socket: "/tmp/s".into() })],
+        console: true,
+        rng: true,
+        no_reboot: false,
+        on_crash: OnCrash::Reset,
+        weaker: vec![Layer::Cgroup],
+    }
+}
+
+fn disk(source: DiskSource) -> DiskSpec {
+    DiskSpec { id: "d0".into(), source, serial: "s".into(), queues: 2, cpu: Some(1), delay_ms: 0 }
+}
+
+fn storage() -> StorageSpec {
+    let export =
+        ExportSpec { disk: "d0".into(), socket: "/tmp/e".into(), queues: 2, read_only: true };
+    let source = DiskSource::VhostUser { socket: "/tmp/s".into() };
+    let disks = vec![disk(source)];
+    StorageSpec { name: "st".into(), disks, exports: vec![export], weaker: Vec::new() }
+}
+
+fn start(spec: Spec) -> SessionCommand {
+    SessionCommand::Start {
+        spec: Box::new(spec),
+        dry_run: false,
+        detach: true,
+        serial: true,
+        console: true,
+        size: Some((80, 25)),
+    }
+}
+
+fn refusal() -> Refusal {
+    let [option, value, reason, remedy] = ["--kernel", "x", "is no kernel", "name one"];
+    Refusal {
+        option: option.into(),
+        value: value.into(),
+        reason: reason.into(),
+        remedy: remedy.into(),
+    }
+}
+
+fn launcher_commands() -> Vec<LauncherCommand> {
+    let folder = CgroupFolder { version: 1, controllers: vec!["memory".into(), "pids".into()] };
+    vec![
+        LauncherCommand::Plan {
+            binaries: ProcessClass::ALL.to_vec(),
+            cgroups: vec![folder],
+            weaker: Layer::ALL.to_vec(),
+        },
+        LauncherCommand::Start {
+            ticket: 1,
+            class: ProcessClass::Core,
+            id: String::new(),
+            ordinal: 3,
+            arguments: vec!["2".into()],
+            cpus: vec![0],
+        },
+        LauncherCommand::Forget { ticket: 1 },
+    ]
+}
+
+fn launcher_events() -> Vec<LauncherEvent> {
+    let layers = vec![(Layer::Landlock, LayerState::Weakened("the kernel has none".into()))];
+    vec![
+        LauncherEvent::Started { ticket: 1, pid: 5, uid: 1000, layers },
+        LauncherEvent::Failed { ticket: 1, pid: 0, layer: Some(Layer::Limits), reason: "r".into() },
+    ]
+}
+
+fn core_commands() -> Vec<CoreCommand> {
+    let device = DevicePlan {
+        id: "d0".into(),
+        kind: DeviceKind::Blk,
+        backend: BackendKind::Own,
+        queues: 2,
+        queue_size: 256,
+    };
+    let plan = CorePlan {
+        cpus: 2,
+        memory: 512 << 20,
+        append: "quiet".into(),
+        initrd: true,
+        devices: vec![device.clone(), device],
+    };
+    vec![CoreCommand::Plan(Box::new(plan)), CoreCommand::Device { device: 0, fds: 5 }]
+}
+
+fn blk_plan() -> BlkPlan {
+    BlkPlan {
+        disk: DISK,
+        serial: "s".into(),
+        queues: QUEUES,
+        ring: RingShape::DEFAULT,
+        incarnation: 7,
+        cpus: vec![0, 1],
+    }
+}
+
+fn console_plan() -> ConsoleCommand {
+    ConsoleCommand::Plan { queues: QUEUES, columns: 80, rows: 25 }
+}
+
+fn block_plan() -> BlockPlan {
+    let export = ExportPlan {
+        export: 0,
+        queues: 2,
+        ring: RingShape::DEFAULT,
+        incarnation: 7,
+        read_only: false,
+        cpus: vec![0, 0],
+    };
+    let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
+    BlockPlan { node, exports: vec![export.clone(), export], delay_ms: 0 }
+}
+
+fn report() -> SealReport {
+    SealReport {
+        version: VERSION,
+        landlock_abi: 7,
+        landlock_missing: vec!["Signal".into()],
+        probe_refused: true,
+    }
+}
