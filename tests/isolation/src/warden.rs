@@ -47,6 +47,28 @@ pub struct Warden {
     tickets: u64,
 }
 
+/// A start that was not answered yet.
+struct Asked {
+    ticket: u64,
+    channel: Channel,
+    log: File,
+}
+
+impl Asked {
+    fn answered(self, event: LauncherEvent, fds: Vec<OwnedFd>) -> Result<Inmate, LauncherEvent> {
+        let mut pidfds = fds.into_iter().map(PidFd::from_fd);
+        let LauncherEvent::Started { ticket, pid, uid, layers } = event else {
+            for pidfd in pidfds {
+                reap(&pidfd);
+            }
+            return Err(event);
+        };
+        let pidfd = pidfds.next().expect("its pidfd");
+        let Self { channel, log, .. } = self;
+        Ok(Inmate { ticket, pid, uid, layers, pidfd, channel, log })
+    }
+}
+
 /// A process in its jail.
 #[derive(Debug)]
 pub struct Inmate {
@@ -124,6 +146,17 @@ impl Warden {
         class: ProcessClass,
         arguments: &[&str],
     ) -> Result<Inmate, LauncherEvent> {
+        let asked = self.ask(class, arguments);
+        self.take(vec![asked]).remove(0)
+    }
+
+    /// Starts several processes at once.
+    pub fn start_all(&mut self, classes: &[ProcessClass]) -> Vec<Result<Inmate, LauncherEvent>> {
+        let asked = classes.iter().map(|class| self.ask(*class, &[])).collect();
+        self.take(asked)
+    }
+
+    fn ask(&mut self, class: ProcessClass, arguments: &[&str]) -> Asked {
         self.tickets += 1;
         let ticket = self.tickets;
         let (channel, theirs) = Channel::pair().expect("a channel");
@@ -137,21 +170,25 @@ impl Warden {
             cpus: Vec::new(),
         };
         self.channel.send(&command, &[theirs.as_fd(), their_log.as_fd()]).expect("it listens");
-        drop((theirs, their_log));
-        match self.next_event() {
-            (LauncherEvent::Started { ticket: told, pid, uid, layers }, fds) => {
-                assert_eq!(told, ticket);
-                let pidfd = fds.into_iter().next().map(PidFd::from_fd).expect("its pidfd");
-                let log = File::from(OwnedFd::from(log));
-                Ok(Inmate { ticket, pid, uid, layers, pidfd, channel, log })
-            }
-            (failed, fds) => {
-                for fd in fds {
-                    reap(&PidFd::from_fd(fd));
+        Asked { ticket, channel, log: File::from(OwnedFd::from(log)) }
+    }
+
+    /// Waits for the answers to all that was asked, in whatever order they come.
+    fn take(&mut self, mut asked: Vec<Asked>) -> Vec<Result<Inmate, LauncherEvent>> {
+        let mut taken = Vec::new();
+        while !asked.is_empty() {
+            let (event, fds) = self.next_event();
+            let ticket = match &event {
+                LauncherEvent::Started { ticket, .. } | LauncherEvent::Failed { ticket, .. } => {
+                    *ticket
                 }
-                Err(failed)
-            }
+                LauncherEvent::Ready => panic!("it was ready before"),
+            };
+            let place =
+                asked.iter().position(|asked| asked.ticket == ticket).expect("it was asked");
+            taken.push(asked.remove(place).answered(event, fds));
         }
+        taken
     }
 
     /// Forgets a process that was reaped.

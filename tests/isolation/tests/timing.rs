@@ -8,6 +8,10 @@ use bulkhead_isolation::cgroups::Folders;
 use bulkhead_isolation::{Ending, User, Warden};
 use bulkhead_protocol::class::ProcessClass;
 
+fn probe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_isolation-probe"))
+}
+
 #[test]
 #[ignore = "figures, to be asked for on a quiet machine"]
 fn figures_of_two_hundred_starts() {
@@ -16,8 +20,7 @@ fn figures_of_two_hundred_starts() {
         [(User::Same, vec![]), (User::Same, folders.plan()), (User::Nobody, vec![])]
     {
         let with = groups.len();
-        let mut warden =
-            Warden::new(user, Path::new(env!("CARGO_BIN_EXE_isolation-probe")), &[], groups);
+        let mut warden = Warden::new(user, probe(), &[], groups);
         let mut jailed = Vec::new();
         let mut sealed = Vec::new();
         for _ in 0..200 {
@@ -39,6 +42,38 @@ fn figures_of_two_hundred_starts() {
     }
 }
 
+#[test]
+#[ignore = "figures, to be asked for on a quiet machine"]
+fn figures_of_six_at_once() {
+    let six = [
+        ProcessClass::Core,
+        ProcessClass::Control,
+        ProcessClass::BlockLayer,
+        ProcessClass::VhostBlk,
+        ProcessClass::VhostConsole,
+        ProcessClass::VhostRng,
+    ];
+    let folders = Folders::make("six");
+    for &user in User::all() {
+        let groups = if user == User::Same { folders.plan() } else { Vec::new() };
+        let mut warden = Warden::new(user, probe(), &[], groups);
+        let mut times = Vec::new();
+        for _ in 0..50 {
+            let begin = Instant::now();
+            let mut inmates: Vec<_> =
+                warden.start_all(&six).into_iter().map(Result::unwrap).collect();
+            inmates.iter_mut().for_each(|inmate| drop(inmate.sealed()));
+            times.push(begin.elapsed());
+            for mut inmate in inmates {
+                inmate.stop();
+                warden.forget(inmate.ticket);
+            }
+        }
+        times.sort();
+        println!("{user:?}: six sealed: p50 {:?}, max {:?}", times[25], times[49]);
+    }
+}
+
 /// Calls with bad descriptors and pointers, which cost little but the filters.
 const CALLS: [(ProcessClass, &str, u64, [u64; 6]); 6] = [
     (ProcessClass::VhostBlk, "read, unfiltered", 0, [u64::MAX; 6]),
@@ -52,8 +87,7 @@ const CALLS: [(ProcessClass, &str, u64, [u64; 6]); 6] = [
 #[test]
 #[ignore = "figures, to be asked for on a quiet machine"]
 fn figures_of_filtered_calls() {
-    let mut warden =
-        Warden::new(User::Same, Path::new(env!("CARGO_BIN_EXE_isolation-probe")), &[], Vec::new());
+    let mut warden = Warden::new(User::Same, probe(), &[], Vec::new());
     for (class, name, number, arguments) in CALLS {
         let mut inmate = warden.start(class, &[]).unwrap();
         inmate.sealed();
