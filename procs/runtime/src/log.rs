@@ -15,8 +15,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Writes `line` on the log pipe; never blocks. Control characters become spaces, a line that is too
 /// long is cut, and one for which the reader left no room is lost.
 pub fn log(line: &str) {
-    let mut bytes: Vec<u8> = line.bytes().take(LONGEST - 1).map(printable).collect();
-    bytes.push(b'\n');
+    let bytes = bytes(line);
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let stderr = std::io::stderr();
     if readiness::is_writable(&stderr) {
@@ -24,10 +23,28 @@ pub fn log(line: &str) {
     }
 }
 
+fn bytes(line: &str) -> Vec<u8> {
+    let cut = line.bytes().take(LONGEST - 1).map(printable);
+    cut.chain([b'\n']).collect()
+}
+
 /// A line is one line, whatever a peer put into it.
 fn printable(byte: u8) -> u8 {
     match byte {
         0..0x20 | 0x7f => b' ',
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_of_at_most_a_page() {
+        assert_eq!(bytes("a\nb\x1b[2J"), b"a b [2J\n");
+        let long = bytes(&"x".repeat(10_000));
+        assert_eq!(long.len(), LONGEST);
+        assert_eq!(long.iter().filter(|byte| **byte == b'\n').count(), 1);
     }
 }

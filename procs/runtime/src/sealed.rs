@@ -96,3 +96,6 @@ impl<C, E> AsFd for Helper<C, E> {
         self.channel.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;
