@@ -12,18 +12,17 @@ mod descriptors;
 mod namespaces;
 mod status;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_manifest::holding::When;
-use bulkhead_manifest::{Manifest, Namespace};
 use bulkhead_protocol::VERSION;
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::launch::{Layer, LayerState};
 use bulkhead_protocol::start::SealReport;
+
+use namespaces::Namespaces;
 
 use crate::heartbeat::Load;
 use crate::open::{find, names, read_text};
@@ -69,23 +68,13 @@ pub enum Fault {
     Host(#[from] io::Error),
 }
 
-/// What the profile of a class says, as far as it is compared here.
-#[derive(Debug, Clone, Copy)]
-struct Declared {
-    /// Filters of its own and those its launcher hands down.
-    filters: usize,
-    /// Descriptors beyond 0 to 3 that it may have made before the seal.
-    extra: u32,
-}
-
 /// `/proc`, and who we are ourselves.
 #[derive(Debug)]
 pub struct Proc {
     root: OwnedFd,
-    own: Vec<(Namespace, String)>,
+    own: Namespaces,
     null: u64,
     anonymous: u64,
-    declared: HashMap<ProcessClass, Declared>,
 }
 
 impl Proc {
@@ -97,30 +86,29 @@ impl Proc {
             own,
             null: nix::sys::stat::stat("/dev/null")?.st_ino,
             anonymous: anonymous_inode()?,
-            declared: HashMap::new(),
             root,
         })
     }
 
     /// Compares process `pid` with what it must be.
     pub fn attest(
-        &mut self,
+        &self,
         pid: i32,
         report: &SealReport,
         expected: &Expected<'_>,
     ) -> Result<(), Fault> {
         check_layers(expected)?;
         check_report(report, expected)?;
-        let declared = self.declared(expected.class)?;
         let text = read_text(&self.root, &format!("{pid}/status"))?;
-        status::check(&text, declared.filters, expected)?;
+        let filters = filters_of(expected.class) + filters_of(ProcessClass::Launcher);
+        status::check(&text, filters, expected)?;
         namespaces::check(&self.root, pid, &self.own, expected)?;
         let known = descriptors::Known {
             null: self.null,
             anonymous: self.anonymous,
             given: expected.given,
         };
-        descriptors::check(&self.root, pid, &known, declared.extra)
+        descriptors::check(&self.root, pid, &known, made_before_seal(expected.class))
     }
 
     /// Whether a thread of the process wants the CPU, and how much it had; `None` if that cannot be
@@ -139,30 +127,19 @@ impl Proc {
             used: Duration::from_millis(used * 10),
         })
     }
-
-    fn declared(&mut self, class: ProcessClass) -> Result<Declared, Fault> {
-        if let Some(declared) = self.declared.get(&class) {
-            return Ok(*declared);
-        }
-        let manifest = bulkhead_manifest::profile(class.name());
-        let manifest = manifest.map_err(|error| Fault::Deviation(error.to_string()))?;
-        let declared = Declared {
-            filters: filters_of(class) + filters_of(ProcessClass::Launcher),
-            extra: extra_of(&manifest),
-        };
-        self.declared.insert(class, declared);
-        Ok(declared)
-    }
 }
 
+/// Filters that a process of this class puts on itself; its launcher's come on top.
 fn filters_of(class: ProcessClass) -> usize {
     bulkhead_seccomp::program(class.name()).map_or(0, |program| program.filters().count())
 }
 
+include!(concat!(env!("OUT_DIR"), "/declared.rs"));
+
 /// Descriptors that a class may make before its seal, beside the four it is born with.
-fn extra_of(manifest: &Manifest) -> u32 {
-    let at_start = manifest.fd.iter().filter(|held| held.when == When::Start);
-    at_start.map(|held| held.max).sum::<u32>().saturating_sub(4)
+fn made_before_seal(class: ProcessClass) -> u32 {
+    let declared = MADE_BEFORE_SEAL.iter().find(|(name, _)| *name == class.name());
+    declared.map_or(0, |(_, made)| *made)
 }
 
 /// eventfds, epoll instances and timers share one inode, which tells them from files, pipes and

@@ -1,35 +1,48 @@
 //! Namespaces of its own, and an empty, read-only root.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use bulkhead_manifest::Namespace;
 use bulkhead_protocol::launch::Layer;
 use nix::fcntl::readlinkat;
 
 use super::{Expected, Fault};
 use crate::open::read_text;
 
+/// Each layer that is a namespace, with its name in `/proc/PID/ns`.
+const NAMESPACES: [(Layer, &str); 7] = [
+    (Layer::UserNamespace, "user"),
+    (Layer::PidNamespace, "pid"),
+    (Layer::MountNamespace, "mnt"),
+    (Layer::NetNamespace, "net"),
+    (Layer::IpcNamespace, "ipc"),
+    (Layer::UtsNamespace, "uts"),
+    (Layer::CgroupNamespace, "cgroup"),
+];
+
+/// Where the links of [`NAMESPACES`] lead.
+pub type Namespaces = Vec<OsString>;
+
 /// The namespaces of a process.
-pub fn of(root: &OwnedFd, pid: i32) -> io::Result<Vec<(Namespace, String)>> {
-    let link = |namespace: Namespace| {
-        let path = format!("{pid}/ns/{}", namespace.proc_name());
-        let target = readlinkat(root, path.as_str())?;
-        Ok((namespace, target.to_string_lossy().into_owned()))
+pub fn of(root: &OwnedFd, pid: i32) -> io::Result<Namespaces> {
+    let link = |(_, name): (Layer, &str)| {
+        let path = format!("{pid}/ns/{name}");
+        Ok(readlinkat(root, path.as_str())?)
     };
-    Namespace::ALL.into_iter().map(link).collect()
+    NAMESPACES.into_iter().map(link).collect()
 }
 
 /// None of a process's namespaces may be ours, and its root must be empty and read-only.
 pub fn check(
     root: &OwnedFd,
     pid: i32,
-    own: &[(Namespace, String)],
+    own: &Namespaces,
     expected: &Expected<'_>,
 ) -> Result<(), Fault> {
-    for ((namespace, theirs), (_, ours)) in of(root, pid)?.iter().zip(own) {
-        if theirs == ours && expected.has(layer_of(*namespace)) {
-            let name = namespace.proc_name();
+    let theirs = of(root, pid)?;
+    for ((layer, name), (theirs, ours)) in NAMESPACES.iter().zip(theirs.iter().zip(own)) {
+        if theirs == ours && expected.has(*layer) {
             return Err(Fault::Deviation(format!("its {name} namespace is ours")));
         }
     }
@@ -41,18 +54,6 @@ pub fn check(
         Ok(())
     } else {
         Err(Fault::Deviation("its root is not one read-only mount".into()))
-    }
-}
-
-fn layer_of(namespace: Namespace) -> Layer {
-    match namespace {
-        Namespace::User => Layer::UserNamespace,
-        Namespace::Pid => Layer::PidNamespace,
-        Namespace::Mount => Layer::MountNamespace,
-        Namespace::Net => Layer::NetNamespace,
-        Namespace::Ipc => Layer::IpcNamespace,
-        Namespace::Uts => Layer::UtsNamespace,
-        Namespace::Cgroup => Layer::CgroupNamespace,
     }
 }
 

@@ -79,7 +79,7 @@ fn a_weakened_layer_is_named_unless_it_was_allowed() {
 #[test]
 fn an_unjailed_process_is_refused() {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-    let mut proc = Proc::open().unwrap();
+    let proc = Proc::open().unwrap();
     let fault = proc.attest(child.id() as i32, &report(), &expected(&[])).unwrap_err();
     assert!(matches!(fault, Fault::Deviation(_)), "{fault}");
     let every = Layer::ALL;

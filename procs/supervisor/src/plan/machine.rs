@@ -87,9 +87,8 @@ fn check_cpus(cpus: u32) -> Result<(), Refusal> {
 }
 
 fn check_memory(memory: u64, host: Option<u64>) -> Result<(), Refusal> {
-    let refuse = |reason: String, remedy: &str| {
-        Err(refuse("--memory", format!("{memory} bytes"), reason, remedy))
-    };
+    let refuse =
+        |reason: String, remedy: &str| Err(refuse("--memory", as_written(memory), reason, remedy));
     match host {
         _ if memory < LEAST_MEMORY => refuse("no kernel fits".into(), "give at least 2M"),
         _ if !memory.is_multiple_of(PAGE) => {
@@ -99,6 +98,16 @@ fn check_memory(memory: u64, host: Option<u64>) -> Result<(), Refusal> {
             refuse(format!("this host has {} MiB", host >> 20), "give less than the host has")
         }
         _ => Ok(()),
+    }
+}
+
+/// A size as a user writes it: in the largest unit of which it is a whole number.
+fn as_written(bytes: u64) -> String {
+    let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    let whole = |shift: &u32| bytes > 0 && bytes.is_multiple_of(1 << shift);
+    match units.iter().find(|(_, shift)| whole(shift)) {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
     }
 }
 
