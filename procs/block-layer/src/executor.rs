@@ -105,7 +105,9 @@ impl Executor {
         let begun = Arc::new(Barrier::new(1 + workers + lanes));
         let pool = Arc::new(Pool::start(workers, &begun)?);
         let lanes = (0..lanes)
-            .map(|number| LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox)))
+            .map(|number| {
+                LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox))
+            })
             .collect::<io::Result<_>>()?;
         begun.wait();
         Ok(Self {

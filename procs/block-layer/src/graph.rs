@@ -86,11 +86,7 @@ impl Graph {
             let (tag, outcome) = (request.tag, Err(Failure::DISCARDED));
             return lane.post(ToLane::Done { tag, outcome });
         }
-        let operands = Operands {
-            action: request.action,
-            arena,
-            revoked,
-        };
+        let operands = Operands { action: request.action, arena, revoked };
         let requester = Requester::Lane { lane, tag: request.tag };
         self.begin(self.root(), operands, requester);
         self.settle();
@@ -180,4 +176,3 @@ impl Graph {
         }
     }
 }
-

@@ -76,11 +76,9 @@ impl Image {
             Action::Read { at, span } => {
                 self.attempt_transfer(Transfer::of(Direction::Read, at, span), arena)
             }
-            Action::Write {
-                at,
-                span,
-                durability,
-            } => self.attempt_transfer(Transfer::of(Direction::Write(durability), at, span), arena),
+            Action::Write { at, span, durability } => {
+                self.attempt_transfer(Transfer::of(Direction::Write(durability), at, span), arena)
+            }
             Action::Flush if !self.flush_reaches_a_device() => Attempt::Done(Ok(())),
             Action::Flush | Action::Discard { .. } | Action::Zero { .. } => {
                 Attempt::WouldBlock { done: 0 }
@@ -90,17 +88,19 @@ impl Image {
 
     /// Does what is left of `action`, however long it takes. Gives up between two calls once
     /// `revoked` is set: the requester is dead.
-    pub fn perform(&self, action: Action, done: u32, arena: &Arena, revoked: &AtomicBool) -> Outcome {
+    pub fn perform(
+        &self,
+        action: Action,
+        done: u32,
+        arena: &Arena,
+        revoked: &AtomicBool,
+    ) -> Outcome {
         match action {
             Action::Read { at, span } => {
                 let transfer = Transfer::of(Direction::Read, at, span).after(done);
                 self.transfer(transfer, arena, revoked)
             }
-            Action::Write {
-                at,
-                span,
-                durability,
-            } => {
+            Action::Write { at, span, durability } => {
                 let transfer = Transfer::of(Direction::Write(durability), at, span).after(done);
                 self.transfer(transfer, arena, revoked)
             }
@@ -110,4 +110,3 @@ impl Image {
         }
     }
 }
-

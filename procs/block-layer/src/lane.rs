@@ -24,8 +24,8 @@ mod sleep;
 mod thread;
 
 use std::io;
-use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 
 use bulkhead_ring::Arena;
 use bulkhead_sys::eventfd::Doorbell;
@@ -120,13 +120,12 @@ impl LaneHandle {
         let completed = Arc::new(AtomicU64::new(0));
         let lane = Lane::new(number, Arc::clone(&mailbox), Arc::clone(&completed), pool, executor);
         let begun = Arc::clone(begun);
-        std::thread::Builder::new()
-            .name(format!("lane-{number}"))
-            .stack_size(STACK)
-            .spawn(move || {
+        std::thread::Builder::new().name(format!("lane-{number}")).stack_size(STACK).spawn(
+            move || {
                 begun.wait();
                 lane.run();
-            })?;
+            },
+        )?;
         Ok(Self { mailbox, completed })
     }
 

@@ -96,24 +96,16 @@ pub struct Pool(Arc<Shared>);
 impl Pool {
     /// Starts `workers` threads, each of which passes `begun` once it has begun.
     pub fn start(workers: usize, begun: &Arc<Barrier>) -> io::Result<Self> {
-        let state = State {
-            queue: VecDeque::with_capacity(ROOM),
-            idle: 0,
-            closing: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            more: Condvar::new(),
-        });
+        let state = State { queue: VecDeque::with_capacity(ROOM), idle: 0, closing: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new() });
         for number in 0..workers {
             let (shared, begun) = (Arc::clone(&shared), Arc::clone(begun));
-            thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .stack_size(STACK)
-                .spawn(move || {
+            thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK).spawn(
+                move || {
                     begun.wait();
                     work(&shared);
-                })?;
+                },
+            )?;
         }
         Ok(Self(shared))
     }

@@ -105,10 +105,7 @@ impl Limits {
         let fua = alleged.flags & FLAG_FUA != 0;
         let at = alleged.offset;
         let action = match operation {
-            Operation::Read => Action::Read {
-                at,
-                span: self.transfer(alleged)?,
-            },
+            Operation::Read => Action::Read { at, span: self.transfer(alleged)? },
             Operation::Write => Action::Write {
                 at,
                 span: self.transfer(alleged)?,
@@ -117,10 +114,7 @@ impl Limits {
             Operation::Flush if alleged.len != 0 => return Err(Failure::INVALID),
             Operation::Flush => Action::Flush,
             Operation::Discard if !self.discard => return Err(Failure::UNSUPPORTED),
-            Operation::Discard => Action::Discard {
-                at,
-                len: self.range(alleged)?,
-            },
+            Operation::Discard => Action::Discard { at, len: self.range(alleged)? },
             Operation::WriteZeroes | Operation::WriteZeroesUnmap => Action::Zero {
                 at,
                 len: self.range(alleged)?,
@@ -130,10 +124,7 @@ impl Limits {
         if self.read_only && !matches!(action, Action::Read { .. } | Action::Flush) {
             return Err(Failure::READ_ONLY);
         }
-        Ok(Request {
-            tag: alleged.tag,
-            action,
-        })
+        Ok(Request { tag: alleged.tag, action })
     }
 
     fn transfer(&self, alleged: &BlockRequest) -> Result<Span, Failure> {

@@ -1,7 +1,7 @@
 //! One queue's driver: writes, reads and flushes until it is told to stop, then reads everything.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bulkhead_harness::frontend::{Completion, Layout, Queue, Request, SECTOR, Slot};
@@ -75,7 +75,8 @@ impl Driver {
 
     /// Waits for completions and, while `load` is wanted, answers each by a new request.
     fn turn(&mut self, load: bool) -> Result<(), Fault> {
-        let mut next = self.queue.wait(PATIENCE).map_err(|error| Fault::Queue(error.to_string()))?;
+        let mut next =
+            self.queue.wait(PATIENCE).map_err(|error| Fault::Queue(error.to_string()))?;
         if next.is_none() {
             return Err(Fault::Silent(self.queue.outstanding()));
         }
@@ -106,7 +107,8 @@ impl Driver {
             return Err(Fault::Queue(format!("{:?} was completed without need", done.slot)));
         };
         if !done.is_ok() {
-            let (number, status) = (self.ledger.number(place), format!("{errand:?}: {:?}", done.status));
+            let (number, status) =
+                (self.ledger.number(place), format!("{errand:?}: {:?}", done.status));
             return Err(Fault::Error { number, status });
         }
         match errand {
@@ -162,7 +164,8 @@ impl Driver {
             Errand::Flush => Request::Flush,
         };
         let layout = if self.random.is_multiple_of(2) { Layout::PLAIN } else { Layout::INDIRECT };
-        let slot = self.queue.submit(request, &layout).map_err(|error| Fault::Queue(error.to_string()))?;
+        let slot =
+            self.queue.submit(request, &layout).map_err(|error| Fault::Queue(error.to_string()))?;
         self.errands[usize::from(slot.0)] = Some((errand, place));
         Ok(())
     }

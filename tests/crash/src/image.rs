@@ -50,7 +50,8 @@ impl Image {
             return None;
         }
         let mut image = Self::on_disk(blocks);
-        let losetup = Command::new("losetup").args(["--show", "-f"]).arg(image.file.path()).output();
+        let losetup =
+            Command::new("losetup").args(["--show", "-f"]).arg(image.file.path()).output();
         let losetup = losetup.ok().filter(|output| output.status.success())?;
         let name = String::from_utf8(losetup.stdout).ok()?;
         image.device = Some(Device(PathBuf::from(name.trim())));

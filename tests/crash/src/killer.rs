@@ -43,7 +43,13 @@ impl Victim {
 
 /// Kills `kills` times while the load runs, each time after some progress. How many died, counted by
 /// their successors: of both, the pairs; in rapid succession, all.
-pub fn kill(storage: &Storage, shared: &Shared, victim: Victim, kills: u64, pauses: &mut Pauses) -> u64 {
+pub fn kill(
+    storage: &Storage,
+    shared: &Shared,
+    victim: Victim,
+    kills: u64,
+    pauses: &mut Pauses,
+) -> u64 {
     let mut dead = 0;
     while dead < kills && !shared.stop.load(Ordering::Relaxed) {
         wait_for_progress(shared, 1 + dead * 7 % 40);

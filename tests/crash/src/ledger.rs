@@ -103,7 +103,8 @@ impl Ledger {
     /// Judges what the block at `place` holds while no write of it is in flight.
     pub fn judge(&self, place: usize, block: &[u8; BLOCK]) -> Result<(), Fault> {
         let (number, acknowledged) = (self.number(place), self.acknowledged[place]);
-        let stamp = Stamp::of(block, number).map_err(|corrupt| Fault::Corrupt { number, corrupt })?;
+        let stamp =
+            Stamp::of(block, number).map_err(|corrupt| Fault::Corrupt { number, corrupt })?;
         let found = stamp.generation;
         if stamp.number != number {
             return Err(Fault::Misplaced { number, found: stamp.number });

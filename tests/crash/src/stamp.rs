@@ -41,7 +41,9 @@ impl Stamp {
         let mut state = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.generation;
         let (header, filling) = block.split_at_mut(HEADER);
         for word in filling.chunks_exact_mut(8) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             word.copy_from_slice(&state.to_le_bytes());
         }
         let words = [MAGIC, self.number, self.generation, checksum(filling)];

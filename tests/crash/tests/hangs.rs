@@ -43,7 +43,8 @@ fn a_stopped_block_layer_is_replaced() {
 #[test]
 fn a_busy_machine_is_no_hang() {
     let scene = Scene::begin(Image::in_memory(IMAGE_BLOCKS), "");
-    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
+    let busy =
+        || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
     let mut load: Vec<_> = (0..8).map(|_| busy().expect("sh")).collect();
     std::thread::sleep(BUSY);
     for process in &mut load {

@@ -16,8 +16,8 @@ fn play(name: &str, image: Image, disk: &str, victim: Victim, settle: Duration) 
     let wanted = bulkhead_crash::kills();
     let mut pauses = Pauses::default();
     let dead = kill(scene.storage(), scene.shared(), victim, wanted, &mut pauses);
-    assert!(dead >= wanted, "{dead} of {wanted} kills");
     scene.end(settle);
+    assert!(dead >= wanted, "{dead} of {wanted} kills");
     pauses.print(name);
 }
 

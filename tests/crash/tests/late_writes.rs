@@ -30,8 +30,8 @@ fn play(name: &str, victim: Victim) {
     let scene = Scene::begin(image, ",cache=none");
     let mut pauses = Pauses::default();
     let dead = kill(scene.storage(), scene.shared(), victim, KILLS, &mut pauses);
-    assert!(dead >= KILLS, "{dead} of {KILLS} kills");
     scene.end(SETTLE);
+    assert!(dead >= KILLS, "{dead} of {KILLS} kills");
     drop(throttle);
     pauses.print(name);
 }

@@ -15,11 +15,7 @@ use crate::lane::ToLane;
 impl Executor {
     /// Opens the graph and attaches its exports. An image that cannot be served is an event, not an
     /// error: the process is well.
-    pub(super) fn open(
-        &mut self,
-        plan: BlockPlan,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), ExecutorError> {
+    pub(super) fn open(&mut self, plan: BlockPlan, fds: Vec<OwnedFd>) -> Result<(), ExecutorError> {
         if self.graph.is_some() {
             return Err(ExecutorError::Command("a second plan"));
         }

@@ -86,7 +86,11 @@ fn zeroed_and_discarded_ranges_are_zero_and_their_neighbours_stay() {
             let zero = vec![0; PAGE as usize];
             let expected = [stamp(5), zero.clone(), zero, stamp(5)];
             for (number, expected) in expected.iter().enumerate() {
-                assert_eq!(disk.content(number as u64), *expected, "{disk:?} {operation:?} {number}");
+                assert_eq!(
+                    disk.content(number as u64),
+                    *expected,
+                    "{disk:?} {operation:?} {number}"
+                );
             }
         }
     }

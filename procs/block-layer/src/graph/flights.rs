@@ -27,10 +27,7 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) enum Requester {
     /// A lane, for its ring.
-    Lane {
-        lane: Arc<Mailbox<ToLane>>,
-        tag: u64,
-    },
+    Lane { lane: Arc<Mailbox<ToLane>>, tag: u64 },
     /// A node, for a flight of its own.
     Flight(FlightId),
 }
@@ -57,10 +54,7 @@ impl Flights {
                 self.places.len() - 1
             }
         };
-        FlightId {
-            place,
-            generation: self.begun,
-        }
+        FlightId { place, generation: self.begun }
     }
 
     pub(super) fn get(&self, id: FlightId) -> Option<&Flight> {

@@ -91,9 +91,5 @@ fn file_blocks(file: &OwnedFd, cache: CacheMode, in_memory: bool) -> io::Result<
         CacheMode::None if !in_memory => block_device::direct_alignment(file)?.unwrap_or(SECTOR),
         _ => SECTOR,
     };
-    Ok(BlockSizes {
-        logical: logical.max(SECTOR),
-        physical: PAGE,
-        optimal: 0,
-    })
+    Ok(BlockSizes { logical: logical.max(SECTOR), physical: PAGE, optimal: 0 })
 }

@@ -118,12 +118,12 @@ impl Image {
     fn call(&self, transfer: Transfer, arena: &Arena, how: How) -> io::Result<u32> {
         let Transfer { at, span, done, .. } = transfer;
         let start = u64::from(span.offset) + u64::from(done);
-        let slice = arena
-            .check(start, u64::from(span.len - done))
-            .map_err(io::Error::other)?;
+        let slice = arena.check(start, u64::from(span.len - done)).map_err(io::Error::other)?;
         let (at, memory) = (at + u64::from(done), slice.mapping());
         let count = match transfer.direction {
-            Direction::Read => file::read_at(&self.file, at, memory, slice.offset(), slice.len(), how),
+            Direction::Read => {
+                file::read_at(&self.file, at, memory, slice.offset(), slice.len(), how)
+            }
             Direction::Write(_) => {
                 file::write_at(&self.file, at, memory, slice.offset(), slice.len(), how)
             }

@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bulkhead_sys::file::{self, FileKind};
 use bulkhead_sys::block_device;
+use bulkhead_sys::file::{self, FileKind};
 
 use super::Image;
 use crate::outcome::{Failure, Outcome};

@@ -63,11 +63,8 @@ impl Link {
     /// Fills a completion, which the peer sees after the next publish.
     #[inline]
     pub(super) fn complete(&mut self, tag: u64, outcome: Outcome) -> Result<(), LinkFault> {
-        let completion = BlockCompletion {
-            tag,
-            status: outcome::status(outcome),
-            reserved: [0; 5],
-        };
+        let completion =
+            BlockCompletion { tag, status: outcome::status(outcome), reserved: [0; 5] };
         self.server.complete.push(completion).map_err(|error| match error {
             PushError::Full => LinkFault::Outstanding(self.entries),
             PushError::Peer(fault) => LinkFault::Index(fault),

@@ -44,10 +44,7 @@ impl Node for Delay {
 
     fn resume(&mut self, flight: FlightId, operands: &Operands, news: News, steps: &mut Steps) {
         let step = match news {
-            News::Due => Step::Child {
-                node: self.child,
-                action: operands.action,
-            },
+            News::Due => Step::Child { node: self.child, action: operands.action },
             News::Revoked => Step::Finish(Err(Failure::DISCARDED)),
             News::Child(outcome) | News::Worked(outcome) => Step::Finish(outcome),
         };

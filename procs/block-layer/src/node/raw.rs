@@ -38,11 +38,9 @@ impl Node for Raw {
     fn start(&mut self, flight: FlightId, operands: &Operands, steps: &mut Steps) {
         let step = match self.image.attempt(operands.action, &operands.arena) {
             Attempt::Done(outcome) => Step::Finish(outcome),
-            Attempt::WouldBlock { done } => Step::Work {
-                image: Arc::clone(&self.image),
-                action: operands.action,
-                done,
-            },
+            Attempt::WouldBlock { done } => {
+                Step::Work { image: Arc::clone(&self.image), action: operands.action, done }
+            }
         };
         steps.ask(flight, step);
     }

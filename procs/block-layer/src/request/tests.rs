@@ -6,13 +6,7 @@ const SIZE: u64 = 1 << 30;
 const ARENA: u64 = 8 << 20;
 
 fn limits() -> Limits {
-    Limits {
-        size: SIZE,
-        block: 512,
-        read_only: false,
-        discard: true,
-        arena: ARENA,
-    }
+    Limits { size: SIZE, block: 512, read_only: false, discard: true, arena: ARENA }
 }
 
 fn read() -> BlockRequest {
@@ -30,21 +24,14 @@ fn read() -> BlockRequest {
 #[test]
 fn an_honest_read_passes_with_its_numbers() {
     let request = limits().check(&read()).unwrap();
-    let span = Span {
-        offset: 8192,
-        len: 4096,
-    };
+    let span = Span { offset: 8192, len: 4096 };
     assert_eq!(request.tag, 7);
     assert_eq!(request.action, Action::Read { at: 4096, span });
 }
 
 #[test]
 fn fua_is_heard_on_writes() {
-    let write = BlockRequest {
-        operation: Operation::Write.code(),
-        flags: FLAG_FUA,
-        ..read()
-    };
+    let write = BlockRequest { operation: Operation::Write.code(), flags: FLAG_FUA, ..read() };
     let Action::Write { durability, .. } = limits().check(&write).unwrap().action else {
         panic!("a write was not taken for one");
     };
@@ -77,20 +64,11 @@ fn each_single_lie_is_refused() {
 
 #[test]
 fn a_read_only_disk_refuses_whatever_changes_it() {
-    let limits = Limits {
-        read_only: true,
-        ..limits()
-    };
-    for operation in [
-        Operation::Write,
-        Operation::Discard,
-        Operation::WriteZeroes,
-        Operation::WriteZeroesUnmap,
-    ] {
-        let request = BlockRequest {
-            operation: operation.code(),
-            ..read()
-        };
+    let limits = Limits { read_only: true, ..limits() };
+    for operation in
+        [Operation::Write, Operation::Discard, Operation::WriteZeroes, Operation::WriteZeroesUnmap]
+    {
+        let request = BlockRequest { operation: operation.code(), ..read() };
         assert_eq!(limits.check(&request), Err(Failure::READ_ONLY));
     }
     assert!(limits.check(&read()).is_ok());
@@ -98,14 +76,8 @@ fn a_read_only_disk_refuses_whatever_changes_it() {
 
 #[test]
 fn without_discard_zeroes_stay_allocated_and_discard_is_no_operation() {
-    let limits = Limits {
-        discard: false,
-        ..limits()
-    };
-    let with = |operation: Operation| BlockRequest {
-        operation: operation.code(),
-        ..read()
-    };
+    let limits = Limits { discard: false, ..limits() };
+    let with = |operation: Operation| BlockRequest { operation: operation.code(), ..read() };
     let zero = limits.check(&with(Operation::WriteZeroesUnmap)).unwrap();
     assert!(matches!(zero.action, Action::Zero { unmap: false, .. }));
     let discard = limits.check(&with(Operation::Discard));
@@ -114,14 +86,8 @@ fn without_discard_zeroes_stay_allocated_and_discard_is_no_operation() {
 
 #[test]
 fn a_disk_of_larger_blocks_takes_no_halves() {
-    let limits = Limits {
-        block: 4096,
-        ..limits()
-    };
-    let half = BlockRequest {
-        len: 512,
-        ..read()
-    };
+    let limits = Limits { block: 4096, ..limits() };
+    let half = BlockRequest { len: 512, ..read() };
     assert_eq!(limits.check(&half), Err(Failure::INVALID));
     assert!(limits.check(&read()).is_ok());
 }

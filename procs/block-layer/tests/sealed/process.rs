@@ -101,7 +101,12 @@ impl Process {
     }
 
     /// Starts the process and gives it its plan; its first event.
-    pub fn begin(image: OwnedFd, cache: CacheMode, queues: u16, delay_ms: u32) -> (Self, BlockEvent) {
+    pub fn begin(
+        image: OwnedFd,
+        cache: CacheMode,
+        queues: u16,
+        delay_ms: u32,
+    ) -> (Self, BlockEvent) {
         let (ours, theirs) = Channel::pair().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-block-layer"));
         command.arg(queues.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();

@@ -47,7 +47,8 @@ impl Disk {
 
     fn open(&self) -> OwnedFd {
         let flags = if self.cache == CacheMode::None { O_DIRECT } else { 0 };
-        let file = File::options().read(true).write(true).custom_flags(flags).open(self.file.path());
+        let file =
+            File::options().read(true).write(true).custom_flags(flags).open(self.file.path());
         file.unwrap().into()
     }
 
