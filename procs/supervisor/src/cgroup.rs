@@ -5,9 +5,8 @@
 //! no folder, and the layer is reported as not applicable. A folder is removed when it is dropped, or
 //! by the next command when the supervisor was killed.
 //!
-//! Absent on purpose: a memory limit on the whole instance. Pages of images in tmpfs are charged to
-//! the block-layer and cannot be reclaimed, so a limit would kill an instance for what its guest
-//! stores; helpers are bounded by RLIMIT_DATA instead.
+//! The memory limit sits here and not on the children: pages of guest memory are charged to whoever
+//! touches them first, and pages of an image in tmpfs to the block-layer.
 
 mod hierarchy;
 
@@ -29,6 +28,35 @@ use crate::open::{beneath, find, folders, read_text};
 /// Most processes and threads of one instance: 16 vCPUs, queues, I/O workers, with room to spare.
 const MOST_TASKS: &str = "1024";
 
+/// What an instance may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory, if they can be told beforehand.
+    pub memory: Option<u64>,
+}
+
+/// Memory of all processes beside the guest's: what they may have by their own limits, buffers of
+/// the kernel, and the page cache that it needs to make progress.
+const OWN_MEMORY: u64 = 512 << 20;
+
+/// Page tables of the guest's memory, in the host and for the guest, as a part of it: 8 bytes for
+/// each 4 KiB, several times over.
+const PAGE_TABLES: u64 = 64;
+
+impl Limits {
+    /// Of a machine with `ram` bytes whose images lie in memory with `images` bytes.
+    pub fn of_machine(ram: u64, images: u64) -> Self {
+        let all = [ram, ram / PAGE_TABLES, images, OWN_MEMORY];
+        Self { memory: all.into_iter().try_fold(0, u64::checked_add) }
+    }
+
+    /// Of a storage instance. Foreign frontends bring memory that is charged to us as far as we
+    /// touch it first, and nobody knows how much.
+    pub fn of_storage() -> Self {
+        Self { memory: None }
+    }
+}
+
 /// One folder that exists.
 #[derive(Debug)]
 pub struct Folder {
@@ -42,7 +70,7 @@ pub struct Folder {
 
 impl Folder {
     /// Makes a folder `name` in a hierarchy, below the cgroup this process is in.
-    pub fn make(hierarchy: &Hierarchy, name: &str) -> io::Result<Self> {
+    pub fn make(hierarchy: &Hierarchy, name: &str, limits: &Limits) -> io::Result<Self> {
         let parent = find(&hierarchy.path)?.into_fd();
         mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
         let open = beneath(&parent, name, OFlag::O_DIRECTORY, Mode::empty());
@@ -59,7 +87,7 @@ impl Folder {
                 controllers: hierarchy.controllers.clone(),
             },
         };
-        folder.prepare();
+        folder.prepare(limits);
         Ok(folder)
     }
 
@@ -68,7 +96,7 @@ impl Folder {
         &self.path
     }
 
-    fn prepare(&mut self) {
+    fn prepare(&mut self, limits: &Limits) {
         if self.plan.version == 2 {
             let controllers = read_text(&self.dir, "cgroup.controllers").unwrap_or_default();
             let has = |name: &&str| controllers.split_whitespace().any(|word| word == *name);
@@ -81,9 +109,17 @@ impl Folder {
                 let _ = write(&self.dir, "cgroup.subtree_control", &format!("+{controller}"));
             }
         }
-        if self.plan.controllers.iter().any(|name| name == "pids") {
+        if self.has("pids") {
             let _ = write(&self.dir, "pids.max", MOST_TASKS);
         }
+        if let (true, Some(bytes)) = (self.has("memory"), limits.memory) {
+            let file = if self.plan.version == 1 { "memory.limit_in_bytes" } else { "memory.max" };
+            let _ = write(&self.dir, file, &bytes.to_string());
+        }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.plan.controllers.iter().any(|name| name == controller)
     }
 }
 
@@ -103,10 +139,11 @@ impl AsFd for Folder {
 }
 
 /// Makes the instance's folder in every hierarchy that lets this user.
-pub fn make_all(instance: &str) -> Vec<Folder> {
+pub fn make_all(instance: &str, limits: &Limits) -> Vec<Folder> {
     let name = format!("bulkhead-{instance}-{}", std::process::id());
-    let made =
-        hierarchies().into_iter().filter_map(|hierarchy| Folder::make(&hierarchy, &name).ok());
+    let made = hierarchies()
+        .into_iter()
+        .filter_map(|hierarchy| Folder::make(&hierarchy, &name, limits).ok());
     made.filter(|folder| !folder.plan.controllers.is_empty()).collect()
 }
 
@@ -140,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_folder_is_made_limited_and_removed_with_its_children() {
-        let folders = make_all("test");
+        let limits = Limits::of_machine(1 << 30, 1 << 20);
+        let folders = make_all("test", &limits);
         if folders.is_empty() {
             eprintln!("this user may make no cgroup: not tested");
             return;
@@ -148,9 +186,13 @@ mod tests {
         for folder in folders {
             let path = folder.path().to_owned();
             std::fs::create_dir(path.join("child")).unwrap();
-            if folder.plan.controllers.iter().any(|name| name == "pids") {
-                let limit = std::fs::read_to_string(path.join("pids.max")).unwrap();
-                assert_eq!(limit.trim(), MOST_TASKS);
+            let limit = |file| std::fs::read_to_string(path.join(file)).unwrap();
+            if folder.has("pids") {
+                assert_eq!(limit("pids.max").trim(), MOST_TASKS);
+            }
+            if folder.has("memory") && folder.plan.version == 1 {
+                let bytes: u64 = limit("memory.limit_in_bytes").trim().parse().unwrap();
+                assert_eq!(Some(bytes), limits.memory);
             }
             drop(folder);
             assert!(!path.exists());

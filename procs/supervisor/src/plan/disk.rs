@@ -79,6 +79,17 @@ impl Disk {
         self.cpus.len() as u16
     }
 
+    /// Bytes of its image, if that lies in memory (tmpfs).
+    pub fn bytes_in_memory(&self) -> u64 {
+        let Source::Image(image) = &self.source else {
+            return 0;
+        };
+        match bulkhead_sys::file::is_in_memory(&image.file) {
+            Ok(true) => bulkhead_sys::file::size(&image.file).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Plans a disk; `before` are those planned already.
     pub fn plan(
         spec: &DiskSpec,

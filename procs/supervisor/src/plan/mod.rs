@@ -29,7 +29,7 @@ pub use disk::{Disk, Foreign, Image, Source};
 pub use export::Export;
 pub use machine::Machine;
 
-use crate::cgroup::{self, Folder};
+use crate::cgroup::{self, Folder, Limits};
 use crate::placement::{Placement, Wish, place};
 use crate::refusal::{refuse, refuse_path};
 use crate::rundir::{self, ClaimError, RunDir};
@@ -98,7 +98,8 @@ impl Plan {
             export::plan(storage, &mut disks, dry)?;
         }
         let binaries = Binaries::open(&roots.binaries, spec)?;
-        let cgroups = if dry { Vec::new() } else { cgroup::make_all(name) };
+        let cgroups =
+            if dry { Vec::new() } else { cgroup::make_all(name, &limits(&machine, &disks)) };
         let plan = Self {
             name: name.to_owned(),
             weaker: spec.weaker().to_vec(),
@@ -141,6 +142,16 @@ impl Plan {
                 .collect(),
             cgroups: self.cgroups.iter().map(|folder| folder.path().to_owned()).collect(),
         }
+    }
+}
+
+fn limits(machine: &Option<Machine>, disks: &[Disk]) -> Limits {
+    match machine {
+        Some(machine) => {
+            let images = disks.iter().map(Disk::bytes_in_memory);
+            Limits::of_machine(machine.memory, images.fold(0, u64::saturating_add))
+        }
+        None => Limits::of_storage(),
     }
 }
 
