@@ -89,7 +89,15 @@ impl Peer {
             socket.display()
         );
         let mut command = Command::new("taskset");
-        command.args(["-c", cpus, "qemu-storage-daemon", "--blockdev", &blockdev, "--export", &export]);
+        command.args([
+            "-c",
+            cpus,
+            "qemu-storage-daemon",
+            "--blockdev",
+            &blockdev,
+            "--export",
+            &export,
+        ]);
         let child = command.stdin(Stdio::null()).spawn().context("taskset")?;
         let peer = Self { child, socket, _folder: folder };
         let start = Instant::now();

@@ -14,6 +14,7 @@ mod place;
 mod report;
 mod ring_alone;
 mod rows;
+mod start;
 mod usage;
 
 use std::time::Duration;
@@ -41,6 +42,9 @@ struct Arguments {
     /// Only the block ring, without virtqueues and without a peer
     #[arg(long)]
     ring: bool,
+    /// Only how long a VM takes to start and how much memory its processes take
+    #[arg(long)]
+    start: bool,
 }
 
 impl Arguments {
@@ -57,6 +61,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.ring {
         return ring_alone::run(&arguments);
+    }
+    if arguments.start {
+        return start::run(&arguments);
     }
     report::header();
     for row in rows::all().iter().filter(|row| arguments.wants(row.name)) {

@@ -54,7 +54,16 @@ impl Spinner {
     /// One on `cpu`.
     pub fn start(cpu: usize) -> Result<Self> {
         let mut command = Command::new("taskset");
-        command.args(["-c", &cpu.to_string(), "chrt", "-i", "0", "sh", "-c", "while :; do :; done"]);
+        command.args([
+            "-c",
+            &cpu.to_string(),
+            "chrt",
+            "-i",
+            "0",
+            "sh",
+            "-c",
+            "while :; do :; done",
+        ]);
         let child = command.stdin(Stdio::null()).spawn();
         Ok(Self(child.context("taskset and chrt (util-linux) keep CPUs awake")?))
     }

@@ -53,7 +53,12 @@ pub fn all() -> Vec<Row> {
         Row { name: "4k read two queues of 32", queues: 2, place: Place::PerQueue, ..PLAIN },
         Row { name: "4k write depth 32, all on CPU 0", ..write },
         Row { name: "128k sequential read depth 8, all on CPU 0", wanted: 0.9, ..stream },
-        Row { name: "128k sequential read depth 8, split", place: Place::Split, wanted: 0.9, ..stream },
+        Row {
+            name: "128k sequential read depth 8, split",
+            place: Place::Split,
+            wanted: 0.9,
+            ..stream
+        },
         Row { name: "4k read depth 1, O_DIRECT on disk", depth: 1, ..direct },
         Row { name: "4k read depth 32, O_DIRECT on disk", ..direct },
     ]

@@ -192,7 +192,7 @@ fn a_backend_that_does_not_exist() {
 fn a_host_without_landlock_or_namespaces() {
     let stage = Stage::new();
     let kernel = stage.kernel();
-    for (call, layer) in [("landlock_create_ruleset", "landlock"), ("clone3=EPERM", "namespace")] {
+    for (call, layer) in [("landlock_create_ruleset", "landlock"), ("clone3", "namespace")] {
         let output = stage.run_without(call, &["--kernel", &kernel]);
         refused(output, &[layer, "--allow-weaker-sandbox"]);
     }

@@ -111,16 +111,7 @@ impl Storage {
 
     /// Its processes now.
     pub fn processes(&self) -> Vec<Process> {
-        let output = programs::bulkhead().args(["ps", "--json", &self.name]).output();
-        let output = output.expect("bulkhead ps starts");
-        let text = String::from_utf8_lossy(&output.stdout);
-        match serde_json::from_slice(&output.stdout) {
-            Ok(list) => list,
-            Err(error) => {
-                let complaint = String::from_utf8_lossy(&output.stderr);
-                panic!("bulkhead ps: {error}: {text}{complaint}")
-            }
-        }
+        processes(&self.name)
     }
 
     /// The one process of a class (`vhost-blk`, `block-layer`, …).
@@ -169,6 +160,20 @@ impl Drop for Storage {
     }
 }
 
+/// The processes of the instance `name` now.
+pub fn processes(name: &str) -> Vec<Process> {
+    let output = programs::bulkhead().args(["ps", "--json", name]).output();
+    let output = output.expect("bulkhead ps starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    match serde_json::from_slice(&output.stdout) {
+        Ok(list) => list,
+        Err(error) => {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            panic!("bulkhead ps: {error}: {text}{complaint}")
+        }
+    }
+}
+
 fn command(options: &Options, name: &str, socket: &Path) -> Command {
     let program = programs::folder().join("bulkhead");
     let mut command = if options.cpus.is_empty() {
@@ -179,11 +184,8 @@ fn command(options: &Options, name: &str, socket: &Path) -> Command {
         taskset
     };
     let disk = format!("id=d0,path={},format=raw{}", options.image.display(), options.disk);
-    let export = format!(
-        "vhost-user-blk,disk=d0,socket={},queues={}",
-        socket.display(),
-        options.queues
-    );
+    let export =
+        format!("vhost-user-blk,disk=d0,socket={},queues={}", socket.display(), options.queues);
     command.args(["storage", "--name", name, "--disk", &disk, "--export", &export]);
     command.stdin(Stdio::null());
     // A line for each restart: of use to whoever looks for a fault, noise to all others.

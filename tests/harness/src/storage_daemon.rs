@@ -13,7 +13,8 @@ pub struct StorageDaemon {
 impl StorageDaemon {
     /// Whether it is installed. A test that needs it says so and is skipped otherwise.
     pub fn is_installed() -> bool {
-        let found = Command::new("qemu-storage-daemon").arg("--version").stdout(Stdio::null()).status();
+        let found =
+            Command::new("qemu-storage-daemon").arg("--version").stdout(Stdio::null()).status();
         found.is_ok_and(|status| status.success())
     }
 

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use bulkhead_harness::frontend::{Completion, Cut, Frontend, Layout, Options, Queue, Request, Sharing};
+use bulkhead_harness::frontend::{
+    Completion, Cut, Frontend, Layout, Options, Queue, Request, Sharing,
+};
 use bulkhead_harness::storage_daemon::StorageDaemon;
 
 const SIZE: u64 = 8 << 20;
@@ -65,7 +67,8 @@ fn writes_in_every_layout_reach_the_image_and_come_back() {
     let Some(disk) = disk(1) else { return };
     for event_idx in [true, false] {
         let options = Options { event_idx, ..Options::new(1, 4) };
-        let (_frontend, mut queues) = Frontend::connect_with(disk.daemon.socket(), options).unwrap();
+        let (_frontend, mut queues) =
+            Frontend::connect_with(disk.daemon.socket(), options).unwrap();
         for (at, layout) in layouts().iter().enumerate() {
             let sector = 64 * at as u64;
             let data = stamp(at as u8 + u8::from(event_idx), 4096);
@@ -133,7 +136,8 @@ fn memory_can_be_shared_in_one_table_in_many_regions_and_by_slots() {
     let Some(disk) = disk(2) else { return };
     for sharing in [Sharing::Table, Sharing::TableOfMany, Sharing::Slots] {
         let options = Options { sharing, ..Options::new(2, 4) };
-        let (_frontend, mut queues) = Frontend::connect_with(disk.daemon.socket(), options).unwrap();
+        let (_frontend, mut queues) =
+            Frontend::connect_with(disk.daemon.socket(), options).unwrap();
         for (at, queue) in queues.iter_mut().enumerate() {
             let (sector, data) = (8 * at as u64, stamp(at as u8, 4096));
             assert!(one(queue, Request::Write { sector, data: &data }, &Layout::INDIRECT).is_ok());

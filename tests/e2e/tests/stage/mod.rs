@@ -146,10 +146,11 @@ impl Stage {
         let socket = self.path("storage.sock");
         let disk = format!("id=d0,path={image},format=raw");
         let export = format!("vhost-user-blk,disk=d0,socket={socket}");
+        let name = format!("{}-storage", self.name);
         let mut command = programs::bulkhead();
-        command.args(["storage", "--name", &self.name, "--disk", &disk, "--export", &export]);
+        command.args(["storage", "--name", &name, "--disk", &disk, "--export", &export]);
         let child = command.stdin(Stdio::null()).spawn().expect("storage starts");
-        let storage = Storage { child, name: self.name.clone() };
+        let storage = Storage { child, name };
         wait_for("the storage socket", || Path::new(&socket).exists());
         storage
     }

@@ -40,7 +40,10 @@ pub(super) fn dial(path: &Path, timeout: Duration) -> Result<UnixStream, Fronten
 }
 
 /// The questions of a handshake; also returns the features that are offered.
-pub(super) fn shake_hands(stream: UnixStream, options: &Options) -> Result<(Connection, u64), FrontendError> {
+pub(super) fn shake_hands(
+    stream: UnixStream,
+    options: &Options,
+) -> Result<(Connection, u64), FrontendError> {
     let mut wire = Wire::from_stream(stream.try_clone()?, options.queues.into());
     wire.set_owner().named("SET_OWNER")?;
     let offered = wire.get_features().named("GET_FEATURES")?;
@@ -77,5 +80,7 @@ pub(super) fn read_config(connection: &Connection) -> Result<[u8; CONFIG], Front
     let mut wire = connection.wire.clone();
     let flags = VhostUserConfigFlags::empty();
     let (_, bytes) = wire.get_config(0, CONFIG as u32, flags, &[0; CONFIG]).named("GET_CONFIG")?;
-    bytes.try_into().map_err(|_| FrontendError::Lacks("answered GET_CONFIG with another length".into()))
+    bytes
+        .try_into()
+        .map_err(|_| FrontendError::Lacks("answered GET_CONFIG with another length".into()))
 }

@@ -56,18 +56,19 @@ pub(super) struct Piece {
 /// Cuts a request of `header + out` bytes to read and `input + 1` bytes to write, which lie in this
 /// order without a gap, and appends the pieces.
 pub(super) fn cut(layout: &Layout, header: u32, out: u32, input: u32, pieces: &mut Vec<Piece>) {
-    let mut side = |start: u32, whole: u32, device_writes: bool, lengths: &mut dyn Iterator<Item = u32>| {
-        let mut done = 0;
-        for len in lengths {
-            let len = len.min(whole - done);
-            pieces.push(Piece { offset: start + done, len, device_writes });
-            done += len;
-            if done == whole {
-                return;
+    let mut side =
+        |start: u32, whole: u32, device_writes: bool, lengths: &mut dyn Iterator<Item = u32>| {
+            let mut done = 0;
+            for len in lengths {
+                let len = len.min(whole - done);
+                pieces.push(Piece { offset: start + done, len, device_writes });
+                done += len;
+                if done == whole {
+                    return;
+                }
             }
-        }
-        pieces.push(Piece { offset: start + done, len: whole - done, device_writes });
-    };
+            pieces.push(Piece { offset: start + done, len: whole - done, device_writes });
+        };
     let (read, write) = (header + out, input + 1);
     match &layout.cut {
         Cut::Parts => {
@@ -102,8 +103,14 @@ mod tests {
 
     #[test]
     fn linux_uses_three_descriptors_for_data_and_two_without() {
-        assert_eq!(pieces(&Layout::PLAIN, 0, 512), [(0, 16, false), (16, 512, true), (528, 1, true)]);
-        assert_eq!(pieces(&Layout::PLAIN, 512, 0), [(0, 16, false), (16, 512, false), (528, 1, true)]);
+        assert_eq!(
+            pieces(&Layout::PLAIN, 0, 512),
+            [(0, 16, false), (16, 512, true), (528, 1, true)]
+        );
+        assert_eq!(
+            pieces(&Layout::PLAIN, 512, 0),
+            [(0, 16, false), (16, 512, false), (528, 1, true)]
+        );
         assert_eq!(pieces(&Layout::PLAIN, 0, 0), [(0, 16, false), (16, 1, true)]);
     }
 

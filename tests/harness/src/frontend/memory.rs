@@ -113,7 +113,8 @@ impl Memory {
 fn split(places: &mut [Place], end: usize) -> Vec<(usize, usize)> {
     let starts: Vec<usize> = places.iter().map(|place| place.descriptors).collect();
     let ends = starts.iter().skip(1).copied().chain([end]);
-    let regions: Vec<_> = starts.iter().zip(ends).map(|(start, end)| (*start, end - start)).collect();
+    let regions: Vec<_> =
+        starts.iter().zip(ends).map(|(start, end)| (*start, end - start)).collect();
     for (number, place) in (0..).zip(places) {
         let first = USER_BASE + number * USER_STRIDE;
         place.user_base = first.wrapping_sub(place.descriptors as u64);

@@ -97,7 +97,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(ring: Ring, options: &Options, kick: EventFd, call: EventFd) -> std::io::Result<Self> {
+    pub(super) fn new(
+        ring: Ring,
+        options: &Options,
+        kick: EventFd,
+        call: EventFd,
+    ) -> std::io::Result<Self> {
         let waiter = Epoll::new()?;
         let event = EpollEvent::new(EventSet::IN, 0);
         waiter.ctl(ControlOperation::Add, call.as_raw_fd(), event)?;
@@ -252,7 +257,9 @@ impl Queue {
     fn wait_for_call(&mut self, deadline: Deadline) -> Result<(), QueueError> {
         if self.ring.arm_call()? {
             match self.waiter.wait(deadline.poll_timeout(), &mut [EpollEvent::default()]) {
-                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error.into()),
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    return Err(error.into());
+                }
                 _ => {}
             }
         }

@@ -28,7 +28,8 @@ const INDIRECT: u64 = 1 << 28;
 const EVENT_IDX: u64 = 1 << 29;
 /// VIRTIO_BLK_F_* that are acknowledged when offered: SIZE_MAX, SEG_MAX, RO, BLK_SIZE, FLUSH,
 /// TOPOLOGY, CONFIG_WCE, MQ, DISCARD, WRITE_ZEROES.
-const BLK: u64 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14;
+const BLK: u64 =
+    1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14;
 
 /// A frontend. Its queues are separate and may live in other threads.
 pub struct Frontend {
@@ -45,18 +46,29 @@ pub struct Frontend {
 
 impl Frontend {
     /// Connects to a listening socket and starts `queues` queues of `depth` requests.
-    pub fn connect(path: &Path, queues: u16, depth: u16) -> Result<(Self, Vec<Queue>), FrontendError> {
+    pub fn connect(
+        path: &Path,
+        queues: u16,
+        depth: u16,
+    ) -> Result<(Self, Vec<Queue>), FrontendError> {
         Self::connect_with(path, Options::new(queues, depth))
     }
 
     /// Connects with chosen options.
-    pub fn connect_with(path: &Path, options: Options) -> Result<(Self, Vec<Queue>), FrontendError> {
+    pub fn connect_with(
+        path: &Path,
+        options: Options,
+    ) -> Result<(Self, Vec<Queue>), FrontendError> {
         let stream = dial(path, options.timeout)?;
         Self::over(stream, path, options)
     }
 
     /// Starts over a connected stream. `path` is where a reconnection goes.
-    pub fn over(stream: UnixStream, path: &Path, options: Options) -> Result<(Self, Vec<Queue>), FrontendError> {
+    pub fn over(
+        stream: UnixStream,
+        path: &Path,
+        options: Options,
+    ) -> Result<(Self, Vec<Queue>), FrontendError> {
         let (memory, places) = Memory::new(&options)?;
         let bells = places.iter().map(|_| bells()).collect::<Result<Vec<_>, _>>()?;
         let watchdog = Watchdog::watch(&stream, options.timeout)?;
@@ -170,7 +182,8 @@ impl Frontend {
 
     fn used_indices(&self) -> Result<Vec<u16>, FrontendError> {
         let ring = |place: &Place| {
-            Ring::new(self.memory.mapping.clone(), *place, self.options.queue_size, false).used_index()
+            Ring::new(self.memory.mapping.clone(), *place, self.options.queue_size, false)
+                .used_index()
         };
         let indices = self.places.iter().map(ring).collect::<Result<_, _>>();
         indices.map_err(|error| FrontendError::Lacks(error.to_string()))
@@ -180,7 +193,8 @@ impl Frontend {
     pub fn stop(&mut self) -> Result<Vec<u16>, FrontendError> {
         let _watchdog = Watchdog::watch(&self.connection.stream, self.options.timeout)?;
         let wire = &self.connection.wire;
-        let base = |index| wire.get_vring_base(index).named("GET_VRING_BASE").map(|base| base as u16);
+        let base =
+            |index| wire.get_vring_base(index).named("GET_VRING_BASE").map(|base| base as u16);
         (0..self.places.len()).map(base).collect()
     }
 
@@ -258,4 +272,3 @@ fn bells() -> std::io::Result<(EventFd, EventFd)> {
     let flags = libc::EFD_NONBLOCK | libc::EFD_CLOEXEC;
     Ok((EventFd::new(flags)?, EventFd::new(flags)?))
 }
-

@@ -18,7 +18,8 @@ impl Device {
     fn new(options: &Options) -> (Self, Queue) {
         let (memory, places) = Memory::new(options).unwrap();
         let bell = || EventFd::new(libc::EFD_NONBLOCK).unwrap();
-        let ring = Ring::new(memory.mapping.clone(), places[0], options.queue_size, options.event_idx);
+        let ring =
+            Ring::new(memory.mapping.clone(), places[0], options.queue_size, options.event_idx);
         let queue = Queue::new(ring, options, bell(), bell()).unwrap();
         let size = usize::from(options.queue_size);
         (Self { memory: memory.mapping, place: places[0], size, seen: 0, used: 0 }, queue)
