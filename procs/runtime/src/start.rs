@@ -65,7 +65,10 @@ fn prepare(class: ProcessClass) -> Result<(), RuntimeError> {
     heap::share_one();
     process::name_thread(class.name());
     process::forbid_dumps().map_err(RuntimeError::at("forbid core dumps"))?;
-    process::die_with_parent().map_err(RuntimeError::at("die with the supervisor"))?;
+    // The supervisor may outlive the command; its session says whether it does.
+    if class != ProcessClass::Supervisor {
+        process::die_with_parent().map_err(RuntimeError::at("die with the supervisor"))?;
+    }
     process::reset_fault_handlers().map_err(RuntimeError::at("reset fault handlers"))?;
     process::forbid_new_privileges().map_err(RuntimeError::at("forbid new privileges"))
 }
