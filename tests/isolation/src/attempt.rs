@@ -17,6 +17,11 @@ pub enum Order {
     },
     /// Say which attempts there are.
     List,
+    /// Keep the descriptors that follow, as a helper would that was handed too many.
+    Hold {
+        /// How many.
+        fds: u8,
+    },
     /// Make one system call.
     Call {
         /// By which entry.
@@ -64,7 +69,7 @@ pub enum Told {
 impl Message for Order {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Try { fds, .. } => usize::from(*fds),
+            Self::Try { fds, .. } | Self::Hold { fds } => usize::from(*fds),
             Self::List | Self::Call { .. } | Self::Cost { .. } => 0,
         }
     }

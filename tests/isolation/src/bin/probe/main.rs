@@ -71,10 +71,14 @@ fn run(class: ProcessClass, how: Option<&str>) -> Result<(), RuntimeError> {
     if how == Some("panic") {
         panic!("told to");
     }
+    let mut held = Vec::new();
     loop {
         let patience = Deadline::after(Duration::from_secs(60));
         let (message, fds) = channel.receive_by::<ToHelper<Order>>(patience)?;
-        if let ToHelper::Role(order) = message {
+        if let ToHelper::Role(Order::Hold { .. }) = message {
+            held.extend(fds);
+            channel.send(&FromHelper::Role(Told::Reached(Vec::new())), &[])?;
+        } else if let ToHelper::Role(order) = message {
             channel.send(&FromHelper::Role(obey(order, fds)), &[])?;
         } else {
             return Ok(());
@@ -94,6 +98,7 @@ fn obey(order: Order, fds: Vec<OwnedFd>) -> Told {
         Order::Cost { number, arguments, times } => call::cost(number, arguments, times),
         Order::Try { name, numbers, .. } => attempt(&name, &Scene::new(fds, numbers)),
         Order::List => Told::Attempts(names().collect()),
+        Order::Hold { .. } => Told::Unknown,
     }
 }
 
