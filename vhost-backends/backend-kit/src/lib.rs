@@ -31,9 +31,9 @@ mod session;
 mod wire;
 
 pub use device::{Device, DeviceFault, Queues, Rest};
-pub use inflight::{InflightTable, TableError};
+pub use inflight::{InflightTable, TableError, TableFault};
 pub use lane::Crew;
 pub use link::Link;
 pub use process::{Instruction, Process, ProcessError, Role, leave};
-pub use queue::{LiveQueue, Taken, Token};
+pub use queue::{LiveQueue, QueueStart, StartFault, Taken, Token};
 pub use session::Identity;

@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bulkhead_backend_kit::{Crew, Process};
+use bulkhead_backend_kit::{Crew, Process, ProcessError, leave};
 use bulkhead_blk::Live;
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::device::{BlkCommand, DeviceEvent};
@@ -21,25 +20,31 @@ const PLAN: Duration = Duration::from_secs(u32::MAX as u64);
 /// Most queues of a disk (`DevicePlan::queues`).
 const MOST_QUEUES: usize = 16;
 
-fn main() -> anyhow::Result<()> {
+fn main() {
     let start = Start::new(ProcessClass::VhostBlk);
-    let threads = threads()?;
+    leave(ProcessClass::VhostBlk, live(start));
+}
+
+fn live(start: Start) -> Result<(), ProcessError> {
+    let threads = threads().map_err(ProcessError::Command)?;
     let poller = Poller::new()?;
     let crew = Crew::gather(threads - 1)?;
     let helper: Helper<BlkCommand, DeviceEvent> = start.seal()?;
     let (BlkCommand::Plan(plan), fds) = helper.plan(Deadline::after(PLAN))? else {
-        bail!("the supervisor's first message is no plan");
+        return Err(ProcessError::Command("the first one is no plan".into()));
     };
-    let Live { identity, table, queues, commands } = Live::open(&plan, fds)?;
+    let opened = Live::open(&plan, fds);
+    let Live { identity, table, queues, commands } =
+        opened.map_err(|error| ProcessError::Command(error.to_string()))?;
     helper.ready()?;
-    Ok(Process::new(helper, commands, identity, table, queues, crew, poller)?.run()?)
+    Process::new(helper, commands, identity, table, queues, crew, poller)?.run()
 }
 
 /// One thread for each queue; this one serves the first.
-fn threads() -> anyhow::Result<usize> {
-    let argument = std::env::args().nth(1).context("the number of queues is missing")?;
+fn threads() -> Result<usize, String> {
+    let argument = std::env::args().nth(1).ok_or("the number of queues is missing")?;
     match argument.parse() {
         Ok(threads) if (1..=MOST_QUEUES).contains(&threads) => Ok(threads),
-        _ => bail!("{argument} is no number of queues"),
+        _ => Err(format!("{argument} is no number of queues")),
     }
 }

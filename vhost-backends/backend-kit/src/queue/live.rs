@@ -197,9 +197,10 @@ impl LiveQueue {
         self.state == State::Stopping
     }
 
-    /// Shows the driver what was given back and calls it if it wants that.
+    /// Shows the driver what was given back and calls it if it wants that. The lane does it after each
+    /// turn of the device.
     #[inline]
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if !self.given_back && !self.owed_call {
             return;
         }

@@ -9,9 +9,7 @@ mod start;
 
 pub use live::{LiveQueue, Taken};
 pub use ring::Token;
-pub use start::QueueStart;
-#[cfg(test)]
-pub(crate) use start::StartFault;
+pub use start::{QueueStart, StartFault};
 
 #[cfg(test)]
 mod tests;

@@ -172,3 +172,6 @@ impl Device for BlkQueue {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
