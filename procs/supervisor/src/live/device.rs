@@ -4,7 +4,7 @@
 //! duplicate would hide a hang-up.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_protocol::core::{BackendKind, CoreCommand, DeviceKind, DevicePlan};
 use bulkhead_protocol::device::{BlkCommand, ConsoleCommand, DeviceEvent, QueuePlan, RngCommand};
@@ -14,15 +14,10 @@ use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::create_sealed;
 use bulkhead_sys::seqpacket::stream_pair;
 
+use super::Instance;
+use super::foreign::FIRST_REDIAL;
 use super::post::Role;
 use super::token::PostIndex;
-use super::{Due, Instance, Outcome};
-use crate::dial::dial;
-use crate::plan::Source;
-use crate::refusal::refuse;
-
-/// A foreign backend that went away is tried again this often.
-const REDIAL: Duration = Duration::from_secs(1);
 
 /// How many queues a device has, and how great they may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +49,8 @@ pub struct Device {
     pub backend: Backend,
     /// A connection was handed to core and to a backend that lives.
     pub connected: bool,
+    /// Until the next try to reach a foreign backend.
+    pub redial: Duration,
     /// In-flight table, for a backend of our own.
     inflight: Option<OwnedFd>,
     kicks: Vec<Doorbell>,
@@ -97,6 +94,7 @@ impl Device {
             },
             backend,
             connected: false,
+            redial: FIRST_REDIAL,
             inflight,
             kicks: bells()?,
             calls: bells()?,
@@ -202,29 +200,8 @@ impl Instance {
         Ok(true)
     }
 
-    fn connect_foreign(&mut self, device: usize, disk: usize) -> std::io::Result<bool> {
-        let Some(Source::Foreign(foreign)) = self.plan.disks.get(disk).map(|disk| &disk.source)
-        else {
-            return Ok(false);
-        };
-        match dial(&foreign.folder, &foreign.name) {
-            Ok(front) => {
-                self.give_connection(device, front)?;
-                Ok(true)
-            }
-            Err(error) if self.started => {
-                let _ = error;
-                self.timers.set(Instant::now() + REDIAL, Due::Redial(device));
-                Ok(false)
-            }
-            Err(error) => {
-                self.refuse_foreign(disk, &format!("nobody answers there: {error}"));
-                Ok(false)
-            }
-        }
-    }
-
-    fn give_connection(&mut self, device: usize, front: OwnedFd) -> std::io::Result<()> {
+    /// Hands core its end of a connection.
+    pub(super) fn give_connection(&mut self, device: usize, front: OwnedFd) -> std::io::Result<()> {
         let (ours, backends) = stream_pair()?;
         let command = CoreCommand::DeviceConnected { device: device as u16 };
         self.tell_core(command, &[front.as_fd(), ours.as_fd(), backends.as_fd()]);
@@ -267,30 +244,20 @@ impl Instance {
             Backend::Foreign(disk) if !self.started => self.refuse_foreign(disk, &reason),
             Backend::Foreign(_) => {
                 here.connected = false;
-                let (id, role) = (here.plan.id.clone(), Role::Blk(0).class());
-                self.tell_core(CoreCommand::DeviceDegraded { device: device as u16 }, &[]);
-                self.tell(EventKind::Degraded { role, id, reason });
-                self.timers.set(Instant::now() + REDIAL, Due::Redial(device));
+                self.foreign_lost(device, reason);
             }
         }
     }
 
-    /// A foreign backend is tried again.
-    pub(super) fn redial(&mut self, device: usize) {
-        self.connect_device(device);
-    }
-
-    fn refuse_foreign(&mut self, disk: usize, reason: &str) {
-        let Some(planned) = self.plan.disks.get(disk) else {
+    /// A device's backend has shaken hands with core.
+    pub(super) fn on_device_up(&mut self, device: usize) {
+        let Some(here) = self.devices.get_mut(device) else {
             return;
         };
-        let Source::Foreign(foreign) = &planned.source else {
-            return;
-        };
-        let option = format!("--disk {}", planned.id);
-        let value = format!("vhost-user={}", foreign.path.display());
-        let remedy = "check the program that serves this socket";
-        self.conclude(Outcome::Refused(refuse(option, value, reason, remedy)));
+        here.redial = FIRST_REDIAL;
+        if let Backend::Own(post) = here.backend {
+            self.trust(post);
+        }
     }
 
     /// News from a device process.

@@ -130,10 +130,7 @@ impl Instance {
             CoreEvent::Refused { option, reason, remedy } => {
                 self.on_core_refused(&option, &reason, remedy)
             }
-            CoreEvent::Running => {
-                self.power(Power::Running);
-                self.announce_start();
-            }
+            CoreEvent::Running => self.on_running(),
             CoreEvent::GuestStarted => self.tell(EventKind::GuestStarted),
             CoreEvent::Paused => self.on_paused(),
             CoreEvent::Resumed => self.on_resumed(),
@@ -166,6 +163,14 @@ impl Instance {
         self.conclude(Outcome::Refused(refuse(option, value, reason, remedy)));
     }
 
+    /// A guest that reboots instead of powering off gets no more time for that.
+    fn on_running(&mut self) {
+        if !matches!(self.machine_power(), Some(Power::ShuttingDown(_))) {
+            self.power(Power::Running);
+        }
+        self.announce_start();
+    }
+
     fn on_paused(&mut self) {
         if !matches!(self.machine_power(), Some(Power::ShuttingDown(_))) {
             self.power(Power::Paused);
@@ -185,14 +190,6 @@ impl Instance {
     /// State of the machine, if this instance has one.
     pub(super) fn machine_power(&self) -> Option<Power> {
         self.machine.as_ref().map(|machine| machine.power)
-    }
-
-    fn on_device_up(&mut self, device: usize) {
-        if let Some(super::device::Backend::Own(post)) =
-            self.devices.get(device).map(|device| device.backend)
-        {
-            self.trust(post);
-        }
     }
 
     fn on_needs_reset(&mut self, device: usize) {
