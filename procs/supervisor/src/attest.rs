@@ -73,6 +73,8 @@ pub enum Fault {
 pub struct Proc {
     root: OwnedFd,
     own: Namespaces,
+    /// Filters that were in force before ours: a container's, which every child has as well.
+    inherited: usize,
     null: u64,
     anonymous: u64,
 }
@@ -82,8 +84,10 @@ impl Proc {
     pub fn open() -> io::Result<Self> {
         let root = find(Path::new("/proc"))?.into_fd();
         let own = namespaces::of(&root, std::process::id() as i32)?;
+        let inherited = status::filters(&read_text(&root, "self/status")?);
         Ok(Self {
             own,
+            inherited,
             null: nix::sys::stat::stat("/dev/null")?.st_ino,
             anonymous: anonymous_inode()?,
             root,
@@ -100,7 +104,8 @@ impl Proc {
         check_layers(expected)?;
         check_report(report, expected)?;
         let text = read_text(&self.root, &format!("{pid}/status"))?;
-        let filters = filters_of(expected.class) + filters_of(ProcessClass::Launcher);
+        let filters =
+            self.inherited + filters_of(expected.class) + filters_of(ProcessClass::Launcher);
         status::check(&text, filters, expected)?;
         namespaces::check(&self.root, pid, &self.own, expected)?;
         let known = descriptors::Known {

@@ -53,3 +53,8 @@ pub fn state_and_ticks(stat: &str) -> Option<(char, u64)> {
     let mut ticks = fields.skip(10).take(2).map(|field| field.parse::<u64>().ok());
     Some((state, ticks.next()?? + ticks.next()??))
 }
+
+/// Seccomp filters in force, as `/proc/PID/status` tells; kernels before 5.9 do not.
+pub fn filters(text: &str) -> usize {
+    value(text, "Seccomp_filters", 10).and_then(|count| count.try_into().ok()).unwrap_or(0)
+}

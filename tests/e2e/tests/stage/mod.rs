@@ -81,6 +81,12 @@ impl Stage {
         self.file("kernel", &bulkhead_harness::kernel::pvh(&[0xfa, 0xf4]))
     }
 
+    /// A kernel that writes `!` to ttyS0 (`mov dx, 0x3f8; mov al, '!'; out dx, al`) and halts.
+    pub fn talking_kernel(&self) -> String {
+        let code = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee, 0xfa, 0xf4];
+        self.file("talking-kernel", &bulkhead_harness::kernel::pvh(&code))
+    }
+
     /// A file that only root may read.
     pub fn unreadable(&self) -> String {
         use std::os::unix::fs::PermissionsExt;
@@ -106,7 +112,8 @@ impl Stage {
         finish(self.run_command(arguments))
     }
 
-    fn run_command(&self, arguments: &[&str]) -> Command {
+    /// `bulkhead run` with these arguments, to be started.
+    pub fn run_command(&self, arguments: &[&str]) -> Command {
         let mut command = programs::bulkhead();
         command.args(["run", "--name", &self.name]).args(arguments).current_dir(self.folder.path());
         command
@@ -206,19 +213,27 @@ pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Runs a command to its end; its output is read meanwhile, however long it is.
 fn finish(mut command: Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the command starts");
-    let start = Instant::now();
-    while child.try_wait().expect("a status").is_none() {
-        if start.elapsed() > PATIENCE {
-            let _ = child.kill();
-            let output = child.wait_with_output().expect("output");
-            panic!("no answer: {}", String::from_utf8_lossy(&output.stderr));
+    let child = command.spawn().expect("the command starts");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("output"),
+        Err(_) => {
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            panic!("no answer to {command:?}");
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-    child.wait_with_output().expect("output")
+}
+
+/// The processes of the instance `name`, as `bulkhead ps --json` tells.
+pub fn processes_of(name: &str) -> Vec<serde_json::Value> {
+    let output = programs::bulkhead().args(["ps", "--json", name]).output().expect("it starts");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("ps: {error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// Checks a refusal: exit code 2, one line with all the words.

@@ -1,0 +1,148 @@
+//! From start to end, with a guest of a few bytes: what the command prints, what `ps` shows, how it
+//! ends, and that nothing is left.
+
+mod stage;
+
+use std::io::Read;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stage::{Stage, nothing_left, processes_of, wait_for};
+
+/// Starts a VM whose guest says one character, and waits for it.
+fn started(stage: &Stage, options: &[&str]) -> Child {
+    let kernel = stage.talking_kernel();
+    let mut command = stage.run_command(&["--kernel", &kernel, "--memory", "64M", "--rng"]);
+    command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("bulkhead starts");
+    let mut said = [0; 1];
+    let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
+    if heard.is_err() || said != *b"!" {
+        let output = child.wait_with_output().expect("output");
+        panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("it lives");
+}
+
+fn roles(stage: &Stage) -> Vec<String> {
+    let mut roles: Vec<String> = processes_of(stage.name())
+        .iter()
+        .map(|one| one["role"].as_str().unwrap().to_owned())
+        .collect();
+    roles.sort();
+    roles
+}
+
+#[test]
+fn each_device_is_a_process_of_its_own() {
+    let stage = Stage::new();
+    let disk = format!("path={},format=raw", stage.image(1 << 20));
+    let console = format!("file={}", stage.path("console"));
+    let mut child = started(&stage, &["--disk", &disk, "--console", &console]);
+    let expected = [
+        "block-layer",
+        "control",
+        "core",
+        "launcher",
+        "supervisor",
+        "vhost-blk",
+        "vhost-console",
+        "vhost-rng",
+    ];
+    assert_eq!(roles(&stage), expected);
+    let audit = stage.command(&["audit", stage.name()]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+    assert!(stage.command(&["kill", stage.name()]).status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_vm_is_paused_and_resumed() {
+    let stage = Stage::new();
+    let mut child = started(&stage, &[]);
+    assert!(stage.command(&["pause", stage.name()]).status.success());
+    assert!(stage.command(&["resume", stage.name()]).status.success());
+    assert!(stage.command(&["kill", stage.name()]).status.success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_death_of_the_command_ends_the_vm() {
+    let stage = Stage::new();
+    let mut child = started(&stage, &[]);
+    let pids: Vec<i64> =
+        processes_of(stage.name()).iter().filter_map(|one| one["pid"].as_i64()).collect();
+    assert!(pids.len() >= 5, "{pids:?}");
+    signal(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    for pid in pids {
+        let alive = || std::path::Path::new(&format!("/proc/{pid}")).exists();
+        wait_for("its processes to go", || !alive());
+    }
+}
+
+#[test]
+fn sigterm_ends_a_deaf_guest_after_its_time_out() {
+    let stage = Stage::new();
+    let mut child = started(&stage, &["--shutdown-timeout", "0.2"]);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_vm_from_a_file_runs_detached_until_it_is_killed() {
+    let stage = Stage::new();
+    let kernel = stage.talking_kernel();
+    let text = format!("name = \"{}\"\nkernel = \"{kernel}\"\nmemory = \"64M\"\n", stage.name());
+    let file = stage.file("vm.toml", text.as_bytes());
+    let output = stage.command(&["run", &file, "--detach"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), stage.name());
+    assert!(roles(&stage).contains(&"core".to_owned()));
+    assert!(stage.command(&["kill", stage.name()]).status.success());
+}
+
+#[test]
+fn the_plan_is_printed_and_nothing_started() {
+    let stage = Stage::new();
+    let kernel = stage.kernel();
+    let output = stage.run(&["--kernel", &kernel, "--dry-run"]);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && plan.contains("core") && plan.contains(&kernel), "{plan}");
+}
+
+#[test]
+fn ctrl_c_at_any_moment_of_the_start_leaves_nothing() {
+    let stage = Stage::new();
+    let kernel = stage.talking_kernel();
+    let disk = format!("path={},format=raw", stage.image(1 << 20));
+    for step in 0..24 {
+        let arguments = ["--kernel", &kernel, "--memory", "64M", "--disk", &disk];
+        let mut command = stage.run_command(&arguments);
+        command.args(["--shutdown-timeout", "0"]).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("bulkhead starts");
+        std::thread::sleep(Duration::from_millis(step * 4));
+        signal(&child, Signal::SIGINT);
+        child.wait().unwrap();
+        nothing_left(stage.name());
+    }
+}
+
+#[test]
+fn what_is_granted_is_printed_in_three_forms() {
+    let stage = Stage::new();
+    for format in ["text", "markdown", "json"] {
+        let output = stage.command(&["policy", "report", "--format", format]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("vhost-blk"), "{text}");
+    }
+    let output = stage.command(&["policy", "show", "vhost-blk"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("any other kills"));
+}
