@@ -2,6 +2,8 @@
 
 pub mod block_request;
 pub mod codec;
+pub mod inflight_packed;
+pub mod inflight_split;
 pub mod kernel;
 pub mod machine;
 pub mod packed_queue;
@@ -10,9 +12,11 @@ pub mod profile;
 pub mod ring;
 pub mod ring_header;
 pub mod split_queue;
+pub mod vhost_backend;
 pub mod vhost_frontend;
 
 mod guest;
+mod recovery;
 
 /// What a decoder made of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +60,8 @@ macro_rules! decoders {
 }
 
 decoders! {
-    block_request codec kernel machine packed_queue pci profile ring ring_header split_queue
-    vhost_frontend
+    block_request codec inflight_packed inflight_split kernel machine packed_queue pci profile ring
+    ring_header split_queue vhost_backend vhost_frontend
 }
 
 /// The decoder of that name.

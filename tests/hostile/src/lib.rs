@@ -15,5 +15,8 @@
 pub mod attack;
 pub mod decoder;
 pub mod draw;
+pub mod footprint;
 pub mod mutate;
+pub mod patter;
 pub mod puppet;
+pub mod stage;

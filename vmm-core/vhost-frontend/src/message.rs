@@ -86,8 +86,8 @@ pub(crate) enum Answer {
     Number,
     /// By a configuration space of this many bytes.
     Config(usize),
-    /// By a queue's number and base.
-    Base,
+    /// By this queue's number and its base.
+    Base(u16),
     /// By the description of an in-flight table, and a descriptor.
     Inflight,
 }
@@ -178,7 +178,7 @@ impl Message {
 
     pub fn get_base(index: u16) -> Self {
         let body = VhostUserVringState::new(index.into(), 0);
-        Self::new(FrontendReq::GET_VRING_BASE, Answer::Base, body.as_slice())
+        Self::new(FrontendReq::GET_VRING_BASE, Answer::Base(index), body.as_slice())
     }
 }
 

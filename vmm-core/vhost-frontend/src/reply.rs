@@ -37,7 +37,11 @@ pub(crate) fn decode(
             code => Err(Fault::Refused { request, code }),
         },
         Answer::Number if body.len() == 8 => Ok(Reply::Number(long(body, 0))),
-        Answer::Base if body.len() == 8 => Ok(Reply::Base { index: word(body, 0), base: word(body, 4) }),
+        Answer::Base(asked) if body.len() == 8 => match (word(body, 0), word(body, 4)) {
+            (index, base) if index == u32::from(asked) => Ok(Reply::Base { index, base }),
+            // Taken for an answer it would stop a queue of which nothing was said.
+            (index, base) => Err(Fault::Base { index, base }),
+        },
         Answer::Config(len) => decode_config(len, body).ok_or(senseless),
         // libvhost-user and C leave 4 bytes of padding, others do not.
         Answer::Inflight if matches!(body.len(), 20 | INFLIGHT_BODY) && fd.is_some() => {
@@ -86,7 +90,7 @@ mod tests {
     }
 
     fn any_answer() -> impl Strategy<Value = Answer> {
-        let fixed = [Answer::Ack, Answer::Number, Answer::Base, Answer::Inflight].map(Just);
+        let fixed = [Answer::Ack, Answer::Number, Answer::Base(0), Answer::Inflight].map(Just);
         prop_oneof![proptest::sample::select(fixed.map(|Just(answer)| answer).to_vec()), (0usize..300).prop_map(Answer::Config)]
     }
 

@@ -70,3 +70,30 @@ pub fn check(chain: &Chain, memory: &GuestMemory) {
     let end = chain.writable.len() - len as u64;
     chain.writable.copy_out(memory, end, &bytes[..len]).expect("writable memory");
 }
+
+/// Memory from [`QUEUE`] on with a split queue in which a request of two descriptors is available.
+pub fn split_image(size: u16) -> Vec<u8> {
+    let descriptors = [descriptor(0x8000, 16, [1, 1]), descriptor(0x9000, 512, [2, 0])];
+    let available = [0u16, 1, 0].map(u16::to_le_bytes).concat();
+    image(size, &descriptors.concat(), &available)
+}
+
+/// Memory from [`QUEUE`] on with a packed queue in which a request of two descriptors is available.
+pub fn packed_image(size: u16) -> Vec<u8> {
+    const AVAILABLE: u16 = 1 << 7;
+    let first = descriptor(0x8000, 16, [5, AVAILABLE | 1]);
+    let descriptors = [first, descriptor(0x9000, 512, [5, AVAILABLE | 2])];
+    image(size, &descriptors.concat(), &[])
+}
+
+fn descriptor(addr: u64, len: u32, halves: [u16; 2]) -> Vec<u8> {
+    let halves = halves.map(u16::to_le_bytes).concat();
+    [&addr.to_le_bytes()[..], &len.to_le_bytes(), &halves].concat()
+}
+
+fn image(size: u16, descriptors: &[u8], driver: &[u8]) -> Vec<u8> {
+    let mut image = descriptors.to_vec();
+    image.resize(usize::from(size) * 16, 0);
+    image.extend(driver);
+    image
+}
