@@ -1,7 +1,8 @@
 //! A file that is to be loaded: read by position, straight into guest memory.
 //!
 //! Its length is asked once, and it may shrink afterwards: then a read comes short and the file is
-//! called damaged.
+//! called damaged. Between two pieces of a long read the caller gets a word in: loading a kernel takes as
+//! long as a disk wants it to, and a process that is asked whether it lives must answer meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -11,18 +12,26 @@ use bulkhead_memory::{GuestMemory, GuestRange};
 
 use crate::error::BootError;
 
+/// Bytes between two breaths.
+const PIECE: u64 = 1 << 20;
+
 /// An open file and what to call it.
 pub(crate) struct Image<'f> {
     file: &'f File,
+    breathe: &'f dyn Fn(),
     what: &'static str,
     len: u64,
 }
 
 impl<'f> Image<'f> {
-    pub fn new(file: &'f File, what: &'static str) -> Result<Self, BootError> {
+    pub fn new(
+        file: &'f File,
+        what: &'static str,
+        breathe: &'f dyn Fn(),
+    ) -> Result<Self, BootError> {
         let len = bulkhead_sys::file::size(file)
             .map_err(|error| BootError::Unreadable { what, error })?;
-        Ok(Self { file, what, len })
+        Ok(Self { file, breathe, what, len })
     }
 
     pub fn len(&self) -> u64 {
@@ -62,7 +71,9 @@ impl<'f> Image<'f> {
     ) -> Result<(), BootError> {
         let mut done = 0;
         while done < range.len {
-            let rest = memory.check(GuestRange::new(range.addr + done, range.len - done))?;
+            (self.breathe)();
+            let piece = (range.len - done).min(PIECE);
+            let rest = memory.check(GuestRange::new(range.addr + done, piece))?;
             match rest.fill_from(self.file, position + done) {
                 Ok(0) => return Err(self.unreadable(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => done += count as u64,

@@ -46,7 +46,7 @@ mod tests {
 
     fn place(bytes: &[u8], ram_end: u64, kernel: &Loaded) -> Result<GuestRange, BootError> {
         let file = file(bytes);
-        let image = Image::new(&file, "initrd").unwrap();
+        let image = Image::new(&file, "initrd", &|| {}).unwrap();
         let (memory, _) = ram(ram_end);
         let range = load(&image, &memory, ram_end, kernel)?;
         let mut back = vec![0; bytes.len()];

@@ -54,6 +54,8 @@ pub struct Boot<'a> {
     pub layout: &'a RamLayout,
     /// How many vCPUs there are, 1 to 16.
     pub cpus: u8,
+    /// Called again and again while files are read, which may take long.
+    pub breathe: &'a dyn Fn(),
 }
 
 /// What loading a kernel told about it.
@@ -85,12 +87,12 @@ pub fn load(boot: &Boot<'_>) -> Result<Entry, BootError> {
     if low < places::LEAST_RAM {
         return Err(BootError::TooLittleRam { ram: low, least: places::LEAST_RAM });
     }
-    let kernel = Image::new(boot.kernel, "kernel")?;
+    let kernel = Image::new(boot.kernel, "kernel", boot.breathe)?;
     let loaded = match elf::is_elf(&kernel)? {
         true => elf::load(&kernel, boot.memory, low)?,
         false => bzimage::load(&kernel, boot.memory, low)?,
     };
-    let initrd = boot.initrd.map(|file| Image::new(file, "initrd")).transpose()?;
+    let initrd = boot.initrd.map(|file| Image::new(file, "initrd", boot.breathe)).transpose()?;
     let initrd = initrd.map(|image| initrd::load(&image, boot.memory, low, &loaded)).transpose()?;
     command_line::write(boot.command_line, boot.memory, loaded.command_line_max)?;
     acpi::write(boot.memory, boot.layout, boot.cpus)?;

@@ -51,6 +51,7 @@ fn boot(
         memory: &memory,
         layout: &layout,
         cpus: 2,
+        breathe: &|| {},
     };
     (load(&boot), memory)
 }
@@ -126,6 +127,7 @@ fn booting_again_over_used_memory_gives_the_same_memory() {
         memory: &memory,
         layout: &layout,
         cpus: 1,
+        breathe: &|| {},
     };
     load(&boot).unwrap();
     let first = bytes(&memory, 0, 2 << 20);
@@ -138,6 +140,24 @@ fn booting_again_over_used_memory_gives_the_same_memory() {
     assert!(first[info..info + 56] == second[info..info + 56]);
     let (segment, len) = (elf::tests::SEGMENT as usize, elf::tests::MEMORY_LEN as usize);
     assert!(first[segment..segment + len] == second[segment..segment + len], "bss included");
+}
+
+#[test]
+fn the_caller_gets_a_word_in_while_files_are_read() {
+    let (kernel, initrd) = (file(&elf::tests::kernel()), file(&vec![7; 5 << 20]));
+    let (memory, layout) = ram(8 << 20);
+    let breaths = std::cell::Cell::new(0);
+    load(&Boot {
+        kernel: &kernel,
+        initrd: Some(&initrd),
+        command_line: "",
+        memory: &memory,
+        layout: &layout,
+        cpus: 1,
+        breathe: &|| breaths.set(breaths.get() + 1),
+    })
+    .unwrap();
+    assert!(breaths.get() >= 6, "{} breaths", breaths.get());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bulkhead_machine::Request;
 use bulkhead_machine::power::Button;
 use bulkhead_machine::uart::Wake;
 use bulkhead_protocol::core::{CoreCommand, CoreEvent};
-use bulkhead_runtime::{Helper, Incoming};
+use bulkhead_runtime::Incoming;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Interest, Poller, Token};
 use bulkhead_vhost_frontend::SharedRam;
@@ -28,9 +28,7 @@ use crate::machine::{Machine, MachineError, Parts};
 use crate::notice::{Notice, Notices};
 use crate::plan::{Images, Plan};
 use crate::serial::Serial;
-
-/// The supervisor's end of the channel.
-pub type Supervisor = Helper<CoreCommand, CoreEvent>;
+use crate::supervisor::Supervisor;
 
 const CHANNEL: Token = 0;
 const BELL: Token = 1;
@@ -80,7 +78,7 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
     let made = Kvm::from_fd(kvm)
         .map_err(MachineError::from)
         .and_then(|kvm| Machine::new(parts(kvm), &notices, wake(&bell)))
-        .and_then(|machine| machine.load(&images).map(|()| machine));
+        .and_then(|machine| machine.load(&images, &|| supervisor.breathe(0)).map(|()| machine));
     drop(images);
     let machine = match made {
         Ok(machine) => machine,
@@ -124,10 +122,12 @@ fn refuse(supervisor: &Supervisor, poller: &Poller, error: &MachineError) -> any
     loop {
         poller.wait(None, &mut events)?;
         events.clear();
-        match supervisor.try_receive()? {
-            Some(Incoming::Heartbeat(number)) => supervisor.alive(number, 0)?,
-            Some(Incoming::Stop) => return Ok(()),
-            Some(Incoming::Role(..)) | None => {}
+        while let Some(incoming) = supervisor.take()? {
+            match incoming {
+                Incoming::Heartbeat(number) => supervisor.alive(number, 0)?,
+                Incoming::Stop => return Ok(()),
+                Incoming::Role(..) => {}
+            }
         }
     }
 }
@@ -155,12 +155,15 @@ impl Core {
             if left.is_some() {
                 self.advance(News::Time)?;
             }
+            if self.supervisor.is_waiting() && self.hear()? {
+                return Ok(());
+            }
         }
     }
 
     /// Takes everything that the supervisor has sent; `true` if it said stop.
     fn hear(&mut self) -> anyhow::Result<bool> {
-        while let Some(incoming) = self.supervisor.try_receive()? {
+        while let Some(incoming) = self.supervisor.take()? {
             match incoming {
                 Incoming::Heartbeat(number) => {
                     self.supervisor.alive(number, self.machine.progress())?

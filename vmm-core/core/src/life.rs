@@ -110,7 +110,7 @@ impl Core {
     }
 
     fn load(&mut self, images: &Images) -> anyhow::Result<()> {
-        match self.machine.load(images) {
+        match self.machine.load(images, &|| self.supervisor.breathe(self.machine.progress())) {
             Ok(()) => {
                 self.life = Life::Loaded { run: true };
                 self.run_if_ready()

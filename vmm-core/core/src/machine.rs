@@ -116,8 +116,9 @@ impl Machine {
         (0..).zip(&self.vcpus).map(seat).collect()
     }
 
-    /// Loads a kernel and puts the vCPUs before its first instruction. They must be stopped.
-    pub fn load(&self, images: &Images) -> Result<(), MachineError> {
+    /// Loads a kernel and puts the vCPUs before its first instruction. They must be stopped. Calls
+    /// `breathe` again and again, since it may take long.
+    pub fn load(&self, images: &Images, breathe: &dyn Fn()) -> Result<(), MachineError> {
         let entry = bulkhead_boot::load(&Boot {
             kernel: &images.kernel,
             initrd: images.initrd.as_ref(),
@@ -125,6 +126,7 @@ impl Machine {
             memory: &self.memory,
             layout: &self.layout,
             cpus: u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX),
+            breathe,
         })?;
         for (index, (vcpu, power_on)) in self.vcpus.iter().zip(&self.power_on).enumerate() {
             let mut state = power_on.clone();

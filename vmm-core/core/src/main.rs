@@ -22,9 +22,8 @@ mod machine;
 mod notice;
 mod plan;
 mod serial;
+mod supervisor;
 mod vcpu;
-
-use std::process::ExitCode;
 
 use anyhow::Context;
 use bulkhead_protocol::class::ProcessClass;
@@ -32,17 +31,15 @@ use bulkhead_protocol::core::{CoreCommand, CoreEvent};
 use bulkhead_runtime::{RuntimeError, Start};
 use bulkhead_sys::clock::Deadline;
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => bulkhead_runtime::exit(0),
-        Err(error) if matches!(error.downcast_ref(), Some(RuntimeError::Closed)) => {
-            bulkhead_runtime::exit(0)
-        }
+fn main() {
+    bulkhead_runtime::exit(match run() {
+        Ok(()) => 0,
+        Err(error) if matches!(error.downcast_ref(), Some(RuntimeError::Closed)) => 0,
         Err(error) => {
             bulkhead_runtime::log(&format!("core: {error:#}"));
-            bulkhead_runtime::exit(1)
+            1
         }
-    }
+    })
 }
 
 fn run() -> anyhow::Result<()> {
@@ -55,5 +52,5 @@ fn run() -> anyhow::Result<()> {
     crew.seal();
     let (command, fds) = helper.plan(Deadline::after(plan::PATIENCE))?;
     let plan = plan::Plan::check(command, fds, crew.len())?;
-    events::run(helper, ears, crew, plan)
+    events::run(supervisor::Supervisor::new(helper), ears, crew, plan)
 }

@@ -37,7 +37,7 @@ pub(crate) fn kernel() -> Vec<u8> {
 fn try_load(bytes: &[u8], ram_end: u64) -> Result<Loaded, BootError> {
     let file = file(bytes);
     let (memory, _) = ram(ram_end);
-    load(&Image::new(&file, "kernel")?, &memory, ram_end)
+    load(&Image::new(&file, "kernel", &|| {})?, &memory, ram_end)
 }
 
 fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
@@ -50,7 +50,7 @@ fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
 fn the_program_goes_to_its_preferred_address_without_what_follows_it() {
     let file = file(&kernel());
     let (memory, _) = ram(32 << 20);
-    let loaded = load(&Image::new(&file, "kernel").unwrap(), &memory, 32 << 20).unwrap();
+    let loaded = load(&Image::new(&file, "kernel", &|| {}).unwrap(), &memory, 32 << 20).unwrap();
     assert_eq!(loaded.entry, PREFERRED + 0x200);
     assert_eq!(loaded.end, PREFERRED + u64::from(INIT_SIZE));
     assert_eq!((loaded.initrd_max, loaded.command_line_max), (0x7fff_ffff, 2047));

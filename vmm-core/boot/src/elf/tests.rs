@@ -42,7 +42,7 @@ pub(crate) fn kernel() -> Vec<u8> {
 fn try_load(bytes: &[u8], ram_end: u64) -> Result<Loaded, BootError> {
     let file = file(bytes);
     let (memory, _) = ram(ram_end);
-    load(&Image::new(&file, "kernel")?, &memory, ram_end)
+    load(&Image::new(&file, "kernel", &|| {})?, &memory, ram_end)
 }
 
 fn with_long(at: usize, value: u64) -> Vec<u8> {
@@ -61,7 +61,7 @@ fn segments_go_to_their_addresses_and_the_rest_is_cleared() {
     let (memory, _) = ram(8 << 20);
     let dirty = memory.check(GuestRange::new(SEGMENT, MEMORY_LEN)).unwrap();
     dirty.copy_out(&[0xee; MEMORY_LEN as usize]).unwrap();
-    let loaded = load(&Image::new(&file, "kernel").unwrap(), &memory, 8 << 20).unwrap();
+    let loaded = load(&Image::new(&file, "kernel", &|| {}).unwrap(), &memory, 8 << 20).unwrap();
     assert_eq!((loaded.entry, loaded.end), (ENTRY, SEGMENT + MEMORY_LEN));
     let mut expected = CODE.to_vec();
     expected.resize(MEMORY_LEN as usize, 0);

@@ -132,6 +132,8 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // The core itself dies a moment after its parent: its end of the channel tells when.
+        while self.channel.receive_by::<FromHelper<CoreEvent>>(deadline()).is_ok() {}
     }
 }
 
