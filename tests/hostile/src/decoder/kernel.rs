@@ -34,6 +34,7 @@ pub fn run(bytes: &[u8]) -> Verdict {
             memory,
             layout,
             cpus: 2,
+            breathe: &|| {},
         };
         let loaded = load(&boot);
         match &loaded {
