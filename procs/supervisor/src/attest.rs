@@ -83,8 +83,10 @@ impl Proc {
     /// Opens `/proc` and looks at this process. To be called before the seal.
     pub fn open() -> io::Result<Self> {
         let root = find(Path::new("/proc"))?.into_fd();
-        let own = namespaces::of(&root, std::process::id() as i32)?;
-        let inherited = status::filters(&read_text(&root, "self/status")?);
+        // Not by `self`, which is a link.
+        let pid = std::process::id() as i32;
+        let own = namespaces::of(&root, pid)?;
+        let inherited = status::filters(&read_text(&root, &format!("{pid}/status"))?);
         Ok(Self {
             own,
             inherited,
