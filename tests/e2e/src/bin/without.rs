@@ -1,5 +1,6 @@
 //! Runs a program on a host that seems to lack something: `bulkhead-test-without CALL PROGRAM …`
-//! answers the system call CALL with ENOSYS (or EPERM, `CALL=EPERM`) for it and all it starts.
+//! answers the system call CALL with ENOSYS for it and all it starts. `user-namespace` is no call but a
+//! flag of `clone`: only clones that have it are answered, with EPERM.
 #![forbid(unsafe_code)]
 
 use std::os::unix::process::CommandExt;
@@ -15,31 +16,46 @@ const RETURN: u16 = 0x06;
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 
+/// `BPF_JMP | BPF_JSET | BPF_K`.
+const ANY_BIT: u16 = 0x45;
+/// Where `struct seccomp_data` of linux/seccomp.h has the lower half of the first argument.
+const FIRST_ARGUMENT: u32 = 16;
+
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
-    let call = arguments.next().and_then(|call| call.into_string().ok()).expect("a system call");
+    let lacking = arguments.next().and_then(|word| word.into_string().ok()).expect("a system call");
     let program = arguments.next().expect("a program");
-    let (name, error) = match call.strip_suffix("=EPERM") {
-        Some(name) => (name, libc::EPERM),
-        None => (call.as_str(), libc::ENOSYS),
-    };
-    let number = match name {
-        "landlock_create_ruleset" => libc::SYS_landlock_create_ruleset,
-        "clone3" => libc::SYS_clone3,
-        "clone" => libc::SYS_clone,
-        "unshare" => libc::SYS_unshare,
-        "pivot_root" => libc::SYS_pivot_root,
+    let filter = match lacking.as_str() {
+        "landlock" => without_call(libc::SYS_landlock_create_ruleset),
+        "user-namespace" => without_user_namespaces(),
         other => panic!("{other} is not one of those that can be taken away"),
     };
-    let at = |code, jt, jf, k| Instruction { code, jt, jf, k };
-    let filter = [
-        at(LOAD, 0, 0, 0),
-        at(EQUAL, 0, 1, u32::try_from(number).expect("a small number")),
-        at(RETURN, 0, 0, ERRNO | u32::try_from(error).expect("a small number")),
-        at(RETURN, 0, 0, ALLOW),
-    ];
     forbid_new_privileges().expect("no new privileges");
     install(&filter, Threads::All).expect("the filter is installed");
     let error = std::process::Command::new(program).args(arguments).exec();
     panic!("cannot execute: {error}");
+}
+
+const fn at(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+fn without_call(number: libc::c_long) -> Vec<Instruction> {
+    vec![
+        at(LOAD, 0, 0, 0),
+        at(EQUAL, 0, 1, number as u32),
+        at(RETURN, 0, 0, ERRNO | libc::ENOSYS as u32),
+        at(RETURN, 0, 0, ALLOW),
+    ]
+}
+
+fn without_user_namespaces() -> Vec<Instruction> {
+    vec![
+        at(LOAD, 0, 0, 0),
+        at(EQUAL, 0, 3, libc::SYS_clone as u32),
+        at(LOAD, 0, 0, FIRST_ARGUMENT),
+        at(ANY_BIT, 0, 1, libc::CLONE_NEWUSER as u32),
+        at(RETURN, 0, 0, ERRNO | libc::EPERM as u32),
+        at(RETURN, 0, 0, ALLOW),
+    ]
 }

@@ -2,8 +2,8 @@
 //!
 //! Used by a device through [`Device::serve`](crate::Device::serve), and by the lane that owns it.
 
-mod base;
 mod live;
+mod position;
 mod ring;
 mod start;
 

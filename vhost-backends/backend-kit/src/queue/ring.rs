@@ -5,7 +5,7 @@ use bulkhead_virtqueue::{
     Chain, PackedDescriptor, PackedQueue, QueueFault, QueueSetup, SplitPosition, SplitQueue,
 };
 
-use super::base::{pack, split_available, unpack};
+use super::position::{pack, split_available, unpack};
 use super::start::{QueueStart, StartFault};
 use crate::inflight::{PackedRecord, SplitRecord};
 
