@@ -13,9 +13,7 @@ pub const LIMIT: usize = 64 * 1024;
 
 type Codec = Configuration<LittleEndian, Fixint, Limit<LIMIT>>;
 
-const CODEC: Codec = bincode::config::standard()
-    .with_fixed_int_encoding()
-    .with_limit::<LIMIT>();
+const CODEC: Codec = bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT>();
 
 /// Why bytes are no message, or a value is none.
 #[derive(Debug, thiserror::Error)]

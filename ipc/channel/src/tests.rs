@@ -32,8 +32,7 @@ fn soon() -> Deadline {
 fn a_message_and_its_descriptors_arrive() {
     let (a, b) = Channel::pair().unwrap();
     let bell = bulkhead_sys::eventfd::Doorbell::new().unwrap();
-    a.send(&Test::WithFds(2), &[bell.as_fd(), bell.as_fd()])
-        .unwrap();
+    a.send(&Test::WithFds(2), &[bell.as_fd(), bell.as_fd()]).unwrap();
     let (message, fds) = b.receive_by::<Test>(soon()).unwrap();
     assert_eq!((message, fds.len()), (Test::WithFds(2), 2));
 }
@@ -45,13 +44,7 @@ fn the_wrong_number_of_descriptors_blames_the_peer() {
     let bytes = codec::encode(&Test::Number(1)).unwrap();
     seqpacket::send(a.as_fd(), &bytes, &[bell.as_fd()]).unwrap();
     let error = b.receive_by::<Test>(soon()).unwrap_err();
-    assert!(matches!(
-        error,
-        ChannelError::Descriptors {
-            found: 1,
-            expected: 0
-        }
-    ));
+    assert!(matches!(error, ChannelError::Descriptors { found: 1, expected: 0 }));
 }
 
 #[test]

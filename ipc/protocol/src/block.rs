@@ -105,11 +105,7 @@ impl Message for BlockCommand {
     fn fd_count(&self) -> usize {
         match self {
             Self::Plan(plan) => {
-                1 + plan
-                    .exports
-                    .iter()
-                    .map(|e| 3 * usize::from(e.queues))
-                    .sum::<usize>()
+                1 + plan.exports.iter().map(|e| 3 * usize::from(e.queues)).sum::<usize>()
             }
             Self::Detach { .. } => 0,
             Self::Attach { queues, .. } => usize::from(*queues),

@@ -39,10 +39,7 @@ pub struct RingShape {
 impl RingShape {
     /// What every block ring has unless its plan says otherwise. The arena is only touched as far as
     /// requests are in flight.
-    pub const DEFAULT: Self = Self {
-        entries: 256,
-        arena: 8 << 20,
-    };
+    pub const DEFAULT: Self = Self { entries: 256, arena: 8 << 20 };
 }
 
 /// Queues of a vhost-user device process and the size of its in-flight table.

@@ -178,9 +178,7 @@ pub enum LauncherEvent {
 impl Message for LauncherCommand {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Plan {
-                binaries, cgroups, ..
-            } => binaries.len() + cgroups.len(),
+            Self::Plan { binaries, cgroups, .. } => binaries.len() + cgroups.len(),
             Self::Start { .. } => 2,
             Self::Forget { .. } | Self::Stop => 0,
         }

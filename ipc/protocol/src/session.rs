@@ -58,11 +58,7 @@ pub struct Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}: {}: {}; {}",
-            self.option, self.value, self.reason, self.remedy
-        )
+        write!(f, "{}: {}: {}; {}", self.option, self.value, self.reason, self.remedy)
     }
 }
 
@@ -82,9 +78,7 @@ pub enum SessionEvent {
 impl Message for SessionCommand {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Start {
-                serial, console, ..
-            } => 2 + usize::from(*serial) + usize::from(*console),
+            Self::Start { serial, console, .. } => 2 + usize::from(*serial) + usize::from(*console),
             _ => 0,
         }
     }

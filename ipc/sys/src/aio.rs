@@ -177,8 +177,9 @@ impl<T> Aio<T> {
         // SAFETY: `pointers` names `count` control blocks, which the kernel copies before it returns.
         // Each names memory of a mapping that its owner in `owners` keeps, or, with O_DIRECT, pages
         // that the kernel pins; all of it is shared memory that nothing holds a reference to.
-        let submitted =
-            check(unsafe { libc::syscall(libc::SYS_io_submit, self.id, count, pointers.as_ptr()) })?;
+        let submitted = check(unsafe {
+            libc::syscall(libc::SYS_io_submit, self.id, count, pointers.as_ptr())
+        })?;
         match submitted {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
@@ -291,13 +292,8 @@ mod tests {
         let object = create_sealed("image", 8192).unwrap();
         let (memory, bell) = (memory(), Doorbell::new().unwrap());
         let mut aio = Aio::new(8).unwrap();
-        let piece = Piece {
-            direction: Direction::Write,
-            position: 0,
-            offset: 0,
-            len: 4096,
-            nowait: false,
-        };
+        let piece =
+            Piece { direction: Direction::Write, position: 0, offset: 0, len: 4096, nowait: false };
         // An eventfd knows no positioned write.
         aio.prepare(&bell, &memory, piece, &bell, "refused").unwrap();
         aio.prepare(&object, &memory, piece, &bell, "done").unwrap();

@@ -24,11 +24,7 @@ pub fn sizes(device: impl AsFd) -> io::Result<BlockSizes> {
     unsafe { physical_size(fd, &mut physical) }?;
     // SAFETY: BLKIOOPT writes one unsigned int.
     unsafe { optimal_size(fd, &mut optimal) }?;
-    Ok(BlockSizes {
-        logical: u32::try_from(logical).unwrap_or(512),
-        physical,
-        optimal,
-    })
+    Ok(BlockSizes { logical: u32::try_from(logical).unwrap_or(512), physical, optimal })
 }
 
 /// Tells a block device that a range is no longer needed. What it reads as afterwards is undefined.
@@ -47,13 +43,7 @@ pub fn direct_alignment(file: impl AsFd) -> io::Result<Option<u32>> {
     let empty = c"".as_ptr();
     // SAFETY: the path is empty (AT_EMPTY_PATH), and `stat` has room for what the kernel writes.
     let result = unsafe {
-        libc::statx(
-            fd,
-            empty,
-            libc::AT_EMPTY_PATH,
-            libc::STATX_DIOALIGN,
-            stat.as_mut_ptr(),
-        )
+        libc::statx(fd, empty, libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, stat.as_mut_ptr())
     };
     if result != 0 {
         return Err(io::Error::last_os_error());

@@ -76,7 +76,8 @@ impl Capabilities {
 pub fn empty_bounds() -> io::Result<()> {
     for capability in 0.. {
         // SAFETY: a plain system call on numbers.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0 {
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0
+        {
             let error = io::Error::last_os_error();
             // One past the last capability that this kernel has.
             if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 {

@@ -8,9 +8,7 @@ use nix::unistd::Pid;
 /// The CPUs the calling thread may run on, ascending.
 pub fn allowed() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count())
-        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
-        .collect())
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
 /// Restricts process or thread `pid` (0: the caller) to `cpus`.

@@ -43,10 +43,7 @@ pub fn read_at(
     to.check(offset, len).map_err(io::Error::other)?;
     // SAFETY: the range was checked.
     let base = unsafe { to.as_ptr().add(offset) };
-    let iov = libc::iovec {
-        iov_base: base.cast(),
-        iov_len: len,
-    };
+    let iov = libc::iovec { iov_base: base.cast(), iov_len: len };
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: `iov` names `len` bytes of a live mapping; the kernel writes only there.
     let done = unsafe { libc::preadv2(fd, &iov, 1, position as libc::off_t, how.flags()) };
@@ -65,10 +62,7 @@ pub fn write_at(
     from.check(offset, len).map_err(io::Error::other)?;
     // SAFETY: the range was checked.
     let base = unsafe { from.as_ptr().add(offset) };
-    let iov = libc::iovec {
-        iov_base: base.cast(),
-        iov_len: len,
-    };
+    let iov = libc::iovec { iov_base: base.cast(), iov_len: len };
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: `iov` names `len` bytes of a live mapping; the kernel only reads them.
     let done = unsafe { libc::pwritev2(fd, &iov, 1, position as libc::off_t, how.flags()) };
@@ -112,22 +106,12 @@ static ZEROES: Zeroes = Zeroes([0; 64 * 1024]);
 
 /// Deallocates a range of a file; it reads as zeroes afterwards and the size stays.
 pub fn punch_hole(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
-    fallocate(
-        file,
-        libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
-        position,
-        len,
-    )
+    fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, position, len)
 }
 
 /// Makes a range of a file read as zeroes, allocated where the file system can.
 pub fn zero_range(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
-    fallocate(
-        file,
-        libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
-        position,
-        len,
-    )
+    fallocate(file, libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, position, len)
 }
 
 fn fallocate(file: impl AsFd, mode: i32, position: u64, len: u64) -> io::Result<()> {
@@ -200,14 +184,8 @@ mod tests {
         let arena = create_sealed("arena", 8192).unwrap();
         let map = SharedMapping::map(&arena, 8192, Rights::ReadWrite).unwrap();
         map.copy_out(0, b"stamp").unwrap();
-        assert_eq!(
-            write_at(&file, 4096, &map, 0, 5, Transfer::default()).unwrap(),
-            5
-        );
-        assert_eq!(
-            read_at(&file, 4096, &map, 100, 5, Transfer::default()).unwrap(),
-            5
-        );
+        assert_eq!(write_at(&file, 4096, &map, 0, 5, Transfer::default()).unwrap(), 5);
+        assert_eq!(read_at(&file, 4096, &map, 100, 5, Transfer::default()).unwrap(), 5);
         let mut back = [0; 5];
         map.copy_in(100, &mut back).unwrap();
         assert_eq!(&back, b"stamp");

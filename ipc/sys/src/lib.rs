@@ -10,8 +10,8 @@
     reason = "system calls and shared mappings: this crate is where they are wrapped"
 )]
 
-pub mod birth;
 pub mod aio;
+pub mod birth;
 pub mod block_device;
 pub mod capability;
 pub mod clock;

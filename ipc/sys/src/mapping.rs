@@ -69,11 +69,7 @@ impl SharedMapping {
         };
         // SAFETY: no address is requested, so no existing mapping is replaced.
         let base = unsafe { mmap(None, size, prot, MapFlags::MAP_SHARED, fd, start) }?;
-        Ok(Self {
-            base: base.cast(),
-            len,
-            rights,
-        })
+        Ok(Self { base: base.cast(), len, rights })
     }
 
     /// Length in bytes.
@@ -100,11 +96,7 @@ impl SharedMapping {
     pub fn check(&self, offset: usize, len: usize) -> Result<(), OutOfMapping> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(()),
-            _ => Err(OutOfMapping {
-                offset,
-                len,
-                size: self.len,
-            }),
+            _ => Err(OutOfMapping { offset, len, size: self.len }),
         }
     }
 
@@ -141,11 +133,7 @@ impl SharedMapping {
 
     fn check_writable(&self, offset: usize, len: usize) -> Result<(), OutOfMapping> {
         if self.rights == Rights::ReadOnly {
-            return Err(OutOfMapping {
-                offset,
-                len,
-                size: 0,
-            });
+            return Err(OutOfMapping { offset, len, size: 0 });
         }
         self.check(offset, len)
     }
@@ -154,11 +142,7 @@ impl SharedMapping {
         let len = size_of::<T>();
         self.check_writable(offset, len)?;
         if !offset.is_multiple_of(align_of::<T>()) {
-            return Err(OutOfMapping {
-                offset,
-                len,
-                size: self.len,
-            });
+            return Err(OutOfMapping { offset, len, size: self.len });
         }
         // SAFETY: the range was checked; mappings are page-aligned, so the result is aligned.
         Ok(unsafe { self.base.as_ptr().add(offset) }.cast())
@@ -167,29 +151,25 @@ impl SharedMapping {
     /// The atomic byte at `offset`.
     pub fn atomic_u8(&self, offset: usize) -> Result<&AtomicU8, OutOfMapping> {
         // SAFETY: checked; the memory lives as long as `self` and is only used atomically.
-        self.aligned(offset)
-            .map(|pointer| unsafe { AtomicU8::from_ptr(pointer) })
+        self.aligned(offset).map(|pointer| unsafe { AtomicU8::from_ptr(pointer) })
     }
 
     /// The atomic 16-bit word at `offset`, which must be aligned.
     pub fn atomic_u16(&self, offset: usize) -> Result<&AtomicU16, OutOfMapping> {
         // SAFETY: checked and aligned; the memory lives as long as `self`.
-        self.aligned(offset)
-            .map(|pointer| unsafe { AtomicU16::from_ptr(pointer) })
+        self.aligned(offset).map(|pointer| unsafe { AtomicU16::from_ptr(pointer) })
     }
 
     /// The atomic 32-bit word at `offset`, which must be aligned.
     pub fn atomic_u32(&self, offset: usize) -> Result<&AtomicU32, OutOfMapping> {
         // SAFETY: checked and aligned; the memory lives as long as `self`.
-        self.aligned(offset)
-            .map(|pointer| unsafe { AtomicU32::from_ptr(pointer) })
+        self.aligned(offset).map(|pointer| unsafe { AtomicU32::from_ptr(pointer) })
     }
 
     /// The atomic 64-bit word at `offset`, which must be aligned.
     pub fn atomic_u64(&self, offset: usize) -> Result<&AtomicU64, OutOfMapping> {
         // SAFETY: checked and aligned; the memory lives as long as `self`.
-        self.aligned(offset)
-            .map(|pointer| unsafe { AtomicU64::from_ptr(pointer) })
+        self.aligned(offset).map(|pointer| unsafe { AtomicU64::from_ptr(pointer) })
     }
 }
 

@@ -63,10 +63,7 @@ pub fn verify_sealed(fd: BorrowedFd<'_>, len: u64) -> Result<(), SealError> {
     }
     let found = size(fd)?;
     if found < len {
-        return Err(SealError::TooShort {
-            found,
-            expected: len,
-        });
+        return Err(SealError::TooShort { found, expected: len });
     }
     Ok(())
 }
@@ -103,28 +100,19 @@ mod tests {
     fn an_unsealed_object_is_refused() {
         let fd = create("test").unwrap();
         ftruncate(&fd, 4096).unwrap();
-        assert!(matches!(
-            verify_sealed(fd.as_fd(), 4096),
-            Err(SealError::CanShrink)
-        ));
+        assert!(matches!(verify_sealed(fd.as_fd(), 4096), Err(SealError::CanShrink)));
     }
 
     #[test]
     fn a_short_object_is_refused_with_both_sizes() {
         let fd = create_sealed("test", 4096).unwrap();
         let error = verify_sealed(fd.as_fd(), 8192).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the memory object has 4096 bytes, 8192 were planned"
-        );
+        assert_eq!(error.to_string(), "the memory object has 4096 bytes, 8192 were planned");
     }
 
     #[test]
     fn an_ordinary_file_is_not_sealable() {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
-        assert!(matches!(
-            verify_sealed(file.as_fd(), 1),
-            Err(SealError::NotSealable)
-        ));
+        assert!(matches!(verify_sealed(file.as_fd(), 1), Err(SealError::NotSealable)));
     }
 }

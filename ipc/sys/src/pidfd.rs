@@ -91,7 +91,8 @@ impl PidFd {
     pub fn wait_dead(&self, deadline: Deadline) -> io::Result<()> {
         let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         loop {
-            let timeout = PollTimeout::try_from(deadline.poll_timeout()).unwrap_or(PollTimeout::MAX);
+            let timeout =
+                PollTimeout::try_from(deadline.poll_timeout()).unwrap_or(PollTimeout::MAX);
             match poll(&mut set, timeout) {
                 Ok(0) if deadline.has_passed() => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(0) | Err(Errno::EINTR) => {}
@@ -139,14 +140,8 @@ mod tests {
 
     #[test]
     fn a_killed_child_is_reaped_once_with_its_signal() {
-        #[allow(
-            clippy::zombie_processes,
-            reason = "reaped through its pidfd, which is the test"
-        )]
-        let child = std::process::Command::new("/bin/sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        #[allow(clippy::zombie_processes, reason = "reaped through its pidfd, which is the test")]
+        let child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pidfd = PidFd::open(child.id() as i32).unwrap();
         assert_eq!(pidfd.reap().unwrap(), None);
         pidfd.kill().unwrap();

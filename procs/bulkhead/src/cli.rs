@@ -141,11 +141,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "SECONDS")]
     pub shutdown_timeout: Option<String>,
     /// Run even if this layer of the sandbox is missing (by name); may be given again
-    #[arg(
-        long = "allow-weaker-sandbox",
-        value_name = "LAYER",
-        value_delimiter = ','
-    )]
+    #[arg(long = "allow-weaker-sandbox", value_name = "LAYER", value_delimiter = ',')]
     pub weaker: Vec<String>,
     /// Print the plan and start nothing
     #[arg(long)]
@@ -167,11 +163,7 @@ pub struct StorageOptions {
     #[arg(long = "export", value_name = "KEY=VALUE,…", required = true)]
     pub exports: Vec<String>,
     /// Run even if this layer of the sandbox is missing (by name); may be given again
-    #[arg(
-        long = "allow-weaker-sandbox",
-        value_name = "LAYER",
-        value_delimiter = ','
-    )]
+    #[arg(long = "allow-weaker-sandbox", value_name = "LAYER", value_delimiter = ',')]
     pub weaker: Vec<String>,
     /// Print the plan and start nothing
     #[arg(long)]
@@ -259,12 +251,7 @@ pub struct CompletionOptions {
 /// Prints a completion script.
 pub fn completions(options: &CompletionOptions) -> anyhow::Result<ExitCode> {
     let mut command = Arguments::command();
-    clap_complete::generate(
-        options.shell,
-        &mut command,
-        "bulkhead",
-        &mut std::io::stdout(),
-    );
+    clap_complete::generate(options.shell, &mut command, "bulkhead", &mut std::io::stdout());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -21,23 +21,14 @@ pub fn allowed_syscalls(class: ProcessClass) -> usize {
 /// Prints manifests.
 pub fn show(options: &PolicyOptions) -> anyhow::Result<ExitCode> {
     let text = match &options.command {
-        PolicyCommand::Show {
-            class: None,
-            format,
-        } => describe::show(&describe::manifests()?, form(*format)),
-        PolicyCommand::Show {
-            class: Some(class),
-            format,
-        } => {
+        PolicyCommand::Show { class: None, format } => {
+            describe::show(&describe::manifests()?, form(*format))
+        }
+        PolicyCommand::Show { class: Some(class), format } => {
             let names: Vec<&str> = describe::names().collect();
             if !names.contains(&class.as_str()) {
                 let remedy = crate::options::nearest(class, &names);
-                return Err(refuse(
-                    "CLASS",
-                    class,
-                    "there is no such process class",
-                    &remedy,
-                ));
+                return Err(refuse("CLASS", class, "there is no such process class", &remedy));
             }
             describe::show(&[describe::manifest(class)?], form(*format))
         }
@@ -85,11 +76,7 @@ pub fn audit(options: &AuditOptions) -> anyhow::Result<ExitCode> {
             if passes { "passes" } else { "fails" }
         );
     }
-    Ok(if passes {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn subject(process: ProcessInfo) -> Subject {
@@ -120,8 +107,5 @@ fn print(finding: &Finding) {
         Verdict::Deviation => "DEVIATION",
     };
     let who = format!("{} {}", finding.role, finding.id);
-    println!(
-        "{who:20} {:8} {:18} {verdict:14} {}",
-        finding.pid, finding.check, finding.detail
-    );
+    println!("{who:20} {:8} {:18} {verdict:14} {}", finding.pid, finding.check, finding.detail);
 }

@@ -41,10 +41,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Prints what clap found, on one line; help and version go to stdout as they are.
 pub fn report_usage(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }

@@ -23,12 +23,7 @@ pub fn open() -> anyhow::Result<std::fs::File> {
     let remedy = "set XDG_RUNTIME_DIR to a directory of yours";
     match std::fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(refuse(
-                "runtime directory",
-                &name,
-                error.to_string(),
-                remedy,
-            ));
+            return Err(refuse("runtime directory", &name, error.to_string(), remedy));
         }
         _ => {}
     }

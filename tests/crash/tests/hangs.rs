@@ -9,16 +9,14 @@ use bulkhead_crash::pauses::Pauses;
 use bulkhead_crash::scene::{IMAGE_BLOCKS, Scene};
 use nix::sys::signal::Signal;
 
-/// Hangs of each class.
-const HANGS: u64 = 5;
-
 /// How long the machine is kept busy: many heartbeats.
 const BUSY: Duration = Duration::from_secs(10);
 
 fn stop(role: &str) {
     let scene = Scene::begin(Image::in_memory(IMAGE_BLOCKS), "");
     let mut pauses = Pauses::default();
-    for hang in 1..=HANGS {
+    // A hang takes a second to be found: a tenth of the kills will do.
+    for hang in 1..=bulkhead_crash::kills().div_ceil(10) {
         wait_for_progress(scene.shared(), 50);
         let start = Instant::now();
         assert!(scene.storage().process(role).signal(Signal::SIGSTOP));

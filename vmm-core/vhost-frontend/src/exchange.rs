@@ -135,7 +135,10 @@ impl Exchange {
     fn check_deadlines(&mut self, now: Instant) -> Result<(), Fault> {
         for due in self.due.iter_mut().filter(|due| due.deadline <= now) {
             if now < due.deadline + PUNCTUAL {
-                return Err(Fault::Silent { request: due.request, millis: due.patience.as_millis() });
+                return Err(Fault::Silent {
+                    request: due.request,
+                    millis: due.patience.as_millis(),
+                });
             }
             due.deadline = now + GRACE;
         }

@@ -76,7 +76,9 @@ pub enum Fault {
         planned: u16,
     },
     /// It contradicts itself about its queues.
-    #[error("lies about its queues: {queues} by GET_QUEUE_NUM, {config} in the configuration space")]
+    #[error(
+        "lies about its queues: {queues} by GET_QUEUE_NUM, {config} in the configuration space"
+    )]
     QueueLie {
         /// By GET_QUEUE_NUM.
         queues: u64,

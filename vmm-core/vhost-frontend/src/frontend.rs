@@ -47,7 +47,12 @@ pub struct Frontend {
 impl Frontend {
     /// A device without backend. `bells` has one entry for each of the plan's queues; `inflight` is
     /// given for backends of our own.
-    pub fn new(plan: Plan, ram: SharedRam, bells: Vec<QueueBells>, inflight: Option<InflightTable>) -> Self {
+    pub fn new(
+        plan: Plan,
+        ram: SharedRam,
+        bells: Vec<QueueBells>,
+        inflight: Option<InflightTable>,
+    ) -> Self {
         Self {
             plan,
             ram,
@@ -175,7 +180,9 @@ impl Frontend {
     }
 
     fn finish_handshake(&mut self) -> Result<(), Fault> {
-        let Some(link) = self.link.as_mut().filter(|link| link.phase == Phase::Shaking) else { return Ok(()) };
+        let Some(link) = self.link.as_mut().filter(|link| link.phase == Phase::Shaking) else {
+            return Ok(());
+        };
         let Some(offer) = link.handshake.finish(&link.exchange, &self.plan)? else { return Ok(()) };
         if let Some(before) = self.offer.as_ref().map(|before| before.features)
             && before != offer.features
@@ -203,13 +210,23 @@ impl Frontend {
             match (link.phase, &self.driver) {
                 (Phase::Shaking, Driver::Leaving(_)) => self.left(),
                 (Phase::Idle, Driver::Leaving(_)) => self.left(),
-                (Phase::Idle, Driver::Fresh(_)) if self.inflight.is_some() => self.clear_inflight(now),
+                (Phase::Idle, Driver::Fresh(_)) if self.inflight.is_some() => {
+                    self.clear_inflight(now)
+                }
                 (Phase::Clearing, Driver::Leaving(_)) if is_started => link.phase = Phase::Idle,
-                (Phase::Idle | Phase::Clearing, Driver::Fresh(_)) if is_started => self.run_queues(now),
+                (Phase::Idle | Phase::Clearing, Driver::Fresh(_)) if is_started => {
+                    self.run_queues(now)
+                }
                 (Phase::Idle, Driver::Running(_)) => self.run_queues(now),
-                (Phase::Starting { resumed }, Driver::Running(_)) if is_started => self.serving(resumed),
-                (Phase::Starting { .. } | Phase::Serving, Driver::Leaving(_)) => self.stop_queues(now),
-                (Phase::Stopping, _) if link.exchange.is_done(Purpose::Stop) => link.phase = Phase::Idle,
+                (Phase::Starting { resumed }, Driver::Running(_)) if is_started => {
+                    self.serving(resumed)
+                }
+                (Phase::Starting { .. } | Phase::Serving, Driver::Leaving(_)) => {
+                    self.stop_queues(now)
+                }
+                (Phase::Stopping, _) if link.exchange.is_done(Purpose::Stop) => {
+                    link.phase = Phase::Idle
+                }
                 _ => break,
             }
         }
@@ -268,7 +285,9 @@ fn check(reply: &Reply, link: &Link, plan: &Plan) -> Result<(), Fault> {
         Reply::Number(after) if after != link.handshake.features() => {
             Err(Fault::FeaturesChanged { before: link.handshake.features(), after })
         }
-        Reply::Inflight { queues, queue_size } if queues != plan.queues || queue_size != plan.queue_size => {
+        Reply::Inflight { queues, queue_size }
+            if queues != plan.queues || queue_size != plan.queue_size =>
+        {
             Err(Fault::InflightShape { queues, queue_size })
         }
         Reply::Base { index, base } if index >= plan.queues.into() || base > u16::MAX.into() => {

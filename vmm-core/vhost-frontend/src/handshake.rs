@@ -176,7 +176,12 @@ impl Handshake {
 
 /// Compares the number of queues in a configuration space with what GET_QUEUE_NUM said, and puts the
 /// plan's in its place.
-fn check_config(mut config: Vec<u8>, features: u64, queues: u64, plan: &Plan) -> Result<Vec<u8>, Fault> {
+fn check_config(
+    mut config: Vec<u8>,
+    features: u64,
+    queues: u64,
+    plan: &Plan,
+) -> Result<Vec<u8>, Fault> {
     let Some((bit, at)) = plan.device.config.queue_count else { return Ok(config) };
     if features >> bit & 1 == 0 {
         return match plan.queues {

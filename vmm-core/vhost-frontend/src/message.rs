@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bulkhead_virtio_transport::QueueRings;
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserMemory, VhostUserMemoryRegion, VhostUserVringAddr, VhostUserVringAddrFlags,
-    VhostUserVringState,
+    FrontendReq, VhostUserMemory, VhostUserMemoryRegion, VhostUserVringAddr,
+    VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
@@ -141,7 +141,8 @@ impl Message {
         let mut message = Self::new(FrontendReq::SET_MEM_TABLE, Answer::Ack, count.as_slice());
         for ram_region in regions {
             let addr = ram_region.guest_addr;
-            let region = VhostUserMemoryRegion::new(addr, ram_region.len, addr, ram_region.file_offset);
+            let region =
+                VhostUserMemoryRegion::new(addr, ram_region.len, addr, ram_region.file_offset);
             message.body.extend_from_slice(region.as_slice());
             message.fds.push(Arc::clone(&ram.fd) as Attached);
         }
@@ -155,7 +156,8 @@ impl Message {
 
     pub fn set_inflight(table: &InflightTable, queues: u16, queue_size: u16) -> Self {
         let body = inflight_body(table.len, queues, queue_size);
-        Self::new(FrontendReq::SET_INFLIGHT_FD, Answer::Ack, &body).with(Arc::clone(&table.fd) as Attached)
+        Self::new(FrontendReq::SET_INFLIGHT_FD, Answer::Ack, &body)
+            .with(Arc::clone(&table.fd) as Attached)
     }
 
     /// SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ENABLE: a queue and a number.

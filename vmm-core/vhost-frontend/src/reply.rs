@@ -56,7 +56,8 @@ pub(crate) fn decode(
 fn decode_config(len: usize, body: &[u8]) -> Option<Reply> {
     let (offset, size) = (word(body, 0), word(body, 4));
     let space = body.get(CONFIG_HEADER..)?;
-    (offset == 0 && size as usize == len && space.len() == len).then(|| Reply::Config(space.to_vec()))
+    (offset == 0 && size as usize == len && space.len() == len)
+        .then(|| Reply::Config(space.to_vec()))
 }
 
 #[cfg(test)]
@@ -91,7 +92,10 @@ mod tests {
 
     fn any_answer() -> impl Strategy<Value = Answer> {
         let fixed = [Answer::Ack, Answer::Number, Answer::Base(0), Answer::Inflight].map(Just);
-        prop_oneof![proptest::sample::select(fixed.map(|Just(answer)| answer).to_vec()), (0usize..300).prop_map(Answer::Config)]
+        prop_oneof![
+            proptest::sample::select(fixed.map(|Just(answer)| answer).to_vec()),
+            (0usize..300).prop_map(Answer::Config)
+        ]
     }
 
     proptest! {

@@ -78,7 +78,12 @@ pub(crate) fn add(
     if config_len > 0 {
         config.add_capability(VENDOR, &body(TYPE_DEVICE, DEVICE, config_len as u32, &[]))?;
     }
-    let place = MsixPlacement { vectors: queues + 1, bar: BAR, table_offset: TABLE, pending_offset: PENDING };
+    let place = MsixPlacement {
+        vectors: queues + 1,
+        bar: BAR,
+        table_offset: TABLE,
+        pending_offset: PENDING,
+    };
     config.add_msix(place)?;
     let window = config.add_capability(VENDOR, &body(TYPE_WINDOW, 0, 0, &[0; 4]))?;
     config.allow(usize::from(window) + 4, &[0xff]);

@@ -2,8 +2,9 @@
 
 use bulkhead_machine::pci::ClassCode;
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
-    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ,
+    VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY,
+    VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::{VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_RNG};
@@ -53,7 +54,12 @@ impl DeviceType {
         id: VIRTIO_ID_BLOCK as u16,
         class: ClassCode { class: 0x01, subclass: 0x80, interface: 0 },
         features: RING
-            | mask(&[VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_BLK_SIZE])
+            | mask(&[
+                VIRTIO_BLK_F_SIZE_MAX,
+                VIRTIO_BLK_F_SEG_MAX,
+                VIRTIO_BLK_F_RO,
+                VIRTIO_BLK_F_BLK_SIZE,
+            ])
             | mask(&[VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_MQ])
             | mask(&[VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES]),
         config: ConfigSpace { len: 60, queue_count: Some((VIRTIO_BLK_F_MQ as u8, 34)) },
@@ -91,7 +97,11 @@ mod tests {
     #[test]
     fn rings_of_other_shapes_are_never_offered() {
         for device in [DeviceType::BLK, DeviceType::CONSOLE, DeviceType::RNG] {
-            assert_eq!(device.features & (0b111_1111_1110 << 32), 0, "packed, in-order, ring reset…");
+            assert_eq!(
+                device.features & (0b111_1111_1110 << 32),
+                0,
+                "packed, in-order, ring reset…"
+            );
         }
     }
 }

@@ -93,6 +93,9 @@ mod tests {
         let mut features = with(6, 2);
         features.acknowledged_select = 1;
         features.reset();
-        assert_eq!((features.offered, features.acknowledged, features.acknowledged_select), (6, 0, 0));
+        assert_eq!(
+            (features.offered, features.acknowledged, features.acknowledged_select),
+            (6, 0, 0)
+        );
     }
 }

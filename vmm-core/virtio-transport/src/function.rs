@@ -47,7 +47,9 @@ pub struct VirtioPlan {
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The plan is senseless.
-    #[error("bug: a virtio device cannot have {queues} queues of size {queue_size} with {bells} pairs of doorbells")]
+    #[error(
+        "bug: a virtio device cannot have {queues} queues of size {queue_size} with {bells} pairs of doorbells"
+    )]
     Plan {
         /// Queues.
         queues: u16,
@@ -237,7 +239,9 @@ impl PciDevice for VirtioFunction {
 
     fn bar_write(&self, _bar: BarIndex, offset: u64, data: &[u8]) {
         match part(offset) {
-            Some((Part::Common, at)) => self.change(|registers| configuration::write(registers, at, data)),
+            Some((Part::Common, at)) => {
+                self.change(|registers| configuration::write(registers, at, data))
+            }
             Some((Part::Notify, at)) => self.notify.write(at),
             Some((Part::Table, at)) => self.msix.table_write(at, data),
             Some((Part::Isr | Part::Device | Part::Pending, _)) | None => {}

@@ -34,7 +34,11 @@ impl Notify {
         }
     }
 
-    fn each<E: std::fmt::Display>(&self, bar: u64, connect: impl Fn(IoEvent, &Doorbell) -> Result<(), E>) {
+    fn each<E: std::fmt::Display>(
+        &self,
+        bar: u64,
+        connect: impl Fn(IoEvent, &Doorbell) -> Result<(), E>,
+    ) {
         for (queue, kick) in (0..).zip(&self.kicks) {
             let event = IoEvent::mmio(bar.wrapping_add(notify_offset(queue)));
             complaint::lost("a virtio queue's doorbell", connect(event, kick));

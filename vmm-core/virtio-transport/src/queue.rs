@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn sizes_are_powers_of_two_up_to_the_greatest() {
         let mut queue = QueueRegisters::new(256);
-        for (size, becomes) in [(128, 128), (0, 128), (100, 128), (512, 128), (0x8000, 128), (1, 1)] {
+        for (size, becomes) in [(128, 128), (0, 128), (100, 128), (512, 128), (0x8000, 128), (1, 1)]
+        {
             queue.set_size(size, 256);
             assert_eq!(queue.size, becomes, "{size}");
         }

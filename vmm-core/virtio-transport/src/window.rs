@@ -17,9 +17,11 @@ pub(crate) struct Target {
 impl Target {
     /// Reads the request out of the capability's 20 bytes; `None` if it is none.
     pub fn decode(capability: &[u8; 20], bar: u8) -> Option<Self> {
-        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|index| capability[at + index]));
+        let word =
+            |at: usize| u32::from_le_bytes(std::array::from_fn(|index| capability[at + index]));
         let (offset, len) = (word(8), word(12));
-        let is_possible = capability[4] == bar && matches!(len, 1 | 2 | 4) && offset.is_multiple_of(len);
+        let is_possible =
+            capability[4] == bar && matches!(len, 1 | 2 | 4) && offset.is_multiple_of(len);
         is_possible.then_some(Self { offset: offset.into(), len: len as usize })
     }
 }
@@ -46,8 +48,12 @@ mod tests {
 
     #[test]
     fn only_aligned_accesses_of_the_usual_widths_to_our_bar_are_asked_for() {
-        assert_eq!(Target::decode(&capability(0, 0x14, 1), 0), Some(Target { offset: 0x14, len: 1 }));
-        for (bar, offset, len) in [(1, 0, 4), (0, 2, 4), (0, 1, 2), (0, 0, 0), (0, 0, 3), (0, 0, 8)] {
+        assert_eq!(
+            Target::decode(&capability(0, 0x14, 1), 0),
+            Some(Target { offset: 0x14, len: 1 })
+        );
+        for (bar, offset, len) in [(1, 0, 4), (0, 2, 4), (0, 1, 2), (0, 0, 0), (0, 0, 3), (0, 0, 8)]
+        {
             assert_eq!(Target::decode(&capability(bar, offset, len), 0), None);
         }
     }

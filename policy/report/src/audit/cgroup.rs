@@ -15,22 +15,11 @@ pub fn check(subject: &Subject, manifest: &Manifest) -> Vec<Answer> {
         return Vec::new();
     }
     if subject.lacks(CHECK) {
-        return vec![Answer::new(
-            CHECK,
-            Verdict::NotApplicable,
-            "as the layer's line says",
-        )];
+        return vec![Answer::new(CHECK, Verdict::NotApplicable, "as the layer's line says")];
     }
     let Some(text) = proc::read(subject.pid, "cgroup") else {
         return vec![Answer::hidden(CHECK)];
     };
-    let inside = text
-        .lines()
-        .filter(|line| line.contains("bulkhead"))
-        .count();
-    vec![Answer::compare(
-        CHECK,
-        inside > 0,
-        format!("in {inside} folders of the VM's"),
-    )]
+    let inside = text.lines().filter(|line| line.contains("bulkhead")).count();
+    vec![Answer::compare(CHECK, inside > 0, format!("in {inside} folders of the VM's"))]
 }

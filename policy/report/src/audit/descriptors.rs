@@ -41,17 +41,13 @@ fn held(pid: i32) -> Option<Held> {
         let info = proc::fields(pid, &format!("fdinfo/{number}")).unwrap_or_default();
         let kind = kind_of(&target, &format!("/proc/{pid}/fd/{number}"));
         let name = format!("{number} ({target})");
-        held.entry((kind, rights(&info).name()))
-            .or_default()
-            .push(name);
+        held.entry((kind, rights(&info).name())).or_default().push(name);
     }
     Some(held)
 }
 
 fn rights(info: &BTreeMap<String, String>) -> Rights {
-    let flags = info
-        .get("flags")
-        .and_then(|flags| u64::from_str_radix(flags, 8).ok());
+    let flags = info.get("flags").and_then(|flags| u64::from_str_radix(flags, 8).ok());
     match flags.unwrap_or(2) & 3 {
         0 => Rights::Read,
         1 => Rights::Write,
@@ -61,9 +57,7 @@ fn rights(info: &BTreeMap<String, String>) -> Rights {
 
 /// What a descriptor is, from where its link in `/proc/PID/fd` leads; `path` is that link.
 pub fn kind_of(target: &str, path: &str) -> FdKind {
-    let anonymous = target
-        .strip_prefix("anon_inode:")
-        .map(|name| name.trim_matches(['[', ']']));
+    let anonymous = target.strip_prefix("anon_inode:").map(|name| name.trim_matches(['[', ']']));
     match (target, anonymous) {
         ("/dev/null", _) => FdKind::Null,
         ("/dev/kvm", _) => FdKind::Kvm,
@@ -102,21 +96,14 @@ fn faults(manifest: &Manifest, held: &Held) -> Vec<String> {
         let (_, most) = range(&manifest.fd, *kind, rights, When::Running);
         if names.len() > most as usize {
             let names = names.join(" ");
-            faults.push(format!(
-                "{kind:?} {rights_name}: {names}; declared are at most {most}"
-            ));
+            faults.push(format!("{kind:?} {rights_name}: {names}; declared are at most {most}"));
         }
     }
     for holding in &manifest.fd {
         let (least, _) = range(&manifest.fd, holding.kind, holding.rights, When::Plan);
-        let count = held
-            .get(&(holding.kind, holding.rights.name()))
-            .map_or(0, Vec::len);
+        let count = held.get(&(holding.kind, holding.rights.name())).map_or(0, Vec::len);
         if count < least as usize && !faults.iter().any(|fault| fault.starts_with("missing")) {
-            faults.push(format!(
-                "missing: {least} {:?} declared, {count} held",
-                holding.kind
-            ));
+            faults.push(format!("missing: {least} {:?} declared, {count} held", holding.kind));
         }
     }
     faults
@@ -139,14 +126,7 @@ mod tests {
     fn a_descriptor_too_many_is_a_fault_that_names_it() {
         let manifest = bulkhead_manifest::profile("vhost-rng").unwrap();
         let mut held = Held::new();
-        held.insert(
-            (FdKind::File, "read-write"),
-            vec!["9 (/etc/shadow)".to_owned()],
-        );
-        assert!(
-            faults(&manifest, &held)
-                .iter()
-                .any(|fault| fault.contains("/etc/shadow"))
-        );
+        held.insert((FdKind::File, "read-write"), vec!["9 (/etc/shadow)".to_owned()]);
+        assert!(faults(&manifest, &held).iter().any(|fault| fault.contains("/etc/shadow")));
     }
 }

@@ -15,17 +15,10 @@ pub fn check(subject: &Subject) -> Vec<Answer> {
         return vec![Answer::hidden(CHECK)];
     };
     let Some(own) = bulkhead_seccomp::program(&subject.class) else {
-        return vec![Answer::compare(
-            CHECK,
-            false,
-            "no filter was compiled for this class",
-        )];
+        return vec![Answer::compare(CHECK, false, "no filter was compiled for this class")];
     };
     let declared: Vec<Program> = own.filters().map(<[_]>::to_vec).collect();
-    let missing = declared
-        .iter()
-        .filter(|program| !found.contains(program))
-        .count();
+    let missing = declared.iter().filter(|program| !found.contains(program)).count();
     let detail = format!(
         "{} filters, {} of its own declared; fingerprint {:016x}",
         found.len(),
@@ -34,10 +27,8 @@ pub fn check(subject: &Subject) -> Vec<Answer> {
     );
     vec![match missing {
         0 => Answer::compare(CHECK, true, detail),
-        _ => Answer::compare(
-            CHECK,
-            subject.lacks("seccomp"),
-            format!("{missing} missing: {detail}"),
-        ),
+        _ => {
+            Answer::compare(CHECK, subject.lacks("seccomp"), format!("{missing} missing: {detail}"))
+        }
     }]
 }

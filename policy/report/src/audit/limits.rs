@@ -16,10 +16,7 @@ pub fn check(subject: &Subject, manifest: &Manifest) -> Vec<Answer> {
     };
     let fault = |limit: &bulkhead_manifest::limits::ResourceLimit| {
         let name = limit.resource.proc_name();
-        let found = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(values);
+        let found = text.lines().find_map(|line| line.strip_prefix(name)).map(values);
         let wanted = limit.value.to_string();
         // A limit below the declared one is the host's own and grants less.
         let within = |value: &String| {
@@ -40,8 +37,5 @@ pub fn check(subject: &Subject, manifest: &Manifest) -> Vec<Answer> {
 
 fn values(rest: &str) -> (String, String) {
     let mut words = rest.split_whitespace().map(str::to_owned);
-    (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    )
+    (words.next().unwrap_or_default(), words.next().unwrap_or_default())
 }

@@ -10,16 +10,10 @@ const GUEST_RAM: &str = "/memfd:guest-ram";
 /// The answers.
 pub fn check(subject: &Subject, manifest: &Manifest) -> Vec<Answer> {
     let Some(maps) = proc::read(subject.pid, "maps") else {
-        return vec![
-            Answer::hidden("executable memory"),
-            Answer::hidden("guest memory"),
-        ];
+        return vec![Answer::hidden("executable memory"), Answer::hidden("guest memory")];
     };
     if maps.is_empty() {
-        return vec![
-            Answer::hidden("executable memory"),
-            Answer::hidden("guest memory"),
-        ];
+        return vec![Answer::hidden("executable memory"), Answer::hidden("guest memory")];
     }
     vec![executable(&maps), guest(&maps, manifest)]
 }
@@ -30,10 +24,7 @@ fn executable(maps: &str) -> Answer {
     let mut faults = Vec::new();
     for line in maps.lines() {
         let mut words = line.split_whitespace();
-        let (range, rights) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
+        let (range, rights) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let name = words.nth(3).unwrap_or_default();
         if !rights.contains('x') || matches!(name, "[vdso]" | "[vsyscall]") {
             continue;
@@ -58,10 +49,7 @@ fn executable(maps: &str) -> Answer {
 
 fn guest(maps: &str, manifest: &Manifest) -> Answer {
     let mapped = maps.lines().filter(|line| line.contains(GUEST_RAM)).count();
-    let detail = format!(
-        "{mapped} mappings, declared: {:?}",
-        manifest.guest_memory.extent
-    );
+    let detail = format!("{mapped} mappings, declared: {:?}", manifest.guest_memory.extent);
     let holds = manifest.guest_memory.extent != Extent::None || mapped == 0;
     Answer::compare("guest memory", holds, detail)
 }
@@ -76,20 +64,11 @@ mod tests {
     #[test]
     fn text_and_vdso_are_all_that_may_be_executed() {
         let vdso = "7f1000000000-7f1000001000 r-xp 00000000 00:00 0 [vdso]\n";
-        assert_eq!(
-            executable(&format!("{TEXT}{vdso}")).verdict,
-            Verdict::AsDeclared
-        );
+        assert_eq!(executable(&format!("{TEXT}{vdso}")).verdict, Verdict::AsDeclared);
         let heap = "55d000000000-55d000001000 rwxp 00000000 00:00 0 [heap]\n";
-        assert_eq!(
-            executable(&format!("{TEXT}{heap}")).verdict,
-            Verdict::Deviation
-        );
+        assert_eq!(executable(&format!("{TEXT}{heap}")).verdict, Verdict::Deviation);
         let code = "7f2000000000-7f2000001000 r-xp 00000000 00:01 9 /memfd:code (deleted)\n";
-        assert_eq!(
-            executable(&format!("{TEXT}{code}")).verdict,
-            Verdict::Deviation
-        );
+        assert_eq!(executable(&format!("{TEXT}{code}")).verdict, Verdict::Deviation);
     }
 
     #[test]

@@ -36,10 +36,7 @@ pub struct Subject {
 
 impl Subject {
     fn lacks(&self, layer: &str) -> bool {
-        self.weakened
-            .iter()
-            .chain(&self.not_applicable)
-            .any(|(name, _)| name == layer)
+        self.weakened.iter().chain(&self.not_applicable).any(|(name, _)| name == layer)
     }
 }
 
@@ -85,19 +82,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn new(check: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self {
-            check,
-            verdict,
-            detail: detail.into(),
-        }
+        Self { check, verdict, detail: detail.into() }
     }
 
     fn compare(check: &'static str, holds: bool, detail: impl Into<String>) -> Self {
-        let verdict = if holds {
-            Verdict::AsDeclared
-        } else {
-            Verdict::Deviation
-        };
+        let verdict = if holds { Verdict::AsDeclared } else { Verdict::Deviation };
         Self::new(check, verdict, detail)
     }
 
@@ -118,18 +107,8 @@ pub fn examine_against(subject: &Subject, manifest: &Manifest) -> Vec<Finding> {
         Answer::new("layer", verdict, format!("{layer}: {why}"))
     };
     let mut answers: Vec<Answer> = Vec::new();
-    answers.extend(
-        subject
-            .weakened
-            .iter()
-            .map(|entry| layer(entry, Verdict::Weakened)),
-    );
-    answers.extend(
-        subject
-            .not_applicable
-            .iter()
-            .map(|entry| layer(entry, Verdict::NotApplicable)),
-    );
+    answers.extend(subject.weakened.iter().map(|entry| layer(entry, Verdict::Weakened)));
+    answers.extend(subject.not_applicable.iter().map(|entry| layer(entry, Verdict::NotApplicable)));
     answers.extend(status::check(subject, manifest));
     answers.extend(filter::check(subject));
     answers.extend(capabilities::check(subject, manifest));

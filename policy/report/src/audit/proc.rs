@@ -17,9 +17,7 @@ pub fn link(pid: i32, link: &str) -> Option<String> {
 /// Names in a directory of the process.
 pub fn names(pid: i32, folder: &str) -> Option<Vec<String>> {
     let entries = fs::read_dir(format!("/proc/{pid}/{folder}")).ok()?;
-    entries
-        .map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect()
+    entries.map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
 /// The lines `Name: value` of a file of the process.

@@ -10,11 +10,7 @@ const FILTERED: &str = "2";
 /// The answers.
 pub fn check(subject: &Subject, _manifest: &Manifest) -> Vec<Answer> {
     let Some(threads) = proc::names(subject.pid, "task") else {
-        return vec![Answer::compare(
-            "process",
-            false,
-            "there is no such process",
-        )];
+        return vec![Answer::compare("process", false, "there is no such process")];
     };
     let mut seccomp = None;
     let mut privileges = None;
@@ -27,12 +23,7 @@ pub fn check(subject: &Subject, _manifest: &Manifest) -> Vec<Answer> {
     }
     vec![
         answer("seccomp", subject.lacks("seccomp"), seccomp, threads.len()),
-        answer(
-            "no-new-privileges",
-            subject.lacks("no-new-privileges"),
-            privileges,
-            threads.len(),
-        ),
+        answer("no-new-privileges", subject.lacks("no-new-privileges"), privileges, threads.len()),
     ]
 }
 

@@ -19,13 +19,7 @@ fn an_unconfined_process_deviates_in_every_layer() {
             .iter()
             .any(|finding| finding.check == check && finding.verdict == Verdict::Deviation)
     };
-    for check in [
-        "seccomp",
-        "no-new-privileges",
-        "namespaces",
-        "descriptors",
-        "limits",
-    ] {
+    for check in ["seccomp", "no-new-privileges", "namespaces", "descriptors", "limits"] {
         assert!(deviates(check), "{check}: {findings:#?}");
     }
     assert!(!passes(&findings, true));
@@ -33,10 +27,7 @@ fn an_unconfined_process_deviates_in_every_layer() {
 
 #[test]
 fn a_process_that_is_gone_deviates() {
-    let gone = Subject {
-        pid: i32::MAX,
-        ..subject("vhost-rng")
-    };
+    let gone = Subject { pid: i32::MAX, ..subject("vhost-rng") };
     assert!(!passes(&examine(&gone).unwrap(), true));
 }
 

@@ -62,21 +62,11 @@ pub fn full(manifest: &Manifest) -> String {
     out.push_str("\n| system call | where | for |\n| --- | --- | --- |\n");
     for call in &manifest.syscall {
         let rules = cell(&super::rules(&call.rules));
-        let _ = writeln!(
-            out,
-            "| `{}` | {rules} | {} |",
-            call.name,
-            cell(&call.reason)
-        );
+        let _ = writeln!(out, "| `{}` | {rules} | {} |", call.name, cell(&call.reason));
     }
     for call in &manifest.errno {
-        let _ = writeln!(
-            out,
-            "| `{}` | answered {} | {} |",
-            call.name,
-            call.errno,
-            cell(&call.reason)
-        );
+        let _ =
+            writeln!(out, "| `{}` | answered {} | {} |", call.name, call.errno, cell(&call.reason));
     }
     out
 }

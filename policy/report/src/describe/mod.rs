@@ -22,10 +22,7 @@ pub enum Form {
 
 /// Names of all profiles, threads after their processes.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    CLASSES
-        .iter()
-        .copied()
-        .chain(THREADS.iter().map(|(thread, _)| *thread))
+    CLASSES.iter().copied().chain(THREADS.iter().map(|(thread, _)| *thread))
 }
 
 /// The manifest of one class or thread.
@@ -41,16 +38,8 @@ pub fn manifests() -> Result<Vec<Manifest>, ManifestError> {
 /// Each manifest in full.
 pub fn show(manifests: &[Manifest], form: Form) -> String {
     match form {
-        Form::Text => manifests
-            .iter()
-            .map(text::full)
-            .collect::<Vec<_>>()
-            .join("\n"),
-        Form::Markdown => manifests
-            .iter()
-            .map(markdown::full)
-            .collect::<Vec<_>>()
-            .join("\n"),
+        Form::Text => manifests.iter().map(text::full).collect::<Vec<_>>().join("\n"),
+        Form::Markdown => manifests.iter().map(markdown::full).collect::<Vec<_>>().join("\n"),
         Form::Json => json::all(manifests),
     }
 }
@@ -59,11 +48,7 @@ pub fn show(manifests: &[Manifest], form: Form) -> String {
 pub fn report(manifests: &[Manifest], form: Form) -> String {
     match form {
         Form::Text => format!("{}\n{}", text::overview(manifests), show(manifests, form)),
-        Form::Markdown => format!(
-            "{}\n{}",
-            markdown::overview(manifests),
-            show(manifests, form)
-        ),
+        Form::Markdown => format!("{}\n{}", markdown::overview(manifests), show(manifests, form)),
         Form::Json => json::all(manifests),
     }
 }
@@ -71,9 +56,7 @@ pub fn report(manifests: &[Manifest], form: Form) -> String {
 /// System calls of the steady state, and how many of them have argument rules.
 pub fn counts(manifest: &Manifest) -> (usize, usize) {
     let own = manifest.own_syscalls();
-    own.fold((0, 0), |(all, ruled), call| {
-        (all + 1, ruled + usize::from(!call.rules.is_empty()))
-    })
+    own.fold((0, 0), |(all, ruled), call| (all + 1, ruled + usize::from(!call.rules.is_empty())))
 }
 
 fn rules(rules: &[Rule]) -> String {
@@ -95,9 +78,7 @@ fn condition(condition: &Condition) -> String {
         (">", &condition.gt),
         ("≥", &condition.ge),
     ];
-    let given = comparisons
-        .iter()
-        .find_map(|(sign, value)| value.as_ref().map(|v| (*sign, v)));
+    let given = comparisons.iter().find_map(|(sign, value)| value.as_ref().map(|v| (*sign, v)));
     match given {
         Some((sign, value)) => format!("{left} {sign} {value}"),
         None => left,
@@ -105,10 +86,7 @@ fn condition(condition: &Condition) -> String {
 }
 
 fn guest_memory(manifest: &Manifest) -> String {
-    let rights = manifest
-        .guest_memory
-        .rights
-        .map_or("", |rights| rights.name());
+    let rights = manifest.guest_memory.rights.map_or("", |rights| rights.name());
     match manifest.guest_memory.extent {
         Extent::None => "none".to_owned(),
         Extent::Granted => format!("what was granted, {rights}"),
@@ -117,16 +95,8 @@ fn guest_memory(manifest: &Manifest) -> String {
 }
 
 fn namespaces(manifest: &Manifest) -> String {
-    let names: Vec<&str> = manifest
-        .namespaces
-        .iter()
-        .map(|one| one.proc_name())
-        .collect();
-    if names.is_empty() {
-        "those of its starter".to_owned()
-    } else {
-        names.join(" ")
-    }
+    let names: Vec<&str> = manifest.namespaces.iter().map(|one| one.proc_name()).collect();
+    if names.is_empty() { "those of its starter".to_owned() } else { names.join(" ") }
 }
 
 const fn capabilities(manifest: &Manifest) -> &'static str {
@@ -144,11 +114,7 @@ const fn landlock(manifest: &Manifest) -> &'static str {
 }
 
 fn waits(manifest: &Manifest) -> String {
-    if manifest.waits_for.is_empty() {
-        "nobody".to_owned()
-    } else {
-        manifest.waits_for.join(", ")
-    }
+    if manifest.waits_for.is_empty() { "nobody".to_owned() } else { manifest.waits_for.join(", ") }
 }
 
 #[cfg(test)]
@@ -172,11 +138,6 @@ mod tests {
     fn every_call_stands_there_with_its_reason() {
         let manifest = bulkhead_manifest::profile("vhost-rng").unwrap();
         let text = show(std::slice::from_ref(&manifest), Form::Text);
-        assert!(
-            manifest
-                .syscall
-                .iter()
-                .all(|call| text.contains(&call.reason))
-        );
+        assert!(manifest.syscall.iter().all(|call| text.contains(&call.reason)));
     }
 }

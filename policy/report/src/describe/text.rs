@@ -14,10 +14,7 @@ pub fn overview(manifests: &[Manifest]) -> String {
             out,
             "{:13}  {all:8}  {ruled:5}  {:12}  {:8}  {}",
             manifest.class,
-            super::guest_memory(manifest)
-                .split(',')
-                .next()
-                .unwrap_or_default(),
+            super::guest_memory(manifest).split(',').next().unwrap_or_default(),
             super::landlock(manifest),
             super::waits(manifest)
         );
@@ -39,14 +36,8 @@ pub fn full(manifest: &Manifest) -> String {
     line("landlock", super::landlock(manifest));
     line("waits for", &super::waits(manifest));
     line("when it dies", &manifest.restart.reason);
-    manifest
-        .weaker_because
-        .iter()
-        .for_each(|why| line("weaker because", why));
-    manifest
-        .over_budget
-        .iter()
-        .for_each(|why| line("over budget", why));
+    manifest.weaker_because.iter().for_each(|why| line("weaker because", why));
+    manifest.over_budget.iter().for_each(|why| line("over budget", why));
     let _ = writeln!(out, "  descriptors");
     for fd in &manifest.fd {
         let kind = format!("{:?}", fd.kind).to_lowercase();
@@ -55,18 +46,10 @@ pub fn full(manifest: &Manifest) -> String {
     }
     let _ = writeln!(out, "  limits");
     for limit in &manifest.limit {
-        let _ = writeln!(
-            out,
-            "    {:10} {:>14}  {}",
-            limit.resource.name(),
-            limit.value,
-            limit.reason
-        );
+        let _ =
+            writeln!(out, "    {:10} {:>14}  {}", limit.resource.name(), limit.value, limit.reason);
     }
-    let _ = writeln!(
-        out,
-        "  system calls: {all}, {ruled} with argument rules; any other kills"
-    );
+    let _ = writeln!(out, "  system calls: {all}, {ruled} with argument rules; any other kills");
     for call in &manifest.syscall {
         let _ = writeln!(out, "    {:18} {}", call.name, call.reason);
         if !call.rules.is_empty() {
@@ -74,11 +57,7 @@ pub fn full(manifest: &Manifest) -> String {
         }
     }
     for call in &manifest.errno {
-        let _ = writeln!(
-            out,
-            "    {:18} answered {}: {}",
-            call.name, call.errno, call.reason
-        );
+        let _ = writeln!(out, "    {:18} answered {}: {}", call.name, call.errno, call.reason);
     }
     out
 }

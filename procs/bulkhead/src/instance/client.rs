@@ -29,12 +29,7 @@ impl Client {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         if connect(socket.as_raw_fd(), &address).is_err() {
             let reason = "no such instance is running";
-            return Err(refuse(
-                "NAME",
-                name,
-                reason,
-                "see 'bulkhead ps' for those that are",
-            ));
+            return Err(refuse("NAME", name, reason, "see 'bulkhead ps' for those that are"));
         }
         let client = Self(Channel::from_fd(socket));
         match client.ask(&Request::Hello { version: VERSION })?.0 {

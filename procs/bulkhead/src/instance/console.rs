@@ -13,9 +13,7 @@ pub fn attach(target: &Target) -> anyhow::Result<ExitCode> {
     let client = Client::connect(&target.name)?;
     match client.ask(&Request::Console)? {
         (Response::Console, mut fds) if fds.len() == 1 => {
-            let Some(stream) = fds.pop() else {
-                bail!("no stream came")
-            };
+            let Some(stream) = fds.pop() else { bail!("no stream came") };
             crate::run::join_terminal(stream)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -29,17 +29,11 @@ pub fn memory(pid: i32) -> Option<(u64, u64)> {
 }
 
 fn is_header(line: &str) -> bool {
-    line.split_whitespace()
-        .next()
-        .is_some_and(|word| word.contains('-') && !word.ends_with(':'))
+    line.split_whitespace().next().is_some_and(|word| word.contains('-') && !word.ends_with(':'))
 }
 
 fn kib(value: &str) -> u64 {
-    value
-        .split_whitespace()
-        .next()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+    value.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// CPU time used so far in milliseconds.

@@ -93,18 +93,11 @@ fn print_table(rows: &[Row]) {
     ];
     let mut lines = vec![heads.map(str::to_owned)];
     lines.extend(rows.iter().map(cells));
-    let width = |column: usize| {
-        lines
-            .iter()
-            .map(|line| line[column].len())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: [usize; 11] = std::array::from_fn(width);
     for line in &lines {
-        let text: Vec<String> = std::iter::zip(line, widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let text: Vec<String> =
+            std::iter::zip(line, widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         println!("{}", text.join("  ").trim_end());
     }
 }
@@ -122,10 +115,7 @@ fn cells(row: &Row) -> [String; 11] {
         row.allowed_syscalls.to_string(),
         or_dash(row.guest_ram_kib.map(|kib| format!("{}M", kib >> 10))),
         or_dash(row.pss_kib.map(|kib| format!("{kib}K"))),
-        or_dash(
-            row.cpu_ms
-                .map(|ms| format!("{}.{:02}s", ms / 1000, ms % 1000 / 10)),
-        ),
+        or_dash(row.cpu_ms.map(|ms| format!("{}.{:02}s", ms / 1000, ms % 1000 / 10))),
     ]
 }
 

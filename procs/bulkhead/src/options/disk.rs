@@ -29,10 +29,9 @@ pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
     let mut keyed = Keyed::parse("--disk", text, KEYS)?;
     let id = keyed.value("id")?.unwrap_or_else(|| format!("d{index}"));
     if !is_name(&id) {
-        return Err(keyed.refuse(
-            &format!("'{id}' is no id"),
-            "use up to 32 letters, digits, - and _",
-        ));
+        return Err(
+            keyed.refuse(&format!("'{id}' is no id"), "use up to 32 letters, digits, - and _")
+        );
     }
     let serial = keyed.value("serial")?.unwrap_or_default();
     if serial.len() > SERIAL_BYTES {
@@ -67,9 +66,7 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
                 return Err(keyed.refuse(&reason, "give one of the two"));
             }
         }
-        return Ok(DiskSource::VhostUser {
-            socket: socket.into(),
-        });
+        return Ok(DiskSource::VhostUser { socket: socket.into() });
     }
     Ok(DiskSource::Image {
         path: keyed.required("path")?.into(),
@@ -107,9 +104,9 @@ fn discard(keyed: &mut Keyed) -> anyhow::Result<bool> {
     match keyed.value("discard")?.as_deref() {
         None | Some("on" | "unmap") => Ok(true),
         Some("off" | "ignore") => Ok(false),
-        Some(other) => Err(keyed.refuse(
-            &format!("'discard={other}' is neither on nor off"),
-            "write on or off",
-        )),
+        Some(other) => {
+            Err(keyed
+                .refuse(&format!("'discard={other}' is neither on nor off"), "write on or off"))
+        }
     }
 }

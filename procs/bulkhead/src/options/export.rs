@@ -10,10 +10,7 @@ const KEYS: &[&str] = &["vhost-user-blk", "disk", "socket", "queues", "readonly"
 pub fn parse(text: &str) -> anyhow::Result<ExportSpec> {
     let mut keyed = Keyed::parse("--export", text, KEYS)?;
     if !keyed.switch("vhost-user-blk")? {
-        return Err(keyed.refuse(
-            "the kind of export is missing",
-            "begin it with vhost-user-blk",
-        ));
+        return Err(keyed.refuse("the kind of export is missing", "begin it with vhost-user-blk"));
     }
     let queues = keyed.number("queues", 1, 16)?.unwrap_or(1);
     Ok(ExportSpec {

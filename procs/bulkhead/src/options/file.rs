@@ -53,22 +53,11 @@ const KEYS: &[&str] = &[
 /// Fills what the options leave open from `path`.
 pub fn merge(options: &mut RunOptions, path: &Path) -> anyhow::Result<()> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        refuse(
-            "FILE",
-            &name,
-            error.to_string(),
-            "give a readable TOML file",
-        )
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refuse("FILE", &name, error.to_string(), "give a readable TOML file"))?;
     check_keys(&text, &name)?;
     let file: VmFile = toml::from_str(&text).map_err(|error| {
-        refuse(
-            "FILE",
-            &name,
-            error.message().replace('\n', " "),
-            "see 'bulkhead run --help'",
-        )
+        refuse("FILE", &name, error.message().replace('\n', " "), "see 'bulkhead run --help'")
     })?;
     let disks = file.disk.iter().map(disk_text);
     options.disks = disks.chain(options.disks.drain(..)).collect();
@@ -76,10 +65,7 @@ pub fn merge(options: &mut RunOptions, path: &Path) -> anyhow::Result<()> {
     options.kernel = options.kernel.take().or(file.kernel);
     options.initrd = options.initrd.take().or(file.initrd);
     options.append = options.append.take().or(file.append);
-    options.cpus = options
-        .cpus
-        .take()
-        .or(file.cpus.map(|cpus| cpus.to_string()));
+    options.cpus = options.cpus.take().or(file.cpus.map(|cpus| cpus.to_string()));
     options.memory = options.memory.take().or(file.memory.as_ref().map(plain));
     options.console = options.console.take().or(file.console);
     options.serial = options.serial.take().or(file.serial);
@@ -98,12 +84,9 @@ fn check_keys(text: &str, name: &str) -> anyhow::Result<()> {
     };
     match table.keys().find(|key| !KEYS.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => Err(refuse(
-            "FILE",
-            name,
-            format!("'{key}' is not a key of it"),
-            &nearest(key, KEYS),
-        )),
+        Some(key) => {
+            Err(refuse("FILE", name, format!("'{key}' is not a key of it"), &nearest(key, KEYS)))
+        }
     }
 }
 

@@ -17,22 +17,17 @@ pub struct Keyed {
 impl Keyed {
     /// Splits `text`. `known` are the keys there may be.
     pub fn parse(option: &str, text: &str, known: &'static [&'static str]) -> anyhow::Result<Self> {
-        let mut keyed = Self {
-            option: option.to_owned(),
-            text: text.to_owned(),
-            parts: Vec::new(),
-            known,
-        };
+        let mut keyed =
+            Self { option: option.to_owned(), text: text.to_owned(), parts: Vec::new(), known };
         for part in split(text) {
             let (key, value) = match part.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (part, None),
             };
             if !known.contains(&key.as_str()) {
-                return Err(keyed.refuse(
-                    &format!("'{key}' is not a key of it"),
-                    &nearest(&key, known),
-                ));
+                return Err(
+                    keyed.refuse(&format!("'{key}' is not a key of it"), &nearest(&key, known))
+                );
             }
             if keyed.parts.iter().any(|(other, _)| *other == key) {
                 return Err(keyed.refuse(&format!("'{key}' is given twice"), "give it once"));
@@ -71,10 +66,8 @@ impl Keyed {
             Some(Some(value)) => match value.as_str() {
                 "on" | "true" => Ok(true),
                 "off" | "false" => Ok(false),
-                _ => Err(self.refuse(
-                    &format!("'{key}={value}' is neither on nor off"),
-                    "write on or off",
-                )),
+                _ => Err(self
+                    .refuse(&format!("'{key}={value}' is neither on nor off"), "write on or off")),
             },
         }
     }

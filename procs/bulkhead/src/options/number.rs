@@ -20,10 +20,5 @@ pub fn seconds(option: &str, text: &str) -> anyhow::Result<Duration> {
     if (0.0..=86_400.0).contains(&number) {
         return Ok(Duration::from_secs_f64(number));
     }
-    Err(refuse(
-        option,
-        text,
-        "it is not a time",
-        "give seconds from 0 to 86400",
-    ))
+    Err(refuse(option, text, "it is not a time", "give seconds from 0 to 86400"))
 }

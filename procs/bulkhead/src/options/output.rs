@@ -67,23 +67,13 @@ impl Serial {
                 Some(("file", path)) if !path.is_empty() => Self::File(path.into()),
                 _ => {
                     let remedy = nearest(text, &["stdio", "off", "file=PATH"]);
-                    return Err(refuse(
-                        "--serial",
-                        text,
-                        "it is not a place for ttyS0",
-                        &remedy,
-                    ));
+                    return Err(refuse("--serial", text, "it is not a place for ttyS0", &remedy));
                 }
             },
         };
         if serial == Self::Stdio && *console == Console::Stdio {
             let remedy = "send one of them elsewhere: --serial off";
-            return Err(refuse(
-                "--serial",
-                "stdio",
-                "the console is there already",
-                remedy,
-            ));
+            return Err(refuse("--serial", "stdio", "the console is there already", remedy));
         }
         Ok(serial)
     }

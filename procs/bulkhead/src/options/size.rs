@@ -3,9 +3,7 @@
 /// Bytes of a size with an optional suffix K, M, G or T (powers of 1024; `KiB` and `KB` are read
 /// as `K`).
 pub fn parse(text: &str) -> Result<u64, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| "it is not a size".to_owned())?;
     let shift = match suffix.trim_end_matches("iB").trim_end_matches('B') {
@@ -16,7 +14,5 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "T" | "t" => 40,
         _ => return Err(format!("'{suffix}' is not a unit of size")),
     };
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "it is too large".to_owned())
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
 }

@@ -77,21 +77,13 @@ pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
 /// Reads the options of `storage`.
 pub fn storage(options: StorageOptions) -> anyhow::Result<RunPlan> {
     let disks = disks(&options.disks)?;
-    let exports: Vec<_> = options
-        .exports
-        .iter()
-        .map(|text| export::parse(text))
-        .collect::<Result<_, _>>()?;
+    let exports: Vec<_> =
+        options.exports.iter().map(|text| export::parse(text)).collect::<Result<_, _>>()?;
     for (export, text) in exports.iter().zip(&options.exports) {
         if !disks.iter().any(|disk| disk.id == export.disk) {
             let ids: Vec<&str> = disks.iter().map(|disk| disk.id.as_str()).collect();
             let reason = format!("there is no disk '{}'", export.disk);
-            return Err(refuse(
-                "--export",
-                text,
-                reason,
-                &nearest(&export.disk, &ids),
-            ));
+            return Err(refuse("--export", text, reason, &nearest(&export.disk, &ids)));
         }
     }
     let spec = StorageSpec {
@@ -115,12 +107,7 @@ fn name(given: Option<String>, prefix: &str) -> anyhow::Result<String> {
     if disk::is_name(&name) {
         return Ok(name);
     }
-    Err(refuse(
-        "--name",
-        &name,
-        "it is no name",
-        "use up to 32 letters, digits, -, _ and .",
-    ))
+    Err(refuse("--name", &name, "it is no name", "use up to 32 letters, digits, -, _ and ."))
 }
 
 fn cpus(text: Option<&str>) -> anyhow::Result<u32> {
@@ -134,20 +121,10 @@ fn memory(text: Option<&str>) -> anyhow::Result<u64> {
     let remedy = "give a size such as 512M or 4G, at least 16M";
     let bytes = size::parse(text).map_err(|why| refuse("--memory", text, why, remedy))?;
     if bytes < 16 << 20 {
-        return Err(refuse(
-            "--memory",
-            text,
-            "no kernel boots in so little",
-            remedy,
-        ));
+        return Err(refuse("--memory", text, "no kernel boots in so little", remedy));
     }
     if !bytes.is_multiple_of(2 << 20) {
-        return Err(refuse(
-            "--memory",
-            text,
-            "it is not a multiple of 2M",
-            "round it to whole 2M",
-        ));
+        return Err(refuse("--memory", text, "it is not a multiple of 2M", "round it to whole 2M"));
     }
     Ok(bytes)
 }
@@ -158,12 +135,7 @@ fn disks(texts: &[String]) -> anyhow::Result<Vec<DiskSpec>> {
         let disk = disk::parse(text, index)?;
         if disks.iter().any(|other| other.id == disk.id) {
             let reason = format!("id '{}' is taken by another disk", disk.id);
-            return Err(refuse(
-                "--disk",
-                text,
-                reason,
-                "give each disk its own id=…",
-            ));
+            return Err(refuse("--disk", text, reason, "give each disk its own id=…"));
         }
         disks.push(disk);
     }
@@ -187,12 +159,7 @@ fn layers(texts: &[String]) -> anyhow::Result<Vec<Layer>> {
         Layer::from_name(text).ok_or_else(|| {
             let names: Vec<&str> = Layer::ALL.iter().map(|layer| layer.name()).collect();
             let remedy = nearest(text, &names);
-            refuse(
-                "--allow-weaker-sandbox",
-                text,
-                "it is not a layer of the sandbox",
-                &remedy,
-            )
+            refuse("--allow-weaker-sandbox", text, "it is not a layer of the sandbox", &remedy)
         })
     };
     texts.iter().map(layer).collect()

@@ -22,18 +22,8 @@ fn a_disk_has_all_its_keys() {
     let text =
         "path=a,,b.img,format=raw,readonly,id=root,serial=S1,cache=none,discard=off,queues=2";
     let disk = disk::parse(text, 0).unwrap();
-    assert_eq!(
-        (disk.id.as_str(), disk.serial.as_str(), disk.queues),
-        ("root", "S1", 2)
-    );
-    let DiskSource::Image {
-        path,
-        cache,
-        discard,
-        read_only,
-        ..
-    } = disk.source
-    else {
+    assert_eq!((disk.id.as_str(), disk.serial.as_str(), disk.queues), ("root", "S1", 2));
+    let DiskSource::Image { path, cache, discard, read_only, .. } = disk.source else {
         panic!("an image");
     };
     assert_eq!(path.to_str(), Some("a,b.img"));
@@ -71,24 +61,15 @@ fn an_export_names_its_kind_disk_and_socket() {
 }
 
 fn options() -> RunOptions {
-    RunOptions {
-        kernel: Some("k".into()),
-        ..RunOptions::default()
-    }
+    RunOptions { kernel: Some("k".into()), ..RunOptions::default() }
 }
 
 #[test]
 fn a_vm_needs_a_kernel_memory_and_a_sensible_number_of_cpus() {
     assert!(refusal(spec::vm(RunOptions::default())).starts_with("--kernel: "));
-    let zero = RunOptions {
-        memory: Some("0".into()),
-        ..options()
-    };
+    let zero = RunOptions { memory: Some("0".into()), ..options() };
     assert!(refusal(spec::vm(zero)).starts_with("--memory: 0: "));
-    let many = RunOptions {
-        cpus: Some("17".into()),
-        ..options()
-    };
+    let many = RunOptions { cpus: Some("17".into()), ..options() };
     assert_eq!(
         refusal(spec::vm(many)),
         "--cpus: 17: it is out of range; give a whole number from 1 to 16"
@@ -97,10 +78,7 @@ fn a_vm_needs_a_kernel_memory_and_a_sensible_number_of_cpus() {
 
 #[test]
 fn two_disks_of_one_id_are_refused() {
-    let disks = vec![
-        "path=a,format=raw,id=x".to_owned(),
-        "path=b,format=raw,id=x".to_owned(),
-    ];
+    let disks = vec!["path=a,format=raw,id=x".to_owned(), "path=b,format=raw,id=x".to_owned()];
     assert!(refusal(spec::vm(RunOptions { disks, ..options() })).contains("taken by another disk"));
 }
 
@@ -110,18 +88,10 @@ fn a_file_gives_what_the_options_leave_open() {
     let path = dir.path().join("vm.toml");
     let text = "name='web'\nkernel='k2'\nmemory='1G'\ncpus=2\n[[disk]]\npath='a,b'\nformat='raw'\nreadonly=true\n";
     std::fs::write(&path, text).unwrap();
-    let given = RunOptions {
-        file: Some(path),
-        memory: Some("64M".into()),
-        ..RunOptions::default()
-    };
-    let Spec::Vm(vm) = spec::vm(given).unwrap().spec else {
-        panic!("a VM")
-    };
-    assert_eq!(
-        (vm.name.as_str(), vm.memory, vm.cpus, vm.disks.len()),
-        ("web", 64 << 20, 2, 1)
-    );
+    let given =
+        RunOptions { file: Some(path), memory: Some("64M".into()), ..RunOptions::default() };
+    let Spec::Vm(vm) = spec::vm(given).unwrap().spec else { panic!("a VM") };
+    assert_eq!((vm.name.as_str(), vm.memory, vm.cpus, vm.disks.len()), ("web", 64 << 20, 2, 1));
 }
 
 #[test]
@@ -129,26 +99,16 @@ fn an_unknown_key_of_the_file_names_the_nearest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vm.toml");
     std::fs::write(&path, "kernal='k'\n").unwrap();
-    let given = RunOptions {
-        file: Some(path),
-        ..RunOptions::default()
-    };
+    let given = RunOptions { file: Some(path), ..RunOptions::default() };
     assert!(refusal(spec::vm(given)).contains("did you mean 'kernel'?"));
 }
 
 #[test]
 fn console_and_serial_do_not_share_stdio_unasked() {
-    let both = RunOptions {
-        console: Some("stdio".into()),
-        serial: Some("stdio".into()),
-        ..options()
-    };
+    let both =
+        RunOptions { console: Some("stdio".into()), serial: Some("stdio".into()), ..options() };
     assert!(refusal(spec::vm(both)).contains("the console is there already"));
-    let plan = spec::vm(RunOptions {
-        console: Some("stdio".into()),
-        ..options()
-    })
-    .unwrap();
+    let plan = spec::vm(RunOptions { console: Some("stdio".into()), ..options() }).unwrap();
     assert_eq!(plan.serial, super::Serial::Off);
 }
 

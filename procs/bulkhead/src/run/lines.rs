@@ -5,51 +5,24 @@ use bulkhead_protocol::event::EventKind;
 /// The line an event is worth, if any.
 pub fn line(kind: &EventKind) -> Option<String> {
     Some(match kind {
-        EventKind::HelperRestarted {
-            role,
-            id,
-            restarts,
-            pause,
-        } => {
+        EventKind::HelperRestarted { role, id, restarts, pause } => {
             let pause = Duration(*pause);
-            format!(
-                "{}was restarted after a pause of {pause} (restart {restarts})",
-                who(*role, id)
-            )
+            format!("{}was restarted after a pause of {pause} (restart {restarts})", who(*role, id))
         }
-        EventKind::HelperDied {
-            role,
-            id,
-            cause,
-            security,
-            last_words,
-        } => {
-            let guilt = if *security {
-                ", killed by its filter"
-            } else {
-                ""
-            };
-            let words = if last_words.is_empty() {
-                String::new()
-            } else {
-                format!(": {last_words}")
-            };
+        EventKind::HelperDied { role, id, cause, security, last_words } => {
+            let guilt = if *security { ", killed by its filter" } else { "" };
+            let words =
+                if last_words.is_empty() { String::new() } else { format!(": {last_words}") };
             format!("{}died ({cause}{guilt}){words}", who(*role, id))
         }
         EventKind::HelperHung { role, id } => {
             format!("{}did not answer and was killed", who(*role, id))
         }
         EventKind::Degraded { role, id, reason } => {
-            format!(
-                "{}is degraded: {reason}; it is tried again every 30 s",
-                who(*role, id)
-            )
+            format!("{}is degraded: {reason}; it is tried again every 30 s", who(*role, id))
         }
         EventKind::Quarantined { role, id } => {
-            format!(
-                "{}is quarantined: its filter killed it again",
-                who(*role, id)
-            )
+            format!("{}is quarantined: its filter killed it again", who(*role, id))
         }
         EventKind::NeedsReset { id, reason } => format!("device {id} needs a reset: {reason}"),
         EventKind::PoisonRequest { id } => {
@@ -61,11 +34,7 @@ pub fn line(kind: &EventKind) -> Option<String> {
 }
 
 fn who(role: bulkhead_protocol::class::ProcessClass, id: &str) -> String {
-    if id.is_empty() {
-        format!("{role} ")
-    } else {
-        format!("{role} {id} ")
-    }
+    if id.is_empty() { format!("{role} ") } else { format!("{role} {id} ") }
 }
 
 #[derive(Debug)]

@@ -43,19 +43,10 @@ pub fn console(console: &Console, ours: UnixStream) -> anyhow::Result<Drained> {
 }
 
 fn to_file(path: &std::path::Path, ours: UnixStream, option: &str) -> anyhow::Result<Drained> {
-    let file = File::options()
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(|error| {
-            let value = format!("file={}", path.display());
-            crate::refusal::refuse(
-                option,
-                &value,
-                error.to_string(),
-                "give a file you can write",
-            )
-        })?;
+    let file = File::options().append(true).create(true).open(path).map_err(|error| {
+        let value = format!("file={}", path.display());
+        crate::refusal::refuse(option, &value, error.to_string(), "give a file you can write")
+    })?;
     copy_out(ours, file)
 }
 
@@ -88,12 +79,7 @@ fn set_raw(terminal: &File) -> nix::Result<()> {
 fn to_socket(path: &std::path::Path, ours: UnixStream) -> anyhow::Result<Drained> {
     let refuse = |error: std::io::Error| {
         let value = format!("socket={}", path.display());
-        crate::refusal::refuse(
-            "--console",
-            &value,
-            error.to_string(),
-            "give a path that is free",
-        )
+        crate::refusal::refuse("--console", &value, error.to_string(), "give a path that is free")
     };
     let listener = UnixListener::bind(path).map_err(refuse)?;
     let (done, drained) = channel();
@@ -149,15 +135,13 @@ fn copy(mut from: impl Read, mut to: impl Write) -> Ended {
 
 fn copy_out(mut ours: UnixStream, to: impl Write + Send + 'static) -> anyhow::Result<Drained> {
     let (done, drained) = channel();
-    thread::Builder::new()
-        .name("output".into())
-        .spawn(move || {
-            let _done = done;
-            if copy(&ours, to) == Ended::Destination {
-                // Nobody reads any more; the guest must not notice.
-                let _ = std::io::copy(&mut ours, &mut std::io::sink());
-            }
-        })?;
+    thread::Builder::new().name("output".into()).spawn(move || {
+        let _done = done;
+        if copy(&ours, to) == Ended::Destination {
+            // Nobody reads any more; the guest must not notice.
+            let _ = std::io::copy(&mut ours, &mut std::io::sink());
+        }
+    })?;
     Ok(drained)
 }
 
@@ -262,10 +246,7 @@ mod tests {
         let mut filter = EscapeFilter::default();
         let taken: Vec<_> = text.iter().map(|byte| filter.take(*byte)).collect();
         let bytes = taken.iter().filter_map(|(byte, _)| *byte).collect();
-        (
-            bytes,
-            taken.iter().filter_map(|(_, asked)| *asked).collect(),
-        )
+        (bytes, taken.iter().filter_map(|(_, asked)| *asked).collect())
     }
 
     #[test]

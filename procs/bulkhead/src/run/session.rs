@@ -57,9 +57,7 @@ pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
                 EndReason::GuestCrashed(why) => eprintln!("bulkhead: the guest crashed: {why}"),
                 _ => {}
             }
-            Ok(ExitCode::from(
-                u8::try_from(reason.exit_code()).unwrap_or(1),
-            ))
+            Ok(ExitCode::from(u8::try_from(reason.exit_code()).unwrap_or(1)))
         }
     }
 }
@@ -186,9 +184,7 @@ impl Session {
                         println!("{}", event.vm);
                         return Ok(Some(Outcome::Detached));
                     }
-                    lines::line(&event.kind)
-                        .iter()
-                        .for_each(|line| self.say(line));
+                    lines::line(&event.kind).iter().for_each(|line| self.say(line));
                 }
             }
         }

@@ -45,15 +45,8 @@ pub fn start(plan: &RunPlan, streams: &Streams) -> anyhow::Result<Started> {
     let runtime = runtime_dir::open()?;
     let (channel, theirs) = Channel::pair()?;
     let mut command = Command::new(directory.join(ProcessClass::Supervisor.binary()));
-    let stderr = if plan.detach {
-        Stdio::null()
-    } else {
-        Stdio::inherit()
-    };
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr);
+    let stderr = if plan.detach { Stdio::null() } else { Stdio::inherit() };
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let child = bulkhead_sys::spawn::spawn(&mut command, &[(theirs.as_fd(), CHANNEL_FD)])
         .context("cannot start the supervisor")?;
     drop(theirs);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bulkhead_protocol::device::BlkCommand;
 use bulkhead_protocol::event::EventKind;
 
-use super::post::Phase;
+use super::post::{Phase, Role};
 use super::token::Token;
 use super::{Due, Instance};
 
@@ -18,8 +18,12 @@ use super::{Due, Instance};
 const RETRY: Duration = Duration::from_millis(100);
 
 impl Instance {
-    /// The vhost-blk of a disk serves: show the socket, take the next frontend.
+    /// The vhost-blk of a disk serves: show the socket, take the next frontend. The control socket is
+    /// shown before: whoever sees an export may ask about it.
     pub(super) fn serve_export(&mut self, disk: usize) {
+        if !self.posts.iter().any(|post| post.role == Role::Control && post.has_served) {
+            return;
+        }
         let listener = self.listener_mut(disk);
         let Some(listener) = listener else {
             return;
@@ -29,6 +33,17 @@ impl Instance {
         }
         if let Some(listener) = self.listener(disk) {
             let _ = self.watch(listener, Token::Listener(disk));
+        }
+    }
+
+    /// The control socket has been shown: show the exports that were ready before.
+    pub(super) fn serve_exports(&mut self) {
+        for disk in 0..self.disks.len() {
+            let waits = self.disks.get(disk).filter(|disk| !disk.frontend).map(|disk| disk.client);
+            let post = waits.and_then(|client| self.posts.get(client));
+            if post.is_some_and(|post| matches!(post.phase, Phase::Serving(..))) {
+                self.serve_export(disk);
+            }
         }
     }
 

@@ -203,7 +203,10 @@ impl Instance {
 
     fn serves(&mut self, post: PostIndex, role: Role) {
         match role {
-            Role::Control => self.publish_api(),
+            Role::Control => {
+                self.publish_api();
+                self.serve_exports();
+            }
             Role::Blk(disk) => self.serve_export(disk),
             _ => {}
         }

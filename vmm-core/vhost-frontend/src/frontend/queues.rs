@@ -51,7 +51,11 @@ impl Frontend {
         link.phase = Phase::Starting { resumed };
     }
 
-    fn start_messages(&self, activation: &Activation, resumed: bool) -> Result<Vec<Message>, Fault> {
+    fn start_messages(
+        &self,
+        activation: &Activation,
+        resumed: bool,
+    ) -> Result<Vec<Message>, Fault> {
         let offered = self.offer.as_ref().map_or(0, |offer| offer.features);
         let features = activation.features & offered | PROTOCOL_FEATURES;
         let mut messages = vec![Message::set_number(FrontendReq::SET_FEATURES, features)];
@@ -65,7 +69,8 @@ impl Frontend {
         for (index, rings) in activation.enabled() {
             let Some(bells) = self.bells.get(usize::from(index)) else { continue };
             let base = if resumed { self.used_index(&rings)? } else { 0 };
-            let (kick, call) = (Arc::clone(&bells.kick) as Attached, Arc::clone(&bells.call) as Attached);
+            let (kick, call) =
+                (Arc::clone(&bells.kick) as Attached, Arc::clone(&bells.call) as Attached);
             messages.push(Message::set_queue(FrontendReq::SET_VRING_NUM, index, rings.size.into()));
             messages.push(Message::set_queue(FrontendReq::SET_VRING_BASE, index, base.into()));
             messages.push(Message::set_rings(index, &rings));
@@ -105,14 +110,21 @@ impl Frontend {
     }
 
     pub(super) fn stop_queues(&mut self, now: Instant) {
-        let (Some(link), Driver::Leaving(activation)) = (&mut self.link, &self.driver) else { return };
+        let (Some(link), Driver::Leaving(activation)) = (&mut self.link, &self.driver) else {
+            return;
+        };
         let used = || activation.enabled().filter(|(index, _)| *index < self.plan.queues);
         for (index, _) in used() {
             let message = Message::set_queue(FrontendReq::SET_VRING_ENABLE, index, 0);
             link.exchange.ask(message, Purpose::Stop, self.plan.patience.stop, now);
         }
         for (index, _) in used() {
-            link.exchange.ask(Message::get_base(index), Purpose::Stop, self.plan.patience.stop, now);
+            link.exchange.ask(
+                Message::get_base(index),
+                Purpose::Stop,
+                self.plan.patience.stop,
+                now,
+            );
         }
         link.phase = Phase::Stopping;
     }

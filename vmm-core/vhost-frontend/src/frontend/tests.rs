@@ -43,7 +43,8 @@ fn start_hands_over_memory_and_queues_and_waits_for_every_acknowledgement() {
         FrontendReq::SET_VRING_CALL,
         FrontendReq::SET_VRING_KICK,
     ];
-    let first = [FrontendReq::SET_FEATURES, FrontendReq::SET_INFLIGHT_FD, FrontendReq::SET_MEM_TABLE];
+    let first =
+        [FrontendReq::SET_FEATURES, FrontendReq::SET_INFLIGHT_FD, FrontendReq::SET_MEM_TABLE];
     let last = [FrontendReq::SET_VRING_ENABLE; 2];
     assert_eq!(told, [&first[..], &per_queue, &per_queue, &last].concat());
     assert!(matches!(events(&mut frontend, now)[..], [Event::Serving]));

@@ -41,7 +41,8 @@ pub struct Board {
 impl Board {
     /// A board and a running daemon; `None` if it is not installed.
     pub fn new() -> Option<Self> {
-        let installed = Command::new("qemu-storage-daemon").arg("--version").stdout(Stdio::null()).status();
+        let installed =
+            Command::new("qemu-storage-daemon").arg("--version").stdout(Stdio::null()).status();
         if !installed.is_ok_and(|status| status.success()) {
             eprintln!("skipped: qemu-storage-daemon is not installed");
             return None;
@@ -55,11 +56,16 @@ impl Board {
         let memory = Grant::whole(&layout, Rights::ReadWrite).map(&fd).unwrap();
         let bell = || Arc::new(Doorbell::new().unwrap());
         let bells = QueueBells { kick: bell(), call: bell() };
-        let plan =
-            Plan { queues: 1, queue_size: 128, device: DeviceType::BLK, patience: Patience::default() };
+        let plan = Plan {
+            queues: 1,
+            queue_size: 128,
+            device: DeviceType::BLK,
+            patience: Patience::default(),
+        };
         let ram = SharedRam { fd: Arc::new(fd), memory: memory.clone() };
         let vm = Recorder::new();
-        let device = VhostDevice::new(plan, vm, ram, vec![bells.clone()], None, Arc::new(|| {})).unwrap();
+        let device =
+            VhostDevice::new(plan, vm, ram, vec![bells.clone()], None, Arc::new(|| {})).unwrap();
         let mut board = Self { device, memory, bells, next: 0, image, folder, daemon: None };
         board.start_daemon();
         Some(board)
@@ -73,7 +79,8 @@ impl Board {
             folder.join("socket").display()
         );
         let arguments = ["--blockdev", &blockdev, "--export", &export];
-        let daemon = Command::new("qemu-storage-daemon").args(arguments).stdin(Stdio::null()).spawn();
+        let daemon =
+            Command::new("qemu-storage-daemon").args(arguments).stdin(Stdio::null()).spawn();
         self.daemon = Some(daemon.unwrap());
     }
 

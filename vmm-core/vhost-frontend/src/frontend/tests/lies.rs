@@ -34,7 +34,10 @@ fn only_fault(frontend: &mut Frontend, now: Instant) -> Fault {
 #[test]
 fn what_a_backend_lacks_is_named() {
     let lacks = |frontend, lie: fn(&mut Puppet)| fault_of(frontend, lie).to_string();
-    assert_eq!(lacks(frontend(), |puppet| puppet.features &= !(1 << 32)), "lacks VIRTIO_F_VERSION_1");
+    assert_eq!(
+        lacks(frontend(), |puppet| puppet.features &= !(1 << 32)),
+        "lacks VIRTIO_F_VERSION_1"
+    );
     let no_protocol = lacks(frontend(), |puppet| puppet.features &= !(1 << 30));
     assert_eq!(no_protocol, "lacks VHOST_USER_F_PROTOCOL_FEATURES");
     let no_mq = lacks(frontend(), |puppet| puppet.protocol &= !1);
@@ -94,7 +97,9 @@ fn unsolicited_replies_are_faults_in_every_phase() {
     let now = Instant::now();
     let phases: [fn(&mut Frontend, Instant) -> Puppet; 2] = [Puppet::connect, Puppet::serving];
     for phase in phases {
-        for request in [FrontendReq::GET_VRING_BASE, FrontendReq::SET_MEM_TABLE, FrontendReq::GET_CONFIG] {
+        for request in
+            [FrontendReq::GET_VRING_BASE, FrontendReq::SET_MEM_TABLE, FrontendReq::GET_CONFIG]
+        {
             let mut frontend = own_frontend();
             let mut puppet = phase(&mut frontend, now);
             puppet.say(request, &[0; 8]);

@@ -23,12 +23,7 @@ pub(super) const QUEUE: u64 = 0x10000;
 pub(super) const USED: u64 = 0x3000;
 
 fn plan() -> Plan {
-    Plan {
-        queues: 2,
-        queue_size: 256,
-        device: DeviceType::BLK,
-        patience: Patience::default(),
-    }
+    Plan { queues: 2, queue_size: 256, device: DeviceType::BLK, patience: Patience::default() }
 }
 
 fn ram() -> SharedRam {
@@ -207,7 +202,9 @@ impl Puppet {
         let Heard { request, wants_ack, body, mut fds } = self.hear();
         match request {
             FrontendReq::GET_FEATURES => self.say(request, &self.features.to_ne_bytes()[..]),
-            FrontendReq::GET_PROTOCOL_FEATURES => self.say(request, &self.protocol.to_ne_bytes()[..]),
+            FrontendReq::GET_PROTOCOL_FEATURES => {
+                self.say(request, &self.protocol.to_ne_bytes()[..])
+            }
             FrontendReq::GET_QUEUE_NUM => self.say(request, &self.queues.to_ne_bytes()[..]),
             FrontendReq::GET_CONFIG => self.say(request, &[&body[..12], &self.config[..]].concat()),
             FrontendReq::GET_VRING_BASE => self.say(request, &[&body[..4], &[9, 0, 0, 0]].concat()),

@@ -19,14 +19,19 @@ fn a_successor_resumes_at_the_used_index_with_the_table_untouched() {
     set_used_index(&frontend, 0, 500);
     set_used_index(&frontend, 1, 65535);
     match &events(&mut frontend, now)[..] {
-        [Event::Lost(loss)] => assert!(matches!(loss.fault, Some(Fault::HungUp)) && !loss.needs_reset),
+        [Event::Lost(loss)] => {
+            assert!(matches!(loss.fault, Some(Fault::HungUp)) && !loss.needs_reset)
+        }
         other => panic!("{other:?}"),
     }
     let mut successor = Puppet::connect(&mut frontend, now);
     up(&mut frontend, &mut successor, now);
     events(&mut frontend, now);
     let told = successor.serve_until_quiet();
-    assert!(told.contains(&FrontendReq::SET_INFLIGHT_FD) && !told.contains(&FrontendReq::GET_INFLIGHT_FD));
+    assert!(
+        told.contains(&FrontendReq::SET_INFLIGHT_FD)
+            && !told.contains(&FrontendReq::GET_INFLIGHT_FD)
+    );
     assert!(told.contains(&FrontendReq::SET_MEM_TABLE));
     assert_eq!(successor.bases, [500, 65535]);
     assert!(!frontend.bells[0].kick.is_rung());

@@ -77,7 +77,8 @@ impl Board {
             data[0]
         };
         let chain = std::iter::successors(Some(byte(0x34)), |at| Some(byte(u64::from(*at) + 1)));
-        let mut all = chain.take_while(|at| *at != 0).map(u64::from).filter(|at| byte(*at) == number);
+        let mut all =
+            chain.take_while(|at| *at != 0).map(u64::from).filter(|at| byte(*at) == number);
         all.nth(nth)
     }
 }
@@ -91,7 +92,12 @@ fn a_driver_that_does_everything_right_gets_its_queues() {
     board.probe();
     assert_eq!(board.rung(), 1);
     let rings = |at| {
-        Some(crate::QueueRings { size: 256, descriptors: at, available: at + 0x2000, used: at + 0x3000 })
+        Some(crate::QueueRings {
+            size: 256,
+            descriptors: at,
+            available: at + 0x2000,
+            used: at + 0x3000,
+        })
     };
     let run = crate::Activation { features: OFFERED, queues: vec![rings(0x10000), rings(0x20000)] };
     assert_eq!(board.disk.take_demand(), Some(Demand::Run(run)));

@@ -77,7 +77,8 @@ fn writes_of_odd_widths_and_offsets_change_nothing() {
     board.acknowledge(OFFERED);
     let image = || (0..0x38).map(|at| board.read::<1>(at)).collect::<Vec<_>>();
     let before = image();
-    let odd = [(0x14, 2), (0x13, 4), (0x20, 1), (0x22, 4), (0x21, 8), (0x18, 4), (0x36, 8), (0x37, 1)];
+    let odd =
+        [(0x14, 2), (0x13, 4), (0x20, 1), (0x22, 4), (0x21, 8), (0x18, 4), (0x36, 8), (0x37, 1)];
     for (offset, len) in odd {
         board.mmio.write(BAR_ADDRESS + offset, &[0; 8][..len]);
         board.mmio.write(BAR_ADDRESS + offset, &[1; 8][..len]);

@@ -68,7 +68,8 @@ fn a_device_without_configuration_has_no_capability_for_it() {
 fn plans_that_make_no_sense_are_refused() {
     for (queues, queue_size) in [(0, 256), (1, 256), (257, 256), (0, 0), (0, 100)] {
         let plan = VirtioPlan { device: DeviceType::RNG, queues, queue_size };
-        let made = VirtioFunction::new(plan, Recorder::new(), memory(), Vec::new(), Arc::new(|| {}));
+        let made =
+            VirtioFunction::new(plan, Recorder::new(), memory(), Vec::new(), Arc::new(|| {}));
         assert!(matches!(made, Err(TransportError::Plan { .. })), "{queues} {queue_size}");
     }
 }
@@ -99,7 +100,9 @@ fn the_window_reaches_registers_and_doorbells_while_the_bar_is_off() {
 #[test]
 fn a_window_at_nothing_does_nothing() {
     let board = Board::new();
-    for (bar, offset, len) in [(0, 0x14, 3), (2, 0x14, 1), (0, u32::MAX, 1), (0, 0x15, 2), (0, 0x14, 0)] {
+    for (bar, offset, len) in
+        [(0, 0x14, 3), (2, 0x14, 1), (0, u32::MAX, 1), (0, 0x15, 2), (0, 0x14, 0)]
+    {
         let data = aim(&board, bar, offset, len);
         board.mmio.write(ECAM + data, &3u32.to_le_bytes());
         config::<4>(&board, data);
