@@ -244,7 +244,8 @@ mod tests {
 
     fn file() -> (std::path::PathBuf, std::fs::File) {
         let path = std::env::temp_dir().join(format!("bulkhead-aio-{}", std::process::id()));
-        let open = std::fs::File::options().read(true).write(true).create(true).open(&path);
+        let open =
+            std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path);
         (path, open.unwrap())
     }
 

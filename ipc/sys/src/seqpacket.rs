@@ -112,6 +112,20 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram
     }
 }
 
+/// Copies what a stream socket holds, as far as there is room, and leaves it there; 0: the peer has
+/// closed. Descriptors are not copied.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+    loop {
+        let mut iov = [IoSliceMut::new(buffer)];
+        return match recvmsg::<()>(socket.as_raw_fd(), &mut iov, None, flags) {
+            Ok(received) => Ok(received.bytes),
+            Err(Errno::EINTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
 /// Receives one datagram, waiting for it until `deadline`.
 pub fn receive_by(
     socket: BorrowedFd<'_>,
@@ -189,6 +203,19 @@ mod tests {
         let deadline = Deadline::after(Duration::from_millis(5));
         let error = receive_by(b.as_fd(), &mut [0; 4], deadline).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn what_is_peeked_at_stays() {
+        let (a, b) = stream_pair().unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(peek(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        send_some(a.as_fd(), b"hello", &[]).unwrap();
+        send_some(a.as_fd(), b"you", &[]).unwrap();
+        assert_eq!(peek(b.as_fd(), &mut buffer).unwrap(), 8);
+        assert_eq!(receive(b.as_fd(), &mut buffer[..2]).unwrap().len, 2);
+        assert_eq!(peek(b.as_fd(), &mut buffer).unwrap(), 6);
+        assert_eq!(&buffer[..6], b"lloyou");
     }
 
     #[test]
