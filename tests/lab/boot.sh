@@ -21,7 +21,7 @@ skip() { echo "$*"; exit 77; }
 new_disk() { # a copy of the lab's disk for this case; the host checks it afterwards
     disk=/lab/out/$case.img
     cp /lab/disk.img "$disk"
-    options="$options --disk path=$disk,format=raw,id=d0,serial=$case"
+    options="$options --disk path=$disk,format=raw,id=d0,serial=lab"
 }
 
 boot() { # SCRIPT [OPTION…]: from the start to the end of the guest

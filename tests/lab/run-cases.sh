@@ -12,7 +12,7 @@ programs() { # → pids of what is neither the kernel's nor busybox: Bulkhead's 
 }
 
 leftovers() { # → what a case left behind
-    for pid in $(programs); do echo "process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"))"; done
+    for pid in $(programs); do echo "process $pid ($(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline"))"; done
     for entry in /run/bulkhead/* /run/user/1000/bulkhead/*; do [ ! -e "$entry" ] || echo "$entry"; done
     find /sys/fs/cgroup -mindepth 1 -type d
     grep -v -E '^(dev|proc|lab|sys|devpts|shm|security|cgroup) ' /proc/mounts
