@@ -1,7 +1,7 @@
 # A paused guest says nothing; resumed, it goes on where it was.
 start wait
 await "wait: up"
-bulkhead events "$name" >events &
+bulkhead events "$name" >happened &
 bulkhead pause "$name" || fail "pause: status $?"
 tell one
 sleep 1
@@ -11,5 +11,5 @@ await "wait: heard one"
 tell enough
 ended || fail "bulkhead run: status $?; $(tail -n 1 said)"
 said "wait: end"
-grep -q paused events || fail "no event says that it was paused"
-grep -q resumed events || fail "no event says that it went on"
+grep -q paused happened || fail "no event says that it was paused"
+grep -q resumed happened || fail "no event says that it went on"

@@ -3,7 +3,7 @@
 //! A machine is two [buses](bus) with devices on them: IOAPIC, UART, RTC, keyboard controller (for its
 //! reset line only), power management, and a PCIe host that carries everything else. Callers: `core`
 //! assembles it and dispatches vCPU exits to its buses; `virtio-transport` implements
-//! [`pci::PciDevice`] and uses [`pci::Msix`].
+//! [`pci::PciDevice`] and uses [`pci::MsixTable`].
 //!
 //! The law of every file here: the guest is hostile. Any access of any width at any offset is
 //! answered; a read that makes no sense yields ones, a write that makes none is ignored, and neither
