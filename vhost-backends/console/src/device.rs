@@ -1,9 +1,13 @@
 //! virtio-console (virtio 1.2 section 5.3) with its one port: queue 0 carries bytes to the guest,
 //! queue 1 bytes from it.
 //!
-//! Law: a request from the guest is given back when all its bytes are in the stream, so that the death
-//! of this process loses none (it may repeat some). Bytes for the guest that were taken from the stream
-//! and not delivered die with the process; at most [`INPUT`] of them are ever held.
+//! Law: nothing is lost when this process dies, and little is repeated.
+//! - A request from the guest is given back when all its bytes are in the stream.
+//! - Bytes for the guest stay in the stream until the guest has been shown them: they are looked at,
+//!   delivered, and only then taken.
+//!
+//! Back-pressure is what follows: a stream that takes no bytes leaves requests with the device, and a
+//! guest that gives no buffers leaves bytes in the stream.
 //!
 //! Absent on purpose: multiport and its control queues, emergency write.
 
@@ -19,7 +23,7 @@ use crate::stream::Stream;
 /// `VIRTIO_CONSOLE_F_SIZE` (5.3.3).
 const F_SIZE: u64 = 1 << 0;
 
-/// Bytes for the guest held here.
+/// Bytes for the guest looked at in one turn.
 const INPUT: usize = 4096;
 
 /// Bytes from the guest passed on at once.
@@ -61,8 +65,13 @@ pub struct Console {
     incoming: Chain,
     outgoing: Chain,
     unsent: Option<Outgoing>,
-    input: Vec<u8>,
-    buffer: Box<[u8]>,
+    /// The stream's next bytes, which are still in it.
+    input: Box<[u8]>,
+    /// How many of them.
+    seen: usize,
+    /// How many of these were delivered and shown; to be taken from the stream.
+    delivered: usize,
+    output: Box<[u8]>,
     /// The stream may have something to read.
     readable: bool,
 }
@@ -75,8 +84,10 @@ impl Console {
             incoming: Chain::default(),
             outgoing: Chain::default(),
             unsent: None,
-            input: Vec::with_capacity(INPUT),
-            buffer: vec![0; OUTPUT].into(),
+            input: vec![0; INPUT].into(),
+            seen: 0,
+            delivered: 0,
+            output: vec![0; OUTPUT].into(),
             readable: false,
         }
     }
@@ -85,32 +96,34 @@ impl Console {
     fn transmit(&mut self, queue: &mut LiveQueue) -> bool {
         let mut any = false;
         for _ in 0..MOST_REQUESTS {
-            if self.unsent.is_none() {
-                match queue.take(&mut self.outgoing) {
-                    None => break,
-                    Some(Taken::Poison(token)) => queue.refuse(token, 0),
-                    Some(Taken::Request(token)) => self.unsent = Some(Outgoing { token, sent: 0 }),
-                }
+            let Some(outgoing) = self.unsent.take().or_else(|| self.take_outgoing(queue)) else {
+                break;
+            };
+            self.unsent = self.push(queue, outgoing);
+            if self.unsent.is_some() {
+                break;
             }
-            let Some(outgoing) = self.unsent.take() else { continue };
-            match self.push(queue, outgoing) {
-                None => any = true,
-                unsent => {
-                    self.unsent = unsent;
-                    break;
-                }
-            }
+            any = true;
         }
         queue.set_hungry(self.unsent.is_none());
         any
     }
 
+    fn take_outgoing(&mut self, queue: &mut LiveQueue) -> Option<Outgoing> {
+        loop {
+            match queue.take(&mut self.outgoing)? {
+                Taken::Request(token) => return Some(Outgoing { token, sent: 0 }),
+                Taken::Poison(token) => queue.refuse(token, 0),
+            }
+        }
+    }
+
     /// Passes the rest of a request on; what is left of it comes back.
     fn push(&mut self, queue: &mut LiveQueue, mut outgoing: Outgoing) -> Option<Outgoing> {
         loop {
-            let left = self.outgoing.readable.len() - outgoing.sent;
+            let left = self.outgoing.readable.len().saturating_sub(outgoing.sent);
             let len = left.min(OUTPUT as u64) as usize;
-            let bytes = self.buffer.get_mut(..len).unwrap_or_default();
+            let bytes = self.output.get_mut(..len).unwrap_or_default();
             let copied = self.outgoing.readable.copy_in(queue.memory(), outgoing.sent, bytes);
             if left == 0 || copied.is_err() {
                 // Memory that is gone by now held nothing to print.
@@ -124,12 +137,13 @@ impl Console {
         }
     }
 
-    /// Stream → guest.
+    /// Stream → guest. Ends with what was looked at: the next bytes are looked at when these were
+    /// shown to the guest and taken, in the next turn.
     fn receive(&mut self, queue: &mut LiveQueue) -> bool {
+        self.look();
         let mut any = false;
         for _ in 0..MOST_REQUESTS {
-            self.fill();
-            if self.input.is_empty() {
+            if self.delivered == self.seen {
                 break;
             }
             match queue.take(&mut self.incoming) {
@@ -139,27 +153,35 @@ impl Console {
             }
             any = true;
         }
-        queue.set_hungry(!self.input.is_empty());
+        queue.set_hungry(self.seen > 0);
         any
     }
 
-    fn fill(&mut self) {
-        if !self.input.is_empty() || !self.readable {
-            return;
+    /// Takes from the stream what the last turn delivered; it was shown to the guest since.
+    fn settle(&mut self) {
+        if self.delivered > 0 {
+            self.stream.consume(self.delivered);
+            self.input.copy_within(self.delivered..self.seen, 0);
+            self.seen -= self.delivered;
+            self.delivered = 0;
         }
-        self.input.resize(INPUT, 0);
-        let len = self.stream.read(&mut self.input);
-        self.input.truncate(len);
-        self.readable = len > 0;
+    }
+
+    fn look(&mut self) {
+        if self.seen == 0 && self.readable {
+            self.seen = self.stream.peek(&mut self.input);
+            self.readable = self.seen > 0;
+        }
     }
 
     fn deliver(&mut self, queue: &mut LiveQueue, token: Token) {
-        let len = self.incoming.writable.len().min(self.input.len() as u64) as usize;
-        let bytes = self.input.get(..len).unwrap_or_default();
+        let rest = self.input.get(self.delivered..self.seen).unwrap_or_default();
+        let len = self.incoming.writable.len().min(rest.len() as u64) as usize;
+        let bytes = rest.get(..len).unwrap_or_default();
         match self.incoming.writable.copy_out(queue.memory(), 0, bytes) {
             Ok(()) => {
                 queue.complete(token, len as u32);
-                self.input.drain(..len);
+                self.delivered += len;
             }
             Err(_) => queue.complete(token, 0),
         }
@@ -174,6 +196,7 @@ impl Device for Console {
     }
 
     fn serve(&mut self, queues: &mut Queues) -> Result<bool, DeviceFault> {
+        self.settle();
         let mut any = false;
         if let Some(Some(queue)) = queues.get_mut(RECEIVE) {
             any |= self.receive(queue);
@@ -181,14 +204,16 @@ impl Device for Console {
         if let Some(Some(queue)) = queues.get_mut(TRANSMIT) {
             any |= self.transmit(queue);
         }
-        self.stream.want(self.input.is_empty(), self.unsent.is_some())?;
+        // What is known to be there need not be told again, until somebody takes it.
+        self.stream.want(!self.readable, self.unsent.is_some())?;
         Ok(any)
     }
 
     fn event(&mut self, _poller: &Poller, event: Event) -> Result<(), DeviceFault> {
-        // Taken at once, even while no queue runs: what is left in the stream would wake us for ever.
         self.readable |= event.readable || event.hung_up;
-        self.fill();
+        if event.hung_up {
+            self.stream.ended();
+        }
         Ok(())
     }
 
@@ -207,13 +232,4 @@ impl Device for Console {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_size_is_in_the_configuration_space() {
-        let identity = identity(80, 25);
-        assert_eq!(identity.config, [80, 0, 25, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(identity.features, F_SIZE);
-    }
-}
+mod tests;

@@ -292,6 +292,11 @@ impl LiveQueue {
         std::mem::take(&mut self.poisoned)
     }
 
+    /// Whether the driver broke it.
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
     fn break_down(&mut self, fault: QueueFault) {
         if self.state == State::Serving {
             self.state = State::Broken;

@@ -17,6 +17,7 @@ use bulkhead_virtqueue::driver::{PackedDriver, Segment, SplitDriver, Used, layou
 
 use super::*;
 
+mod hostile;
 mod pieces;
 mod recovery;
 mod requests;
@@ -88,10 +89,10 @@ impl Layer {
     fn complete(&mut self, place: usize) {
         let request = self.held.remove(place);
         let range = request.offset as usize..request.offset as usize + request.len as usize;
-        let span = self.server.arena.check(request.span.into(), request.len.into()).unwrap();
+        let span = || self.server.arena.check(request.span.into(), request.len.into()).unwrap();
         match request.operation().unwrap() {
-            Operation::Read => span.copy_out(&self.image[range]).unwrap(),
-            Operation::Write => span.copy_in(&mut self.image[range]).unwrap(),
+            Operation::Read => span().copy_out(&self.image[range]).unwrap(),
+            Operation::Write => span().copy_in(&mut self.image[range]).unwrap(),
             Operation::Flush => {}
             _ => self.image[range].fill(0),
         }
