@@ -103,7 +103,10 @@ fn chain(dice: &mut Dice, rig: &Rig) -> u16 {
 fn assert_legal(request: &BlockRequest, arena: u64) {
     let operation = request.operation().expect("a known operation");
     let end = request.offset.checked_add(request.len.into()).unwrap();
-    assert!(end <= DISK && request.offset % 512 == 0 && request.len % 512 == 0, "{request:?}");
+    assert!(
+        end <= DISK && request.offset.is_multiple_of(512) && request.len.is_multiple_of(512),
+        "{request:?}"
+    );
     match operation {
         Operation::Read | Operation::Write => {
             assert!((512..=1 << 20).contains(&request.len), "{request:?}");
