@@ -34,6 +34,7 @@ boot() { # SCRIPT [OPTION…]: from the start to the end of the guest
 start() { # SCRIPT [OPTION…]: in the background; `tell` writes to its console
     script=$1; shift
     rm -f to-guest
+    : >console
     mkfifo to-guest
     chmod 666 to-guest
     exec 3<>to-guest
