@@ -34,7 +34,7 @@ bench: build ## figures beside the peers' (tests/bench); takes minutes, wants a 
 
 soak: build ## the crash tests with KILLS=1000 kills of each kind
 	@packaging/install-deps.sh guest lab test
-	@BULKHEAD_KILLS=$(KILLS) cargo nextest run --locked -p bulkhead-crash --run-ignored all --no-capture
+	@BULKHEAD_KILLS=$(KILLS) cargo nextest run --locked --profile soak -p bulkhead-crash --no-capture
 
 fuzz: ## coverage-guided inputs against every decoder, SECONDS_EACH=30 for each of them
 	@packaging/install-deps.sh build fuzz
