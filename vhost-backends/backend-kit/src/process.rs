@@ -6,6 +6,7 @@
 //!                                                                says Disconnected
 //! ```
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ use crate::wire::WireFault;
 const SUPERVISOR: Token = FIRST_OF_PROCESS;
 const FRONTEND: Token = FIRST_OF_PROCESS + 1;
 const CREW: Token = FIRST_OF_PROCESS + 2;
+
+/// Most heartbeats that are waited for; a supervisor that sends more has given this process up.
+const MOST_HEARTBEATS: usize = 16;
 
 /// What a class adds: how it understands its commands.
 pub trait Role {
@@ -100,8 +104,9 @@ pub struct Process<L, R: Role> {
     watched: bool,
     next: Option<OwnedFd>,
     orders: Vec<Order>,
-    /// Heartbeat that waits for the other lanes, and for how many.
-    heartbeat: Option<(u64, usize)>,
+    /// Heartbeats that wait for other lanes, oldest first, and for how many. A slow lane is late, not
+    /// dead, so one that follows does not replace the one before.
+    heartbeats: VecDeque<(u64, usize)>,
 }
 
 impl<L: Link<R::Command>, R: Role> Process<L, R> {
@@ -145,7 +150,7 @@ impl<L: Link<R::Command>, R: Role> Process<L, R> {
             watched: false,
             next: None,
             orders: Vec::new(),
-            heartbeat: None,
+            heartbeats: VecDeque::new(),
         })
     }
 
@@ -189,20 +194,22 @@ impl<L: Link<R::Command>, R: Role> Process<L, R> {
     fn heartbeat(&mut self, number: u64) -> Result<(), ProcessError> {
         match self.crew.ping(number) {
             0 => self.link.alive(number, self.crew.progress())?,
-            lanes => self.heartbeat = Some((number, lanes)),
+            lanes => self.heartbeats.push_back((number, lanes)),
+        }
+        if self.heartbeats.len() > MOST_HEARTBEATS {
+            self.heartbeats.pop_front();
         }
         Ok(())
     }
 
+    /// Each lane answers in the order in which it was asked, so heartbeats are complete in order.
     fn pong(&mut self, number: u64) -> Result<(), ProcessError> {
-        match &mut self.heartbeat {
-            Some((awaited, left)) if *awaited == number && *left > 1 => *left -= 1,
-            Some((awaited, _)) if *awaited == number => {
-                self.heartbeat = None;
-                self.link.alive(number, self.crew.progress())?;
-            }
-            // Of a heartbeat that was followed by another before all had answered.
-            _ => {}
+        if let Some((_, left)) = self.heartbeats.iter_mut().find(|(asked, _)| *asked == number) {
+            *left = left.saturating_sub(1);
+        }
+        while let Some((number, 0)) = self.heartbeats.front().copied() {
+            self.heartbeats.pop_front();
+            self.link.alive(number, self.crew.progress())?;
         }
         Ok(())
     }
