@@ -10,7 +10,6 @@
     reason = "system calls and shared mappings: this crate is where they are wrapped"
 )]
 
-pub mod aio;
 pub mod birth;
 pub mod block_device;
 pub mod capability;

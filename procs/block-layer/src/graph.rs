@@ -37,6 +37,8 @@ pub struct Graph {
     steps: Steps,
     waits: Waits,
     pool: Arc<Pool>,
+    /// What the steps have for the workers.
+    jobs: Vec<Job>,
     executor: Arc<Mailbox<Mail>>,
 }
 
@@ -59,6 +61,7 @@ impl Graph {
             steps: Steps::default(),
             waits: Waits::default(),
             pool,
+            jobs: Vec::new(),
             executor,
         }
     }
@@ -151,7 +154,7 @@ impl Graph {
                     let Operands { arena, revoked, .. } = flight.operands.clone();
                     let executor = Arc::clone(&self.executor);
                     let answer = Answer::Executor { executor, flight: id };
-                    self.pool.hand(Job { image, action, done, arena, revoked, answer });
+                    self.jobs.push(Job { image, action, done, arena, revoked, answer });
                 }
                 Step::Child { node, action } => {
                     let Some(flight) = self.flights.get(id) else {
@@ -162,6 +165,7 @@ impl Graph {
                 }
             }
         }
+        self.pool.hand(&mut self.jobs);
     }
 
     fn finish(&mut self, id: FlightId, outcome: Outcome) {

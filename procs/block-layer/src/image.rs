@@ -1,9 +1,8 @@
 //! The image: a file or block device, and the calls that are made on it.
 //!
-//! Three ways lead to the file. [`Image::attempt`] is for the threads that others wait for: it never
-//! blocks, and says how much is left. [`Image::prepare`] is for a lane whose image is opened past the
-//! page cache: Linux AIO. [`Image::perform`] is the worker's: plain blocking calls, one after the
-//! other, that stop early when the requester is gone.
+//! Two ways lead to the file. [`Image::attempt`] is for the threads that others wait for: it never
+//! blocks, and says how much is left for a worker. [`Image::perform`] is the worker's: plain blocking
+//! calls, one after the other, that stop early when the requester is gone.
 //!
 //! What a host can do differs by file system and direction, so it is found out by doing: the first
 //! refusal of `RWF_NOWAIT` or of a kind of `fallocate` is remembered.
@@ -11,7 +10,6 @@
 //! Why not io_uring: an operation that the kernel's own workers finish can land in the file after this
 //! process was reaped, on top of what its successor wrote meanwhile (15 of 16 did, measured).
 
-mod direct;
 mod flush;
 mod open;
 mod transfer;
@@ -28,7 +26,6 @@ use bulkhead_sys::file::FileKind;
 use crate::outcome::Outcome;
 use crate::request::Action;
 
-pub use direct::{Landing, landing};
 pub use open::OpenError;
 use transfer::{Direction, Transfer};
 

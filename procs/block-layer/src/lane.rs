@@ -1,7 +1,7 @@
 //! A lane: the thread of one block ring.
 //!
 //! It takes entries, checks them, and performs what its lease covers: at once where that cannot block,
-//! by Linux AIO past the page cache, by a worker otherwise. Without a lease it sends requests to the executor. Either way the lane
+//! by a worker otherwise. Without a lease it sends requests to the executor. Either way the lane
 //! alone completes on its ring, so the ring has one producer, and it counts what is out: a lane is
 //! drained when the count is zero.
 //!
@@ -17,7 +17,6 @@
 //! - Mail is read between two batches, however busy the ring: a flooding peer delays nobody.
 //! - No allocation per request.
 
-mod flight;
 mod lease;
 mod link;
 mod sleep;

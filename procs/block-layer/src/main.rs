@@ -14,8 +14,9 @@ use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::readiness::wait_readable;
 
-/// Calls in flight at a device whose requests block. More gain little: most devices are full by then.
-const WORKERS: usize = 16;
+/// Calls in flight at a device whose requests block: a driver's usual depth. An idle worker costs a
+/// page of stack.
+const WORKERS: usize = 32;
 
 /// Most queues a process may be asked for: sixteen exports of sixteen.
 const MOST_LANES: usize = 256;

@@ -83,6 +83,7 @@ impl Driver {
         self.note_gap();
         while let Some(done) = next {
             let place = self.settle(done)?;
+            self.shared.completed.fetch_add(1, Ordering::Relaxed);
             if load {
                 self.follow(place)?;
             }
@@ -97,7 +98,6 @@ impl Driver {
         let gap = (now - self.last).as_micros() as u64;
         self.last = now;
         self.shared.gap.fetch_max(gap, Ordering::Relaxed);
-        self.shared.completed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Judges a completion; the block it was for, and whether it was a write.

@@ -52,7 +52,7 @@ pub fn kill(
 ) -> u64 {
     let mut dead = 0;
     while dead < kills && !shared.stop.load(Ordering::Relaxed) {
-        wait_for_progress(shared, 1 + dead * 7 % 40);
+        wait_for_progress(shared, 1 + dead * 7 % 60);
         shared.gap.store(0, Ordering::Relaxed);
         let before = storage.processes();
         strike(storage, &before, victim);

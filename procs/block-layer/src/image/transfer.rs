@@ -134,6 +134,6 @@ impl Image {
 }
 
 /// Whether the file would have had to wait, or has no way to say so.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
+fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(UNSUPPORTED)
 }

@@ -1,28 +1,21 @@
 //! The lane's loop: mail, a batch, and when there is neither, sleep.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bulkhead_protocol::block_ring::BlockRequest;
 use bulkhead_ring::Pace;
-use bulkhead_sys::aio::Aio;
 use bulkhead_sys::eventfd::Doorbell;
 
-use super::flight::Transfer;
 use super::link::{Link, LinkFault};
 use super::{Forwarded, Lease, Report, ToLane};
 use crate::executor::Mail;
 use crate::image::Attempt;
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
-use crate::pool::{Answer, Pool};
+use crate::pool::{Answer, Job, Pool};
 use crate::request::Request;
-
-/// Transfers a lane may have in flight by AIO; more go to workers. The host counts them against
-/// `fs.aio-max-nr`.
-const TRANSFERS: usize = 128;
 
 /// Entries taken between two looks at the mail.
 const BATCH: u32 = 32;
@@ -52,12 +45,10 @@ pub(super) struct Lane {
     /// Requests completed since the last publish.
     unpublished: u64,
     completed: Arc<AtomicU64>,
-    pub(super) pool: Arc<Pool>,
+    pool: Arc<Pool>,
+    /// What the batch has for the workers.
+    jobs: Vec<Job>,
     executor: Arc<Mailbox<Mail>>,
-    /// Absent where the host has no contexts left: workers do it all.
-    pub(super) aio: Option<Aio<Transfer>>,
-    /// Memory for transfers that have just landed.
-    pub(super) landed: Vec<(Transfer, io::Result<usize>)>,
     pub(super) bells: Option<Bells>,
     pub(super) state: State,
     pub(super) held: Held,
@@ -88,9 +79,8 @@ impl Lane {
             unpublished: 0,
             completed,
             pool,
+            jobs: Vec::with_capacity(BATCH as usize),
             executor,
-            aio: Aio::new(TRANSFERS).ok(),
-            landed: Vec::with_capacity(TRANSFERS),
             bells: None,
             state: State::Empty,
             held: Held::None,
@@ -103,12 +93,11 @@ impl Lane {
     pub(super) fn run(mut self) {
         while !self.ended {
             self.read_mail();
-            let landed = self.reap_transfers();
             let taken = self.serve();
-            self.submit_transfers();
+            self.pool.hand(&mut self.jobs);
             self.publish();
             match taken {
-                Ok(0) if landed == 0 => self.rest(),
+                Ok(0) => self.rest(),
                 Ok(_) => self.pace.found(),
                 Err(fault) => self.fault(fault),
             }
@@ -160,10 +149,9 @@ impl Lane {
         let mut desk = Desk {
             link,
             lease,
-            pool: &self.pool,
+            jobs: &mut self.jobs,
             executor: &self.executor,
             mailbox: &self.mailbox,
-            aio: self.aio.as_mut(),
             completed: &mut self.unpublished,
         };
         let mut taken = 0;
@@ -246,10 +234,9 @@ impl Lane {
 struct Desk<'a> {
     link: &'a mut Link,
     lease: Option<&'a Lease>,
-    pool: &'a Pool,
+    jobs: &'a mut Vec<Job>,
     executor: &'a Mailbox<Mail>,
     mailbox: &'a Arc<Mailbox<ToLane>>,
-    aio: Option<&'a mut Aio<Transfer>>,
     completed: &'a mut u64,
 }
 
@@ -272,30 +259,19 @@ impl Desk<'_> {
         match image.attempt(action, &self.link.server.arena) {
             Attempt::Done(outcome) => self.complete(tag, outcome),
             Attempt::WouldBlock { done } => {
-                let (image, arena) = (Arc::clone(image), self.link.server.arena.clone());
-                let revoked = Arc::clone(&self.link.revoked);
-                self.send(Transfer { image, request, arena, revoked }, done);
+                self.link.sent();
+                let lane = Arc::clone(self.mailbox);
+                self.jobs.push(Job {
+                    image: Arc::clone(image),
+                    action,
+                    done,
+                    arena: self.link.server.arena.clone(),
+                    revoked: Arc::clone(&self.link.revoked),
+                    answer: Answer::Lane { lane, tag },
+                });
                 Ok(())
             }
         }
-    }
-
-    /// Gives a request that would block to the kernel, or else to a worker.
-    fn send(&mut self, transfer: Transfer, done: u32) {
-        self.link.sent();
-        let Request { tag, action } = transfer.request;
-        let transfer = match &mut self.aio {
-            Some(aio) if done == 0 => {
-                let (image, arena) = (Arc::clone(&transfer.image), &self.link.server.arena);
-                match image.prepare(action, arena, aio, self.mailbox.bell(), transfer) {
-                    Ok(()) => return,
-                    Err(transfer) => transfer,
-                }
-            }
-            _ => transfer,
-        };
-        let answer = Answer::Lane { lane: Arc::clone(self.mailbox), tag };
-        self.pool.hand(transfer.into_job(done, answer));
     }
 
     fn forward(&mut self, request: Request) {
