@@ -2,6 +2,7 @@
 start wait
 await "wait: up"
 bulkhead events "$name" >happened &
+sleep 3 # a follower hears what happens after it has begun to listen
 bulkhead pause "$name" || fail "pause: status $?"
 tell one
 sleep 1
