@@ -8,6 +8,7 @@
 //!   |--- Ready -------------------->|  running
 //!   |<-- Heartbeat(n) --------------|
 //!   |--- Alive(n, progress) ------->|
+//!   |--- Progressed --------------->|  with the first request completed
 //!   |<-- Role(command) -------------|
 //!   |--- Role(event) -------------->|
 //!   |<-- Stop ----------------------|  exits 0
@@ -61,6 +62,10 @@ pub enum FromHelper<E> {
         /// Requests completed so far by this incarnation: any growth is progress.
         progress: u64,
     },
+    /// A first request is completed. Said unasked, once by each thread that serves at most: an
+    /// incarnation that dies between two heartbeats has done its work all the same, and the faults
+    /// before it are forgotten.
+    Progressed,
     /// The class's own event.
     Role(E),
 }

@@ -94,6 +94,8 @@ pub struct Executor {
     exports: Vec<Export>,
     beat: Option<Beat>,
     alive: Option<Alive>,
+    /// A lane completed its first request since this was last asked.
+    progressed: bool,
     events: Vec<BlockEvent>,
 }
 
@@ -119,6 +121,7 @@ impl Executor {
             exports: Vec::new(),
             beat: None,
             alive: None,
+            progressed: false,
             events: Vec::new(),
         })
     }
@@ -168,6 +171,7 @@ impl Executor {
             Report::Fault(reason) => self.lane_fault(lane, reason),
             Report::Detached => self.lane_left(lane),
             Report::Beat(number) => self.lane_beat(number),
+            Report::Progressed => self.progressed = true,
             Report::LeaseReturned => {}
         }
     }
@@ -214,6 +218,11 @@ impl Executor {
     /// The answer to the last heartbeat, once all lanes have answered it.
     pub fn alive(&mut self) -> Option<Alive> {
         self.alive.take()
+    }
+
+    /// Whether a lane has completed its first request since this was last asked.
+    pub fn progressed(&mut self) -> bool {
+        std::mem::take(&mut self.progressed)
     }
 
     /// What is to be told to the supervisor, oldest first.

@@ -82,6 +82,8 @@ pub enum Report {
     LeaseReturned,
     /// The lane lives.
     Beat(u64),
+    /// Its first request is completed.
+    Progressed,
 }
 
 /// A request that the lane may not perform itself.

@@ -74,6 +74,9 @@ fn report(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) ->
     if let Some(Alive { number, progress }) = executor.alive() {
         helper.alive(number, progress)?;
     }
+    if executor.progressed() {
+        helper.progressed()?;
+    }
     for event in executor.events() {
         helper.event(&event)?;
     }

@@ -70,6 +70,11 @@ impl<C: Message, E: Message> Helper<C, E> {
         self.say(&FromHelper::Alive { number, progress }, &[])
     }
 
+    /// Says that the first request of this incarnation is completed.
+    pub fn progressed(&self) -> Result<(), RuntimeError> {
+        self.say(&FromHelper::Progressed, &[])
+    }
+
     /// Tells an event that has no descriptors.
     pub fn event(&self, event: &E) -> Result<(), RuntimeError>
     where

@@ -18,6 +18,9 @@ pub trait Link<C> {
     /// Answers a heartbeat.
     fn alive(&self, number: u64, progress: u64) -> Result<(), RuntimeError>;
 
+    /// Says that the first request is completed.
+    fn progressed(&self) -> Result<(), RuntimeError>;
+
     /// Tells what happened.
     fn event(&self, event: &DeviceEvent) -> Result<(), RuntimeError>;
 
@@ -36,6 +39,10 @@ impl<C: Message> Link<C> for Helper<C, DeviceEvent> {
 
     fn alive(&self, number: u64, progress: u64) -> Result<(), RuntimeError> {
         Helper::alive(self, number, progress)
+    }
+
+    fn progressed(&self) -> Result<(), RuntimeError> {
+        Helper::progressed(self)
     }
 
     fn event(&self, event: &DeviceEvent) -> Result<(), RuntimeError> {

@@ -332,6 +332,7 @@ impl<L: Link<R::Command>, R: Role> Process<L, R> {
         match report {
             Report::Answer(answer) => self.answered(answer)?,
             Report::Pong(number) => self.pong(number)?,
+            Report::Progressed => self.link.progressed()?,
             Report::Broken(queue, fault) => {
                 self.link.log(&format!("queue {queue}: the driver broke it: {fault}"));
             }

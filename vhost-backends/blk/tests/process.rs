@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bulkhead_harness::frontend::{Cut, Layout, Options, Request, Sharing};
 use bulkhead_protocol::device::DeviceEvent;
+use bulkhead_protocol::start::FromHelper;
 
 mod rig;
 
@@ -49,6 +50,19 @@ fn blocks_come_back_as_they_went_by_any_layout_feature_and_sharing() {
             assert_eq!(done.written, 4097);
         }
     }
+}
+
+/// Its predecessors' faults are forgotten when this is heard: it may not live until a heartbeat.
+#[test]
+fn the_first_request_is_told_unasked() {
+    let supervisor = Supervisor::start(2);
+    let (_frontend, mut queues) = supervisor.frontend(options(2, 16));
+    for queue in &mut queues {
+        queue.submit(Request::Flush, &Layout::PLAIN).unwrap();
+        queue.kick();
+        assert!(wait(queue).is_ok());
+    }
+    assert!(matches!(supervisor.next(), FromHelper::Progressed));
 }
 
 #[test]

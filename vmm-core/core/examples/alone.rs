@@ -89,7 +89,7 @@ fn main() -> anyhow::Result<()> {
             FromHelper::Role(CoreEvent::Refused { reason, .. }) => {
                 anyhow::bail!("refused: {reason}")
             }
-            FromHelper::Role(_) | FromHelper::Alive { .. } => {}
+            FromHelper::Role(_) | FromHelper::Alive { .. } | FromHelper::Progressed => {}
         }
     }
 }

@@ -285,8 +285,10 @@ fn a_heartbeat_is_answered_by_every_lane_and_shows_progress() {
     let disk = Disk::memory();
     let mut rig = Rig::new(&disk, 2);
     let before = rig.heartbeat(1);
+    assert!(!rig.executor.progressed(), "nothing was asked for yet");
     assert_eq!(rig.call(1, page(1, READ, 0)), 0);
     let after = rig.heartbeat(2);
+    assert!(rig.executor.progressed() && !rig.executor.progressed(), "told once");
     assert_eq!((before.number, after.number), (1, 2));
     assert!(after.progress > before.progress);
 }

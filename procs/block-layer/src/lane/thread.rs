@@ -182,7 +182,9 @@ impl Lane {
     /// Shows the peer its completions and wakes it if it sleeps; ends what has come to its end.
     fn publish(&mut self) {
         if self.unpublished > 0 {
-            self.completed.fetch_add(self.unpublished, Ordering::Relaxed);
+            if self.completed.fetch_add(self.unpublished, Ordering::Relaxed) == 0 {
+                self.report(Report::Progressed);
+            }
             self.unpublished = 0;
             if let (State::Serving(link), Some(bells)) = (&mut self.state, &self.bells) {
                 link.server.complete.publish().ring_if_quiet(&bells.complete);

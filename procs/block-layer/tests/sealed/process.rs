@@ -144,9 +144,12 @@ impl Process {
     }
 
     fn next(&mut self) -> FromHelper<BlockEvent> {
-        match self.channel.receive_by(patience()) {
-            Ok((message, _)) => message,
-            Err(error) => panic!("{error}; the process: {:?}", self.child.wait()),
+        loop {
+            match self.channel.receive_by(patience()) {
+                Ok((FromHelper::Progressed, _)) => {}
+                Ok((message, _)) => return message,
+                Err(error) => panic!("{error}; the process: {:?}", self.child.wait()),
+            }
         }
     }
 

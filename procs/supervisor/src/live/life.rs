@@ -89,6 +89,7 @@ impl Instance {
             News::Sealed(report) => self.on_sealed(post, report),
             News::Ready => self.on_ready(post),
             News::Alive { number, progress } => self.on_alive(post, number, progress),
+            News::Progressed => self.on_progress(post),
             News::Core(event) => self.on_core(post, event),
             News::Device(event) => self.on_device(post, event),
             News::Block(event) => self.on_block(post, event),
@@ -225,6 +226,16 @@ impl Instance {
             Answer::Alive => {}
             Answer::Well => place.restart.progressed(),
             Answer::Nonsense => self.condemn(post, "it answers what was never asked".into()),
+        }
+    }
+
+    fn on_progress(&mut self, post: PostIndex) {
+        let Some(place) = self.posts.get_mut(post) else {
+            return;
+        };
+        match place.phase {
+            Phase::Serving(..) => place.restart.progressed(),
+            _ => self.condemn(post, "it made progress before it was ready".into()),
         }
     }
 

@@ -72,6 +72,8 @@ pub enum News {
         /// Requests it completed.
         progress: u64,
     },
+    /// It has completed a request.
+    Progressed,
     /// From core.
     Core(CoreEvent),
     /// From a device process.
@@ -160,6 +162,7 @@ impl Process {
             FromHelper::Sealed(report) => News::Sealed(report),
             FromHelper::Ready => News::Ready,
             FromHelper::Alive { number, progress } => News::Alive { number, progress },
+            FromHelper::Progressed => News::Progressed,
             FromHelper::Role(event) => own(event),
         }))
     }

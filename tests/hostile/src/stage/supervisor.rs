@@ -54,6 +54,10 @@ impl Link<()> for Supervisor {
         Ok(())
     }
 
+    fn progressed(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     fn event(&self, event: &DeviceEvent) -> Result<(), RuntimeError> {
         self.events.borrow_mut().push(event.clone());
         Ok(())

@@ -57,6 +57,8 @@ pub enum Report {
     Pong(u64),
     /// The driver broke a queue.
     Broken(u16, QueueFault),
+    /// The first request of all is completed.
+    Progressed,
     /// So many requests were refused as poison.
     Poisoned(u32),
     /// The lane cannot go on.

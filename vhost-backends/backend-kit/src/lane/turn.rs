@@ -111,7 +111,10 @@ impl<D: Device> Lane<D> {
                 0 => {}
                 count => self.reports.push(Report::Poisoned(count)),
             }
-            self.progress.fetch_add(queue.take_completed(), Ordering::Relaxed);
+            let completed = queue.take_completed();
+            if completed > 0 && self.progress.fetch_add(completed, Ordering::Relaxed) == 0 {
+                self.reports.push(Report::Progressed);
+            }
             if let Some(base) = queue.stopped() {
                 let _ = self.poller.remove(&queue.kick);
                 let queue = queue.index();

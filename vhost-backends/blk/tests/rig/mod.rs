@@ -54,6 +54,10 @@ impl Link<BlkCommand> for Unsealed {
         Ok(self.0.send(&FromHelper::<DeviceEvent>::Alive { number, progress }, &[])?)
     }
 
+    fn progressed(&self) -> Result<(), RuntimeError> {
+        Ok(self.0.send(&FromHelper::<DeviceEvent>::Progressed, &[])?)
+    }
+
     fn event(&self, event: &DeviceEvent) -> Result<(), RuntimeError> {
         Ok(self.0.send(&FromHelper::Role(event.clone()), &[])?)
     }
@@ -260,8 +264,18 @@ impl Supervisor {
     }
 
     /// The next thing the process says.
-    pub fn hear(&self) -> FromHelper<DeviceEvent> {
+    pub fn next(&self) -> FromHelper<DeviceEvent> {
         self.channel.receive_by(Deadline::after(LONG)).unwrap().0
+    }
+
+    /// As [`next`](Self::next), besides that it made progress.
+    pub fn hear(&self) -> FromHelper<DeviceEvent> {
+        loop {
+            match self.next() {
+                FromHelper::Progressed => {}
+                other => return other,
+            }
+        }
     }
 
     pub fn event(&self) -> DeviceEvent {
