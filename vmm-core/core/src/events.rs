@@ -120,8 +120,6 @@ fn refuse(supervisor: &Supervisor, poller: &Poller, error: &MachineError) -> any
     supervisor.event(&error.refusal())?;
     let mut events = Vec::new();
     loop {
-        poller.wait(None, &mut events)?;
-        events.clear();
         while let Some(incoming) = supervisor.take()? {
             match incoming {
                 Incoming::Heartbeat(number) => supervisor.alive(number, 0)?,
@@ -129,6 +127,8 @@ fn refuse(supervisor: &Supervisor, poller: &Poller, error: &MachineError) -> any
                 Incoming::Role(..) => {}
             }
         }
+        poller.wait(None, &mut events)?;
+        events.clear();
     }
 }
 
@@ -137,6 +137,10 @@ impl Core {
         let mut events = Vec::new();
         self.pump_serial()?;
         loop {
+            // What was taken while the kernel was loaded makes the channel readable no more.
+            if self.supervisor.is_waiting() && self.hear()? {
+                return Ok(());
+            }
             let left =
                 self.devices.deadline().map(|at| at.saturating_duration_since(Instant::now()));
             self.poller.wait(left, &mut events)?;
@@ -154,9 +158,6 @@ impl Core {
             }
             if left.is_some() {
                 self.advance(News::Time)?;
-            }
-            if self.supervisor.is_waiting() && self.hear()? {
-                return Ok(());
             }
         }
     }
