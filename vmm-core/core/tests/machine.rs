@@ -99,6 +99,20 @@ fn a_paused_guest_stands_still_and_goes_on_where_it_was() {
     assert_eq!(stage.read_until(b"b"), b"b");
 }
 
+/// No heartbeat comes here: a command that was taken while the kernel was loaded must not wait for one.
+#[test]
+fn a_command_that_comes_while_the_kernel_is_loaded_is_obeyed_without_another_message() {
+    let kernel = kernel(&[code::print("x"), code::power_off()].concat());
+    for _ in 0..10 {
+        let Some(stage) = Stage::new(&one(&kernel)) else { return };
+        stage.command(CoreCommand::Run);
+        assert!(matches!(stage.hear(), FromHelper::Ready));
+        assert_eq!(stage.event(), CoreEvent::Running);
+        started(&stage);
+        assert_eq!(stage.event(), CoreEvent::PoweredOff);
+    }
+}
+
 #[test]
 fn a_machine_paused_before_it_runs_starts_when_it_is_resumed() {
     let kernel = kernel(&[code::print("x"), code::power_off()].concat());
