@@ -32,9 +32,18 @@ done
 "$root/packaging/demo/mk-initramfs.sh" "$work/initramfs" guest
 "$root/packaging/demo/mk-disk.sh" "$work/disk.img" 24
 
+pack_daemon() { # FOLDER: qemu-storage-daemon with its libraries, for a place that has none; empty if it is not here
+    local program
+    mkdir "$1"
+    program=$(command -v qemu-storage-daemon) || return 0
+    cp "$program" "$1"
+    ldd "$program" | grep -oE '/[^ ]+' | xargs cp -L -t "$1"
+}
+pack_daemon "$work/foreign"
+
 status=0
 "$lab/run-lab.sh" --out "$out" --put "$root/target/dist/bin" --put "$work/cases" --put "$lab/boot.sh" \
-    --put "$root/packaging/demo/roles.sh" --put "$work/initramfs" --put "$work/disk.img" \
+    --put "$root/packaging/demo/roles.sh" --put "$work/initramfs" --put "$work/disk.img" --put "$work/foreign" \
     --put "$guest/vmlinux=guest/vmlinux" --put "$guest/vmlinuz=guest/vmlinuz" --put "$guest/release=guest/release" \
     "$lab/run-cases.sh" || status=$?
 

@@ -81,12 +81,6 @@ impl PidFd {
         self.signal(Signal::SIGKILL)
     }
 
-    /// Whether the process is dead, reaped or not.
-    pub fn is_dead(&self) -> bool {
-        let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        poll(&mut set, PollTimeout::ZERO) == Ok(1)
-    }
-
     /// Waits until the process is dead, reaped or not.
     pub fn wait_dead(&self, deadline: Deadline) -> io::Result<()> {
         let mut set = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

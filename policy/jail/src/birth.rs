@@ -155,7 +155,7 @@ impl Birth {
         if let Some(fatal) = self.missing.iter().find(|record| record.fatal).copied() {
             return Err(self.fail(fatal.layer, fatal.to_string()));
         }
-        if self.born.pidfd.is_dead() {
+        if !self.missing.iter().any(|record| record.step == Step::Exec) {
             return Err(self.fail(None, "it died on its way into the jail".to_owned()));
         }
         let layers = Layer::ALL.map(|layer| (layer, self.state(layer))).to_vec();

@@ -105,6 +105,7 @@ impl Child<'_> {
         for (resource, value) in self.orders.budget.limits {
             self.try_layer(Layer::Limits, Step::Limit, lower(*resource, *value))?;
         }
+        self.tell(Record { layer: None, step: Step::Exec, fatal: false, errno: 0 });
         let error = birth::become_program(binary, &self.orders.arguments);
         self.must(Step::Exec, Err(error))
     }

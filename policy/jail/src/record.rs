@@ -1,7 +1,8 @@
-//! What a child tells its launcher on the report pipe: one record for each layer it could not have.
+//! What a child tells its launcher on the report pipe: one record for each layer it could not have,
+//! and one before its exec.
 //!
 //! Records are of one size and far below `PIPE_BUF`, so each arrives whole. The end of file after
-//! them is the exec.
+//! the last is the exec: from then on a death is the program's.
 
 use std::io;
 

@@ -2,7 +2,7 @@
 
 mod stage;
 
-use stage::{Stage, refused};
+use stage::{Lie, Stage, refused};
 
 #[test]
 fn a_kernel_that_is_missing() {
@@ -178,6 +178,24 @@ fn a_backend_that_never_answers() {
     let socket = stage.silent_backend();
     let disk = format!("vhost-user={socket}");
     refused(stage.run(&["--kernel", &kernel, "--disk", &disk]), &["--disk"]);
+}
+
+#[test]
+fn a_backend_that_lies_about_its_queues() {
+    let lies = [
+        Lie { asked: 1, config: 4 },
+        Lie { asked: 1, config: 0 },
+        Lie { asked: 1 << 40, config: 1 },
+        Lie { asked: 0, config: 0 },
+    ];
+    for lie in lies {
+        let stage = Stage::new();
+        let kernel = stage.kernel();
+        let socket = stage.lying_backend(lie);
+        let disk = format!("vhost-user={socket}");
+        let output = stage.run(&["--kernel", &kernel, "--disk", &disk]);
+        refused(output, &["--disk", &socket, "queues"]);
+    }
 }
 
 #[test]

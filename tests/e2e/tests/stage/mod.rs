@@ -1,5 +1,11 @@
 //! A folder of files for one test, the command run in it, and a look at what was left.
-#![allow(dead_code, reason = "each test file uses the part of the stage that it needs")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test file uses the part of the stage that it needs"
+)]
+
+mod backend;
 
 use std::io::Read;
 use std::os::unix::net::UnixListener;
@@ -11,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_harness::programs;
 use tempfile::TempDir;
+
+pub use backend::Lie;
 
 /// Longest that a refusal may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,6 +111,17 @@ impl Stage {
         std::thread::spawn(move || {
             let held: Vec<_> = listener.incoming().flatten().collect();
             drop(held);
+        });
+        path
+    }
+
+    /// A vhost-user socket whose owner contradicts itself.
+    pub fn lying_backend(&self, lie: Lie) -> String {
+        let path = self.path("lying.sock");
+        let listener = UnixListener::bind(&path).expect("bound");
+        std::thread::spawn(move || {
+            // It ends with the frontend's hanging up.
+            listener.incoming().flatten().for_each(|frontend| drop(lie.tell(frontend)));
         });
         path
     }
