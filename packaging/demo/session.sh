@@ -9,7 +9,7 @@ rounds=3
 PATH=$PWD/bin:$PATH
 # In the lab with what an emulated CPU wants: tests/lab/boot.sh says why.
 append='console=hvc0 quiet panic=-1 no_timer_check 8250.nr_uarts=1'
-[ -z "$LAB" ] || append="$append tsc=reliable mitigations=off random.trust_cpu=on nohz=off"
+[ -z "$LAB" ] || append="$append tsc=reliable mitigations=off random.trust_cpu=on nohz=off highres=off lapic=notscdeadline"
 name=demo-$$
 
 fail() { echo "session: FAILED: $*" >&2; exit 1; }

@@ -1,18 +1,17 @@
-//! A whole device against `qemu-storage-daemon`: a driver's register writes on one side, somebody else's
-//! vhost-user-blk backend on the other, a virtqueue made by hand in between.
+//! Core's whole device against other people's vhost-user-blk backends: a driver's register writes on one
+//! side, the backend on the other, a virtqueue made by hand in between.
 
-mod storage_daemon {
+mod foreign_backend {
     pub mod board;
 }
 
 use std::os::unix::fs::FileExt;
 
 use bulkhead_vhost_frontend::{Fault, Report};
-use storage_daemon::board::{Board, SIZE};
+use foreign_backend::board::{Board, Peer, SIZE};
 
-#[test]
-fn the_driver_sees_the_disk_and_reads_and_writes_it() {
-    let Some(mut board) = Board::new() else { return };
+fn reads_and_writes(peer: Peer) {
+    let Some(mut board) = Board::new(peer) else { return };
     board.connect();
     assert!(matches!(board.advance_until_report(), Report::Up));
     assert_eq!(board.read::<8>(0x2000), SIZE / 512, "capacity");
@@ -28,9 +27,8 @@ fn the_driver_sees_the_disk_and_reads_and_writes_it() {
     assert_eq!(there, other);
 }
 
-#[test]
-fn a_reset_device_works_again_on_the_same_connection() {
-    let Some(mut board) = Board::new() else { return };
+fn reset_on_the_same_connection(peer: Peer) {
+    let Some(mut board) = Board::new(peer) else { return };
     board.connect();
     assert!(matches!(board.advance_until_report(), Report::Up));
     for turn in 0..3u8 {
@@ -41,9 +39,8 @@ fn a_reset_device_works_again_on_the_same_connection() {
     }
 }
 
-#[test]
-fn the_death_of_somebody_elses_backend_needs_a_reset_and_its_successor_serves_after_it() {
-    let Some(mut board) = Board::new() else { return };
+fn death_and_successor(peer: Peer) {
+    let Some(mut board) = Board::new(peer) else { return };
     board.connect();
     assert!(matches!(board.advance_until_report(), Report::Up));
     board.probe();
@@ -57,4 +54,34 @@ fn the_death_of_somebody_elses_backend_needs_a_reset_and_its_successor_serves_af
     assert!(matches!(board.reset()[..], [Report::Up]));
     board.probe();
     assert_eq!(board.read_disk(0), [1; 4096]);
+}
+
+#[test]
+fn the_driver_sees_the_disk_of_qemus_daemon_and_reads_and_writes_it() {
+    reads_and_writes(Peer::StorageDaemon);
+}
+
+#[test]
+fn the_driver_sees_the_disk_of_rust_vmms_daemon_and_reads_and_writes_it() {
+    reads_and_writes(Peer::RustVmm);
+}
+
+#[test]
+fn a_reset_device_works_again_on_the_same_connection_to_qemus_daemon() {
+    reset_on_the_same_connection(Peer::StorageDaemon);
+}
+
+#[test]
+fn a_reset_device_works_again_on_the_same_connection_to_rust_vmms_daemon() {
+    reset_on_the_same_connection(Peer::RustVmm);
+}
+
+#[test]
+fn the_death_of_qemus_daemon_needs_a_reset_and_its_successor_serves_after_it() {
+    death_and_successor(Peer::StorageDaemon);
+}
+
+#[test]
+fn the_death_of_rust_vmms_daemon_needs_a_reset_and_its_successor_serves_after_it() {
+    death_and_successor(Peer::RustVmm);
 }

@@ -1,8 +1,9 @@
-//! A board with one disk, a driver that does the least a driver can do, and the daemon.
+//! A board with one disk, a driver that does the least a driver can do, and somebody else's daemon.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,16 +36,59 @@ pub struct Board {
     next: u16,
     pub image: File,
     folder: tempfile::TempDir,
+    peer: Peer,
     daemon: Option<Child>,
 }
 
-impl Board {
-    /// A board and a running daemon; `None` if it is not installed.
-    pub fn new() -> Option<Self> {
-        let installed =
+/// Whose backend serves the disk.
+#[derive(Debug, Clone, Copy)]
+pub enum Peer {
+    /// QEMU's, a program of its own.
+    StorageDaemon,
+    /// rust-vmm's, a crate; the program around it is ours (`src/bin/disk.rs`).
+    RustVmm,
+}
+
+impl Peer {
+    /// Whether it can be started here; says so if not.
+    fn is_here(self) -> bool {
+        let Self::StorageDaemon = self else { return true };
+        let asked =
             Command::new("qemu-storage-daemon").arg("--version").stdout(Stdio::null()).status();
-        if !installed.is_ok_and(|status| status.success()) {
+        let here = asked.is_ok_and(|status| status.success());
+        if !here {
             eprintln!("skipped: qemu-storage-daemon is not installed");
+        }
+        here
+    }
+
+    /// Serves `image` at `socket`.
+    fn start(self, image: &Path, socket: &Path) -> Child {
+        let mut command = match self {
+            Self::StorageDaemon => {
+                let mut command = Command::new("qemu-storage-daemon");
+                let blockdev = format!("file,node-name=d0,filename={}", image.display());
+                let export = format!(
+                    "vhost-user-blk,id=e0,node-name=d0,writable=on,addr.type=unix,addr.path={}",
+                    socket.display()
+                );
+                command.args(["--blockdev", &blockdev, "--export", &export]);
+                command
+            }
+            Self::RustVmm => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-interop-disk"));
+                command.args([socket, image]);
+                command
+            }
+        };
+        command.stdin(Stdio::null()).spawn().unwrap()
+    }
+}
+
+impl Board {
+    /// A board and the peer's daemon, running; `None` if it is not installed.
+    pub fn new(peer: Peer) -> Option<Self> {
+        if !peer.is_here() {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -66,22 +110,14 @@ impl Board {
         let vm = Recorder::new();
         let device =
             VhostDevice::new(plan, vm, ram, vec![bells.clone()], None, Arc::new(|| {})).unwrap();
-        let mut board = Self { device, memory, bells, next: 0, image, folder, daemon: None };
+        let mut board = Self { device, memory, bells, next: 0, image, folder, peer, daemon: None };
         board.start_daemon();
         Some(board)
     }
 
     pub fn start_daemon(&mut self) {
         let folder = self.folder.path();
-        let blockdev = format!("file,node-name=d0,filename={}", folder.join("image").display());
-        let export = format!(
-            "vhost-user-blk,id=e0,node-name=d0,writable=on,addr.type=unix,addr.path={}",
-            folder.join("socket").display()
-        );
-        let arguments = ["--blockdev", &blockdev, "--export", &export];
-        let daemon =
-            Command::new("qemu-storage-daemon").args(arguments).stdin(Stdio::null()).spawn();
-        self.daemon = Some(daemon.unwrap());
+        self.daemon = Some(self.peer.start(&folder.join("image"), &folder.join("socket")));
     }
 
     pub fn kill_daemon(&mut self) {
