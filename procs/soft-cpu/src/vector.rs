@@ -1,0 +1,34 @@
+//! What every SSE and MMX instruction computes: the host's own instruction on the host's vector registers.
+//!
+//! Each opcode is a type of no size, named as `iced` names its mnemonic, with one function that runs it. The handlers are
+//! generic over these types, so decoding picks a handler and execution picks nothing. Operands arrive as values: registers
+//! and memory, alignment and faults belong to the handlers.
+//!
+//! Laws: floating-point instructions run under the guest's MXCSR with all exceptions masked, and what they raised is judged
+//! afterwards (`mxcsr`), so the host never traps for the guest. MMX instructions leave the host's x87 state empty. Absent on
+//! purpose: AVX (CPUID hides it) and 3DNow!.
+
+pub mod compare;
+pub mod convert;
+pub mod float;
+pub mod immediate;
+pub mod integer;
+pub mod mmx;
+pub mod mxcsr;
+
+/// The contents of an XMM register.
+pub use core::arch::x86_64::__m128i as Xmm;
+
+/// The register with `low` and `high` in its halves.
+#[inline(always)]
+pub fn xmm(low: u64, high: u64) -> Xmm {
+    // SAFETY: both are sixteen bytes without padding or invalid values.
+    unsafe { core::mem::transmute([low, high]) }
+}
+
+/// The two halves of a register: low, high.
+#[inline(always)]
+pub fn halves(value: Xmm) -> [u64; 2] {
+    // SAFETY: both are sixteen bytes without padding or invalid values.
+    unsafe { core::mem::transmute(value) }
+}
