@@ -62,6 +62,43 @@ fn each_device_is_a_process_of_its_own() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// The pid of a class's process that has been replaced so often, if `ps` can tell now.
+fn replaced(stage: &Stage, role: &str, restarts: u64) -> Option<i32> {
+    let output = stage.command(&["ps", "--json", stage.name()]);
+    let processes: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).ok()?;
+    let process = processes.iter().find(|one| one["role"] == role)?;
+    let serves = process["state"] == "running" && process["restarts"].as_u64()? == restarts;
+    serves.then(|| process["pid"].as_i64().and_then(|pid| pid.try_into().ok()))?
+}
+
+#[test]
+fn a_stopped_helper_of_every_class_is_found_and_replaced() {
+    let stage = Stage::new();
+    let disk = format!("path={},format=raw", stage.image(1 << 20));
+    let console = format!("file={}", stage.path("console"));
+    let mut child = started(&stage, &["--disk", &disk, "--console", &console]);
+    for role in ["block-layer", "vhost-blk", "vhost-console", "vhost-rng", "control"] {
+        let pid = replaced(&stage, role, 0).unwrap_or_else(|| panic!("{role} does not run"));
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("it lives");
+        wait_for(role, || replaced(&stage, role, 1).is_some());
+    }
+    assert!(stage.command(&["kill", stage.name()]).status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Core is the machine: there is nobody who could take over.
+#[test]
+fn a_stopped_core_ends_the_vm() {
+    let stage = Stage::new();
+    let child = started(&stage, &[]);
+    let core = replaced(&stage, "core", 0).expect("core runs");
+    kill(Pid::from_raw(core), Signal::SIGSTOP).expect("it lives");
+    let output = child.wait_with_output().expect("output");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("core died: it did not answer its heartbeat"), "{text}");
+}
+
 #[test]
 fn a_vm_is_paused_and_resumed() {
     let stage = Stage::new();
