@@ -1,0 +1,273 @@
+//! One virtual processor: its state, and what handlers use to fault, jump and stop.
+
+use std::sync::Arc;
+
+use crate::block::Blocks;
+use crate::fault::{Exception, Raised, Stop};
+use crate::memory::tlb::{Bank, Tlb};
+use crate::memory::{Ram, Replay};
+use crate::op::{At, Next};
+use crate::state::{
+    Control, DebugRegisters, Flags, Fx, Reg, Registers, Segment, SegmentName, Table, cr0, cr4,
+    efer, rflags,
+};
+
+/// What the meaning of instruction bytes depends on: part of every block's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mode(pub(crate) u32);
+
+impl Mode {
+    const LONG: u32 = 1;
+    const BIG_CODE: u32 = 1 << 1;
+    const BIG_STACK: u32 = 1 << 2;
+    const PROTECTED: u32 = 1 << 3;
+    const TS: u32 = 1 << 4;
+    const EM: u32 = 1 << 5;
+    const MP: u32 = 1 << 6;
+    const OSFXSR: u32 = 1 << 7;
+    /// The block is to hold one instruction only.
+    pub(crate) const ALONE: u32 = 1 << 8;
+
+    const fn has(self, bit: u32) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// 64-bit code.
+    pub const fn is_long(self) -> bool {
+        self.has(Self::LONG)
+    }
+
+    /// Bits of code: 16, 32 or 64.
+    pub const fn bits(self) -> u32 {
+        match (self.has(Self::LONG), self.has(Self::BIG_CODE)) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        }
+    }
+
+    /// Bits of the stack pointer: 16, 32 or 64.
+    pub const fn stack_bits(self) -> u32 {
+        match (self.has(Self::LONG), self.has(Self::BIG_STACK)) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        }
+    }
+
+    /// CR0.PE.
+    pub const fn is_protected(self) -> bool {
+        self.has(Self::PROTECTED)
+    }
+
+    /// CR0.TS: x87, MMX and SSE instructions raise #NM.
+    pub const fn is_task_switched(self) -> bool {
+        self.has(Self::TS)
+    }
+
+    /// CR0.EM: there is no x87 (#NM), nor MMX or SSE (#UD).
+    pub const fn is_emulated(self) -> bool {
+        self.has(Self::EM)
+    }
+
+    /// CR0.MP: `fwait` looks at TS.
+    pub const fn is_monitored(self) -> bool {
+        self.has(Self::MP)
+    }
+
+    /// CR4.OSFXSR: SSE instructions are allowed.
+    pub const fn has_sse(self) -> bool {
+        self.has(Self::OSFXSR)
+    }
+}
+
+/// One virtual processor.
+pub struct Cpu {
+    /// General registers, RIP of the running block, segment bases.
+    pub regs: Registers,
+    /// The arithmetic flags.
+    pub flags: Flags,
+    /// Privilege level.
+    pub cpl: u8,
+    /// What instruction bytes mean now.
+    pub mode: Mode,
+    /// All flags but the arithmetic ones, in their places in RFLAGS.
+    pub system_flags: u64,
+    /// Why the handlers came back, if they returned [`Next::LOOKUP`].
+    pub stop: Stop,
+    /// Translations.
+    pub tlb: Tlb,
+    /// x87, MMX, SSE.
+    pub fx: Fx,
+    /// Control registers.
+    pub control: Control,
+    /// XCR0.
+    pub xcr0: u64,
+    /// ES, CS, SS, DS, FS, GS.
+    pub segments: [Segment; 6],
+    /// Local descriptor table.
+    pub ldt: Segment,
+    /// Task state segment.
+    pub task: Segment,
+    /// Global descriptor table.
+    pub gdt: Table,
+    /// Interrupt descriptor table.
+    pub idt: Table,
+    /// Debug registers.
+    pub debug: DebugRegisters,
+    /// Page-directory pointers, which PAE keeps in the processor.
+    pub(crate) pae_pointers: [u64; 4],
+    /// Breakpoints that the instruction under way has met: bits of DR6.
+    pub(crate) debug_pending: u64,
+    /// Every access takes the slow way: alignment checks or data breakpoints are on.
+    pub(crate) is_strict: bool,
+    /// Alignment checks are on at level 3.
+    pub(crate) checks_alignment: bool,
+    /// The instruction under way is the only one of its block.
+    pub(crate) is_alone: bool,
+    /// Guest RAM.
+    pub(crate) ram: Arc<Ram>,
+    /// Decoded code.
+    pub(crate) blocks: Blocks,
+    /// Accesses that left the processor.
+    pub replay: Replay,
+}
+
+impl Cpu {
+    /// A processor as at power-on, of a machine with this RAM.
+    pub fn new(ram: Arc<Ram>) -> Self {
+        let blocks = Blocks::new(&ram);
+        let mut cpu = Self {
+            regs: Registers::default(),
+            flags: Flags::default(),
+            cpl: 0,
+            mode: Mode::default(),
+            system_flags: rflags::FIXED,
+            stop: Stop::Lookup,
+            tlb: Tlb::default(),
+            fx: Fx::default(),
+            control: Control::default(),
+            xcr0: 1,
+            segments: [Segment::real(0); 6],
+            ldt: Segment::default(),
+            task: Segment::default(),
+            gdt: Table { base: 0, limit: 0xffff },
+            idt: Table { base: 0, limit: 0xffff },
+            debug: DebugRegisters::default(),
+            pae_pointers: [0; 4],
+            debug_pending: 0,
+            is_strict: false,
+            checks_alignment: false,
+            is_alone: false,
+            ram,
+            blocks,
+            replay: Replay::default(),
+        };
+        let code = &mut cpu.segments[SegmentName::Cs as usize];
+        *code = Segment { base: 0xffff_0000, kind: 0xb, ..Segment::real(0xf000) };
+        cpu.set_rip(0xfff0);
+        cpu.refresh();
+        cpu
+    }
+
+    /// Records a fault. The handler passes what it gets to [`leave`](Self::leave).
+    #[cold]
+    pub fn fault(&mut self, exception: Exception) -> Raised {
+        self.stop = Stop::Fault(exception);
+        Raised
+    }
+
+    /// Out of a handler that cannot complete: RIP is at its instruction, and the run loop sees why.
+    #[cold]
+    pub fn leave(&mut self, at: At, _raised: Raised) -> Next {
+        let rip = self.rip_at(at);
+        self.set_rip(rip);
+        Next::LOOKUP
+    }
+
+    /// Raises an exception and leaves.
+    #[cold]
+    pub fn raise(&mut self, at: At, exception: Exception) -> Next {
+        let raised = self.fault(exception);
+        self.leave(at, raised)
+    }
+
+    /// RIP of an instruction of the running block.
+    #[inline(always)]
+    pub fn rip_at(&self, at: At) -> u64 {
+        self.regs.get::<u64>(Reg::RIP).wrapping_add(at.start.into())
+    }
+
+    /// RIP of the instruction behind it.
+    #[inline(always)]
+    pub fn rip_after(&self, at: At) -> u64 {
+        self.rip_at(at).wrapping_add(at.len.into())
+    }
+
+    /// The instruction pointer; exact between blocks.
+    #[inline(always)]
+    pub fn rip(&self) -> u64 {
+        self.regs.get(Reg::RIP)
+    }
+
+    /// Sets the instruction pointer, at a block's end only. Not truncated.
+    #[inline(always)]
+    pub fn set_rip(&mut self, rip: u64) {
+        self.regs.set(Reg::RIP, rip);
+    }
+
+    /// RFLAGS as a whole.
+    pub fn rflags(&self) -> u64 {
+        self.system_flags | self.flags.to_rflags() | rflags::FIXED
+    }
+
+    /// Replaces RFLAGS as a whole, without checks.
+    pub fn set_rflags(&mut self, bits: u64) {
+        let before = self.system_flags;
+        self.flags = Flags::from_rflags(bits);
+        self.system_flags = bits & !rflags::ARITHMETIC & 0x3f_7fd7 | rflags::FIXED;
+        if (before ^ self.system_flags) & (rflags::AC | rflags::TF) != 0 {
+            self.refresh();
+        }
+    }
+
+    /// Whether string instructions go down.
+    #[inline(always)]
+    pub fn goes_down(&self) -> bool {
+        self.system_flags & rflags::DF != 0
+    }
+
+    /// Works out anew what is derived from segments, control registers, privilege level and flags: to be
+    /// called after each change of these.
+    pub fn refresh(&mut self) {
+        let code = self.segments[SegmentName::Cs as usize];
+        let stack = self.segments[SegmentName::Ss as usize];
+        let is_long = self.control.efer & efer::LMA != 0 && code.long;
+        let (c0, c4) = (self.control.cr0, self.control.cr4);
+        let bits = [
+            (is_long, Mode::LONG),
+            (code.big, Mode::BIG_CODE),
+            (stack.big, Mode::BIG_STACK),
+            (c0 & cr0::PE != 0, Mode::PROTECTED),
+            (c0 & cr0::TS != 0, Mode::TS),
+            (c0 & cr0::EM != 0, Mode::EM),
+            (c0 & cr0::MP != 0, Mode::MP),
+            (c4 & cr4::OSFXSR != 0, Mode::OSFXSR),
+        ];
+        let bits = bits.into_iter().filter(|(applies, _)| *applies);
+        self.mode = Mode(bits.fold(0, |mode, (_, bit)| mode | bit));
+        for (number, segment) in (0..).zip(&self.segments) {
+            let has_base = !is_long || number >= SegmentName::Fs as u8;
+            self.regs.set(Reg::base_of(number), if has_base { segment.base } else { 0 });
+        }
+        let is_user = self.cpl == 3;
+        self.checks_alignment = c0 & cr0::AM != 0 && self.system_flags & rflags::AC != 0 && is_user;
+        self.is_strict = self.checks_alignment || self.watches_data();
+        self.tlb.select(match (self.is_strict, is_user, self.system_flags & rflags::AC != 0) {
+            (true, ..) => Bank::Strict,
+            (_, true, _) => Bank::User,
+            (_, false, true) => Bank::SupervisorAc,
+            (_, false, false) => Bank::Supervisor,
+        });
+    }
+}

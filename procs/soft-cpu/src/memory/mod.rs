@@ -1,0 +1,22 @@
+//! Guest memory as the executing processor reaches it.
+//!
+//! ```text
+//!  read/write/modify ── tag matches ──► host instruction on guest RAM
+//!   (access)        └── miss ──► slow ──► walk (page tables) ──► RAM: fill the TLB
+//!                                                             ├─► code page: never a write tag
+//!                                                             └─► no RAM: local APIC, doorbell, exit
+//! ```
+//!
+//! Law: only `host` touches guest RAM, by single host instructions on addresses that `ram` proved.
+
+pub mod access;
+pub mod host;
+mod outside;
+pub mod ram;
+mod slow;
+pub mod tlb;
+mod walk;
+
+pub use outside::{Outside, Replay};
+pub use ram::Ram;
+pub use walk::{Access, Translation};

@@ -1,0 +1,72 @@
+//! Guest RAM by guest-physical address: where each region lies in this process.
+//!
+//! The pointers are obtained once; [`Ram`] keeps the mappings alive.
+
+use bulkhead_memory::GuestMemory;
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// One region.
+#[derive(Debug, Clone, Copy)]
+struct Region {
+    guest: u64,
+    len: u64,
+    host: *mut u8,
+    /// Number of its first page, counted over all regions.
+    first_page: u64,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct Ram {
+    regions: Vec<Region>,
+    pages: u64,
+    /// Keeps what the pointers point to.
+    _memory: GuestMemory,
+}
+
+// SAFETY: the pointers are to mappings that `_memory`, itself `Send` and `Sync`, keeps; they are only
+// dereferenced by the single instructions of `host`.
+unsafe impl Send for Ram {}
+// SAFETY: as above.
+unsafe impl Sync for Ram {}
+
+impl Ram {
+    /// The RAM of `memory`.
+    pub fn new(memory: &GuestMemory) -> Self {
+        let mut regions = Vec::new();
+        let mut pages = 0;
+        for region in memory.regions() {
+            let ram = region.ram();
+            let host = region.host_addr() as *mut u8;
+            regions.push(Region { guest: ram.guest_addr, len: ram.len, host, first_page: pages });
+            pages += ram.len.div_ceil(PAGE);
+        }
+        Self { regions, pages, _memory: memory.clone() }
+    }
+
+    /// How many pages there are.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The host address of `size` bytes at `physical`, if they are all RAM of one region.
+    #[inline]
+    pub fn host(&self, physical: u64, size: u64) -> Option<*mut u8> {
+        self.regions.iter().find_map(|region| {
+            let offset = physical.checked_sub(region.guest)?;
+            let end = offset.checked_add(size)?;
+            (end <= region.len).then(|| region.host.wrapping_add(offset as usize))
+        })
+    }
+
+    /// The number of the RAM page at `physical`, counted over all regions.
+    #[inline]
+    pub fn page_number(&self, physical: u64) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = physical.checked_sub(region.guest)?;
+            (offset < region.len).then_some(region.first_page + offset / PAGE)
+        })
+    }
+}

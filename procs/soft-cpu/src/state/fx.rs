@@ -1,0 +1,53 @@
+//! x87, MMX and SSE state, in the layout of FXSAVE: the host's own instructions load and store it.
+
+/// The 512 bytes of FXSAVE64 (Intel SDM volume 1, 10.5.1).
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub struct Fx {
+    /// x87 control word.
+    pub control: u16,
+    /// x87 status word.
+    pub status: u16,
+    /// Abridged tag word: a bit per register that is not empty.
+    pub tags: u8,
+    /// Reserved.
+    pub reserved: u8,
+    /// Last x87 opcode.
+    pub opcode: u16,
+    /// Last x87 instruction pointer.
+    pub instruction: u64,
+    /// Last x87 data pointer.
+    pub data: u64,
+    /// SSE control and status.
+    pub mxcsr: u32,
+    /// Which of its bits exist.
+    pub mxcsr_mask: u32,
+    /// ST(0)–ST(7), which are also MM0–MM7 in another order.
+    pub st: [u128; 8],
+    /// XMM0–XMM15.
+    pub xmm: [u128; 16],
+    /// Reserved and free for software.
+    pub rest: [u128; 6],
+}
+
+impl Default for Fx {
+    /// As after FNINIT and with MXCSR as at power-on.
+    fn default() -> Self {
+        Self {
+            control: 0x37f,
+            status: 0,
+            tags: 0,
+            reserved: 0,
+            opcode: 0,
+            instruction: 0,
+            data: 0,
+            mxcsr: 0x1f80,
+            mxcsr_mask: 0xffff,
+            st: [0; 8],
+            xmm: [0; 16],
+            rest: [0; 6],
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Fx>() == 512);

@@ -1,0 +1,13 @@
+//! What a processor remembers between two instructions, topic by topic.
+
+mod control;
+mod flags;
+mod fx;
+mod registers;
+mod segment;
+
+pub use control::{Control, DebugRegisters, Table, cr0, cr4, efer};
+pub use flags::{Condition, Flags, rflags};
+pub use fx::Fx;
+pub use registers::{Reg, Registers};
+pub use segment::{Segment, SegmentName};

@@ -1,0 +1,3 @@
+//! Instructions that change what the processor is.
+
+mod watch;
