@@ -135,6 +135,13 @@ pub enum DeviceEvent {
     PoisonRequest,
     /// The frontend broke the protocol; the connection was dropped.
     FrontendFault(String),
+    /// The driver broke a queue, which is served no more until the device is reset.
+    QueueBroken {
+        /// Which queue.
+        queue: u16,
+        /// How.
+        reason: String,
+    },
 }
 
 impl Message for BlkCommand {

@@ -334,7 +334,8 @@ impl<L: Link<R::Command>, R: Role> Process<L, R> {
             Report::Pong(number) => self.pong(number)?,
             Report::Progressed => self.link.progressed()?,
             Report::Broken(queue, fault) => {
-                self.link.log(&format!("queue {queue}: the driver broke it: {fault}"));
+                let reason = fault.to_string();
+                self.link.event(&DeviceEvent::QueueBroken { queue, reason })?;
             }
             Report::Poisoned(count) => {
                 (0..count).try_for_each(|_| self.link.event(&DeviceEvent::PoisonRequest))?;

@@ -187,6 +187,26 @@ fn a_frontend_that_hangs_up_is_drained_and_the_next_one_is_served() {
 }
 
 #[test]
+fn a_broken_queue_is_told_and_costs_its_driver_alone() {
+    let supervisor = Supervisor::start(2);
+    let (mut frontend, mut queues) = supervisor.frontend(options(2, 16));
+    queues[0].wreck().unwrap();
+    let DeviceEvent::QueueBroken { queue: 0, reason } = supervisor.event() else { panic!() };
+    assert_eq!(reason, "available index 129 after 0 in a queue of 128");
+    queues[1].submit(Request::Flush, &Layout::PLAIN).unwrap();
+    queues[1].kick();
+    assert!(wait(&mut queues[1]).is_ok(), "the other queue goes on");
+    // A driver that resets the device stops its queues; the next one begins anew.
+    frontend.stop().unwrap();
+    drop(frontend);
+    assert_eq!(supervisor.event(), DeviceEvent::Disconnected);
+    let (_frontend, mut queues) = supervisor.frontend(options(2, 16));
+    queues[0].submit(Request::Flush, &Layout::PLAIN).unwrap();
+    queues[0].kick();
+    assert!(wait(&mut queues[0]).is_ok());
+}
+
+#[test]
 fn half_a_message_stops_nothing() {
     let mut supervisor = Supervisor::start(1);
     let mut slow = supervisor.connect();

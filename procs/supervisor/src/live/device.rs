@@ -51,6 +51,8 @@ pub struct Device {
     pub connected: bool,
     /// Until the next try to reach a foreign backend.
     pub redial: Duration,
+    /// Why the guest is being told to reset it, if its backend is not simply gone.
+    pub trouble: Option<String>,
     /// In-flight table, for a backend of our own.
     inflight: Option<OwnedFd>,
     kicks: Vec<Doorbell>,
@@ -95,6 +97,7 @@ impl Device {
             backend,
             connected: false,
             redial: FIRST_REDIAL,
+            trouble: None,
             inflight,
             kicks: bells()?,
             calls: bells()?,
@@ -219,18 +222,35 @@ impl Instance {
         }
     }
 
-    /// The device of a role will not come back soon.
-    pub(super) fn device_degraded(&mut self, role: Role) {
-        let device = match role {
+    /// The machine's device that a role serves, if it serves one.
+    fn device_of(&self, role: Role) -> Option<usize> {
+        match role {
             Role::Console(device) | Role::Rng(device) => Some(device),
             Role::Blk(disk) | Role::BlockLayer(disk) => {
                 self.disks.get(disk).and_then(|disk| disk.device)
             }
             Role::Core | Role::Control | Role::Sink(_) => None,
-        };
-        if let Some(device) = device {
+        }
+    }
+
+    /// The device of a role will not come back soon.
+    pub(super) fn device_degraded(&mut self, role: Role) {
+        if let Some(device) = self.device_of(role) {
             let device = device as u16;
             self.tell_core(CoreCommand::DeviceDegraded { device }, &[]);
+        }
+    }
+
+    /// The guest broke a queue: it is told to reset the device. Another monitor's guest has heard from
+    /// that monitor, which has an eventfd for it.
+    fn queue_broken(&mut self, role: Role, id: &str, reason: String) {
+        let device = self.device_of(role);
+        match device.and_then(|device| self.devices.get_mut(device)) {
+            Some(device) => {
+                device.trouble = Some(reason);
+                self.device_degraded(role);
+            }
+            None => self.tell_line(role.class(), id, reason),
         }
     }
 
@@ -269,6 +289,10 @@ impl Instance {
         match event {
             DeviceEvent::PoisonRequest => self.tell(EventKind::PoisonRequest { id }),
             DeviceEvent::FrontendFault(reason) => self.tell_line(role.class(), &id, reason),
+            DeviceEvent::QueueBroken { queue, reason } => {
+                let reason = format!("its driver broke queue {queue}: {reason}");
+                self.queue_broken(role, &id, reason);
+            }
             DeviceEvent::Disconnected => {
                 if let Role::Blk(disk) = role {
                     self.frontend_left(disk);

@@ -193,9 +193,10 @@ impl Instance {
     }
 
     fn on_needs_reset(&mut self, device: usize) {
-        if let Some(device) = self.devices.get(device) {
+        if let Some(device) = self.devices.get_mut(device) {
             let id = device.plan.id.clone();
-            let reason = "its backend is gone".to_owned();
+            let gone = || "its backend is gone".to_owned();
+            let reason = device.trouble.take().unwrap_or_else(gone);
             self.tell(EventKind::NeedsReset { id, reason });
         }
     }

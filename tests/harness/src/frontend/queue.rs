@@ -210,6 +210,13 @@ impl Queue {
         Ok(head)
     }
 
+    /// Breaks the queue, as a driver gone wrong would: makes more available than it holds.
+    pub fn wreck(&mut self) -> Result<(), QueueError> {
+        self.ring.jump()?;
+        let _ = self.kick.write(1);
+        Ok(())
+    }
+
     /// Tells the device of what was submitted, if it wants to be told. Returns whether it did.
     pub fn kick(&mut self) -> bool {
         let wanted = self.ring.wants_kick().unwrap_or(true);

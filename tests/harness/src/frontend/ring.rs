@@ -80,6 +80,13 @@ impl Ring {
         Ok(())
     }
 
+    /// Makes more available than the ring holds, as no driver may.
+    pub fn jump(&mut self) -> Result<(), OutOfMapping> {
+        self.next = self.next.wrapping_add(self.size).wrapping_add(1);
+        self.memory.atomic_u16(self.place.available + 2)?.store(self.next, Ordering::Release);
+        Ok(())
+    }
+
     /// Whether the device wants to hear of what was made available since this was last asked.
     pub fn wants_kick(&mut self) -> Result<bool, OutOfMapping> {
         fence(Ordering::SeqCst);
