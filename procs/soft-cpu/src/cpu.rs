@@ -1,6 +1,7 @@
 //! One virtual processor: its state, and what handlers use to fault, jump and stop.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use crate::block::Blocks;
 use crate::fault::{Exception, Raised, Stop};
@@ -27,6 +28,8 @@ impl Mode {
     const OSFXSR: u32 = 1 << 7;
     /// The block is to hold one instruction only.
     pub(crate) const ALONE: u32 = 1 << 8;
+    /// Level 3: what a link skips is the check whether the page may be executed.
+    const USER: u32 = 1 << 9;
 
     const fn has(self, bit: u32) -> bool {
         self.0 & bit != 0
@@ -131,6 +134,10 @@ pub struct Cpu {
     pub(crate) blocks: Blocks,
     /// Accesses that left the processor.
     pub replay: Replay,
+    /// Not zero: somebody wants the run loop to look up.
+    pub(crate) signal: Arc<AtomicU32>,
+    /// Instructions executed, counted block by block.
+    pub executed: u64,
 }
 
 impl Cpu {
@@ -162,6 +169,8 @@ impl Cpu {
             ram,
             blocks,
             replay: Replay::default(),
+            signal: Arc::default(),
+            executed: 0,
         };
         let code = &mut cpu.segments[SegmentName::Cs as usize];
         *code = Segment { base: 0xffff_0000, kind: 0xb, ..Segment::real(0xf000) };
@@ -251,6 +260,7 @@ impl Cpu {
             (c0 & cr0::PE != 0, Mode::PROTECTED),
             (c0 & cr0::TS != 0, Mode::TS),
             (c0 & cr0::EM != 0, Mode::EM),
+            (self.cpl == 3, Mode::USER),
             (c0 & cr0::MP != 0, Mode::MP),
             (c4 & cr4::OSFXSR != 0, Mode::OSFXSR),
         ];

@@ -28,11 +28,14 @@ mod apic;
 mod block;
 pub mod cpu;
 pub mod fault;
+pub mod flow;
 pub mod memory;
 pub mod op;
 pub mod select;
+mod run;
 pub mod state;
 mod system;
+pub mod transfer;
 pub mod width;
 
 pub use cpu::Cpu;

@@ -69,6 +69,9 @@ pub enum AddressSize {
 }
 
 impl Shape {
+    /// No memory operand.
+    pub const NONE: Self = Self(3 << 2);
+
     /// Puts one together. `scale` is the shift, 0–3; `segment` its number, 0–5.
     pub fn new(scale: u8, segment: u8, size: AddressSize) -> Self {
         Self(scale & 3 | (segment & 7) << 2 | (size as u8) << 5)
@@ -145,6 +148,12 @@ impl At {
     #[inline(always)]
     pub fn following(self) -> Self {
         Self(self.0.wrapping_add(1))
+    }
+
+    /// The operation behind this one and its link.
+    #[inline(always)]
+    pub(crate) fn behind_link(self) -> Self {
+        Self(self.0.wrapping_add(2))
     }
 
     /// Goes on with the operation behind this one. Must be the last thing that a handler does.

@@ -29,13 +29,30 @@ pub struct Draft<'a> {
     pub mode: Mode,
     /// What it becomes.
     pub op: Op,
+    /// Offset of the block's first byte in its page.
+    pub page_offset: u64,
+    /// Whether the block goes on behind it. Left alone by families whose instructions just do their work.
+    pub ending: Ending,
+}
+
+/// What comes behind an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The next instruction.
+    Open,
+    /// Nothing: the handler ends the block.
+    Block,
+    /// A link, and nothing else.
+    Linked,
+    /// A link, and behind it the way on for when it is not taken.
+    Forked,
 }
 
 /// A family's answer.
 pub type Select = fn(&mut Draft<'_>) -> Option<Handler>;
 
 /// All families.
-pub const FAMILIES: &[Select] = &[];
+pub const FAMILIES: &[Select] = &[crate::transfer::select, crate::flow::select];
 
 impl Draft<'_> {
     /// Whether operand `index` is the memory operand.

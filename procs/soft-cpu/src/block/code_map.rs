@@ -39,6 +39,11 @@ impl CodeMap {
         }
     }
 
+    /// There is no code at all any more.
+    pub(super) fn clear_all(&mut self) {
+        self.pages.fill(0);
+    }
+
     /// The chunks that `size` bytes (at least one) from `address` touch within its page.
     pub(super) fn mask(address: u64, size: usize) -> u64 {
         let first = address % PAGE / CHUNK;

@@ -1,21 +1,90 @@
-//! Decoded code.
+//! Decoded code: blocks, where they are kept, and how they are found.
+//!
+//! ```text
+//!  RIP ──► TLB (execute tag) ──► host address ──► `recent` (direct-mapped) ──► block
+//!                                                     └ miss ──► `all` ──► or decode
+//! ```
+//!
+//! A block is keyed by the *host* address of its first byte, which stands for the guest-physical one
+//! (RAM is mapped once), and by the mode. It therefore survives changes of address space. It ends at the
+//! page's end; an instruction that crosses into the next page is a block of its own, which remembers
+//! where its second half was.
+//!
+//! Law: operations are freed only by [`Blocks::forget_all`], which the run loop calls between blocks.
 
+mod arena;
 mod code_map;
+mod decode;
+mod link;
 
+use std::collections::HashMap;
+
+use arena::Arena;
 use code_map::CodeMap;
 
+pub(crate) use arena::Block;
+pub(crate) use link::Link;
+
+use crate::cpu::Cpu;
+use crate::fault::{Exception, Raised};
 use crate::memory::Ram;
+use crate::memory::ram::PAGE;
+use crate::op::Next;
+
+/// Slots of the direct-mapped table.
+const RECENT: usize = 1 << 15;
+
+/// What a block is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    host: u64,
+    mode: u32,
+}
+
+impl Key {
+    fn slot(self) -> usize {
+        (self.host ^ self.host >> 15 ^ u64::from(self.mode) << 5) as usize % RECENT
+    }
+}
 
 /// All blocks of one vCPU.
 #[derive(Debug)]
 pub struct Blocks {
+    arena: Arena,
+    recent: Box<[*const Block]>,
+    all: HashMap<Key, *const Block>,
+    by_page: HashMap<u64, Vec<*const Block>>,
     map: CodeMap,
+    /// Links within a page that carry another number are stale: code was dropped.
+    pub(crate) code_epoch: u64,
+    /// Links between pages that carry another number are stale: code was dropped, or a translation.
+    pub(crate) far_epoch: u64,
+    /// How many blocks were decoded.
+    pub(crate) decoded: u64,
+    /// How many instructions were decoded that no family takes.
+    pub(crate) unknown: u64,
+    /// The last of them.
+    pub(crate) last_unknown: Option<iced_x86::Code>,
 }
+
+// SAFETY: the pointers lead into the arena that this value owns.
+unsafe impl Send for Blocks {}
 
 impl Blocks {
     /// None yet.
     pub fn new(ram: &Ram) -> Self {
-        Self { map: CodeMap::new(ram.pages()) }
+        Self {
+            arena: Arena::default(),
+            recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
+            all: HashMap::new(),
+            by_page: HashMap::new(),
+            map: CodeMap::new(ram.pages()),
+            code_epoch: 1,
+            far_epoch: 1,
+            decoded: 0,
+            unknown: 0,
+            last_unknown: None,
+        }
     }
 
     /// Whether code was decoded from the page at `physical`: it must have no write tag.
@@ -29,10 +98,116 @@ impl Blocks {
             .is_some_and(|page| self.map.chunks(page) & CodeMap::mask(physical, size) != 0)
     }
 
-    /// Forgets all blocks of the page at `physical` that were decoded from these bytes.
-    pub fn invalidate(&mut self, ram: &Ram, physical: u64, _size: usize) {
-        if let Some(page) = ram.page_number(physical) {
-            self.map.clear(page);
+    /// Forgets all blocks of the page at `physical`.
+    pub fn invalidate(&mut self, ram: &Ram, physical: u64) {
+        let Some(page) = ram.page_number(physical) else {
+            return;
+        };
+        self.map.clear(page);
+        for block in self.by_page.remove(&page).unwrap_or_default() {
+            // SAFETY: listed blocks are in the arena, which was not emptied since.
+            let key = unsafe { (*block).key() };
+            self.all.remove(&key);
+            self.recent[key.slot()] = std::ptr::null();
         }
+        self.code_epoch += 1;
+        self.far_epoch += 1;
+    }
+
+    /// Forgets all blocks. Only between blocks.
+    pub(crate) fn forget_all(&mut self) {
+        self.recent.fill(std::ptr::null());
+        self.all.clear();
+        self.by_page.clear();
+        self.map.clear_all();
+        self.arena.empty();
+        self.code_epoch += 1;
+        self.far_epoch += 1;
+    }
+
+    /// Counts an instruction that no family takes.
+    fn note_unknown(&mut self, instruction: &iced_x86::Instruction) {
+        self.unknown += 1;
+        self.last_unknown = Some(instruction.code());
+    }
+
+    #[inline(always)]
+    fn find_recent(&self, key: Key) -> Option<*const Block> {
+        // SAFETY: a slot number is less than the table's length.
+        let block = unsafe { *self.recent.get_unchecked(key.slot()) };
+        if block.is_null() {
+            return None;
+        }
+        // SAFETY: the table holds live blocks.
+        (unsafe { (*block).key() } == key).then_some(block)
+    }
+
+    fn find(&mut self, key: Key) -> Option<*const Block> {
+        self.find_recent(key).or_else(|| {
+            let block = *self.all.get(&key)?;
+            self.recent[key.slot()] = block;
+            Some(block)
+        })
+    }
+}
+
+impl Cpu {
+    /// The block at RIP, if it is at hand: an indirect jump's way on.
+    #[inline(always)]
+    pub fn go(&mut self) -> Next {
+        let linear = self.code_linear();
+        let entry = self.tlb.entry(linear);
+        if entry.execute == linear & !(PAGE - 1) {
+            let key = Key { host: entry.addend.wrapping_add(linear), mode: self.mode.0 };
+            if let Some(block) = self.blocks.find_recent(key) {
+                // SAFETY: the table holds live blocks.
+                if unsafe { (*block).is_whole() } {
+                    return Next::to(block);
+                }
+            }
+        }
+        Next::LOOKUP
+    }
+
+    /// Linear address of the instruction at RIP.
+    #[inline(always)]
+    pub(crate) fn code_linear(&self) -> u64 {
+        // Outside 64-bit mode, RIP is 32 bits and so is the sum.
+        let base: u64 = self.regs.get(crate::state::Reg::base_of(1));
+        let linear = base.wrapping_add(self.rip());
+        if self.mode.is_long() { linear } else { linear & 0xffff_ffff }
+    }
+
+    /// The block at RIP, decoded if need be; `alone`: one instruction only.
+    pub(crate) fn block_at_rip(&mut self, alone: bool) -> Result<Next, Raised> {
+        let linear = self.code_linear();
+        self.check_code_limit()?;
+        let host = self.fetch_page(linear)?;
+        let alone = if alone { crate::cpu::Mode::ALONE } else { 0 };
+        let key = Key { host: host as u64, mode: self.mode.0 | alone };
+        if let Some(block) = self.blocks.find(key) {
+            // SAFETY: the tables hold live blocks.
+            let (is_whole, second) = unsafe { ((*block).is_whole(), (*block).second) };
+            if is_whole {
+                return Ok(Next::to(block));
+            }
+            let following = linear.wrapping_add(PAGE) & !(PAGE - 1);
+            if self.fetch_page(following)? as u64 == second {
+                return Ok(Next::to(block));
+            }
+        }
+        if self.blocks.arena.is_full() {
+            self.blocks.forget_all();
+        }
+        let block = self.decode(key, linear)?;
+        Ok(Next::to(block))
+    }
+
+    fn check_code_limit(&mut self) -> Result<(), Raised> {
+        let limit = self.segments[1].limit;
+        if !self.mode.is_long() && self.rip() > u64::from(limit) {
+            return Err(self.fault(Exception::gp(0)));
+        }
+        Ok(())
     }
 }

@@ -15,8 +15,9 @@ mod outside;
 pub mod ram;
 mod slow;
 pub mod tlb;
-mod walk;
+pub(crate) mod walk;
 
 pub use outside::{Outside, Replay};
 pub use ram::Ram;
+pub(crate) use slow::is_canonical;
 pub use walk::{Access, Translation};

@@ -61,6 +61,14 @@ impl Ram {
         })
     }
 
+    /// The guest-physical address of a host address in RAM.
+    pub fn physical(&self, host: *const u8) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = (host as u64).checked_sub(region.host as u64)?;
+            (offset < region.len).then(|| region.guest + offset)
+        })
+    }
+
     /// The number of the RAM page at `physical`, counted over all regions.
     #[inline]
     pub fn page_number(&self, physical: u64) -> Option<u64> {

@@ -5,7 +5,7 @@ use super::host;
 use super::outside::Outside;
 use super::ram::PAGE;
 use super::tlb::{Bank, Entry, NEVER};
-use super::walk::Access;
+use super::walk::{Access, Translation};
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Raised, Stop, vector};
 use crate::op::{AddressSize, At};
@@ -245,6 +245,24 @@ impl Cpu {
         Ok(Place::Ram(host_page.wrapping_add((physical % PAGE) as usize)))
     }
 
+    /// Remembers a translation for execution; the host address. Nothing is executed from where no RAM is.
+    pub(crate) fn install_execute(
+        &mut self,
+        linear: u64,
+        translation: Translation,
+    ) -> Result<*const u8, Raised> {
+        let physical = translation.physical;
+        let Some(host_page) = self.ram.host(Self::page_of(physical), PAGE) else {
+            return Err(self.fault(Exception::UD));
+        };
+        let tag = Self::page_of(linear);
+        let (_, bank) = self.access(false, Through::Data);
+        let addend = (host_page as u64).wrapping_sub(tag);
+        let entry = Entry { read: NEVER, write: NEVER, execute: tag, addend };
+        self.tlb.fill(bank, linear, entry, translation.global);
+        Ok(host_page.wrapping_add((physical % PAGE) as usize))
+    }
+
     /// What kind of access it is, and which bank serves such accesses.
     fn access(&self, write: bool, through: Through) -> (Access, Bank) {
         let user = self.cpl == 3 && through != Through::System;
@@ -265,7 +283,7 @@ impl Cpu {
         if !self.blocks.covers(&self.ram, physical, size) {
             return Ok(());
         }
-        self.blocks.invalidate(&self.ram, physical, size);
+        self.blocks.invalidate(&self.ram, physical);
         if self.is_alone {
             return Ok(());
         }

@@ -100,8 +100,12 @@ impl Tlb {
         let index = bank as usize * ENTRIES + Self::index(linear);
         let (old, page) = (self.entries[index], linear & !(PAGE - 1));
         if old.addend == entry.addend {
-            for (tag, old) in [(&mut entry.read, old.read), (&mut entry.execute, old.execute)] {
-                *tag = if old == page { page } else { *tag };
+            let is_old = |tag| tag == page;
+            entry.read = if is_old(old.read) { page } else { entry.read };
+            entry.execute = if is_old(old.execute) { page } else { entry.execute };
+            // A fetch says nothing of writes; a load or store says all there is to say.
+            if entry.execute == page && entry.write == NEVER && entry.read == NEVER {
+                entry.write = old.write;
             }
         }
         let list = if global { &mut self.global } else { &mut self.local };

@@ -1,0 +1,110 @@
+//! Where operations live: chunks that fill up and are emptied all at once.
+
+use super::Key;
+use crate::op::{Next, Op};
+
+/// Slots (operations, links, heads) of a chunk: 256 KiB.
+const CHUNK: usize = 8192;
+
+/// Most chunks: 64 MiB for each vCPU.
+const CHUNKS: usize = 256;
+
+/// The head of a block, in the slot before its first operation.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(32))]
+pub(crate) struct Block {
+    host: u64,
+    /// Host address of the page that its only instruction goes on in; 0: it lies within one page.
+    pub(super) second: u64,
+    mode: u32,
+    /// How many instructions there are.
+    pub(crate) count: u16,
+    /// How many bytes they have.
+    pub(super) bytes: u16,
+}
+
+const _: () = assert!(size_of::<Block>() == size_of::<Op>());
+
+impl Block {
+    pub(super) fn new(key: Key, second: u64, count: u16, bytes: u16) -> Self {
+        Self { host: key.host, mode: key.mode, second, count, bytes }
+    }
+
+    #[inline(always)]
+    pub(super) fn key(&self) -> Key {
+        Key { host: self.host, mode: self.mode }
+    }
+
+    /// Whether it lies within one page.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.second == 0
+    }
+}
+
+impl Next {
+    /// To a block's first operation.
+    #[inline(always)]
+    pub(super) fn to(block: *const Block) -> Self {
+        Self(block.wrapping_add(1).cast())
+    }
+
+    /// The head of the block that it leads to.
+    #[inline(always)]
+    pub(crate) fn block(self) -> *const Block {
+        self.0.cast::<Block>().wrapping_sub(1)
+    }
+}
+
+/// A slot of the arena: whatever is put there has its size and alignment.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+pub(super) union Slot {
+    pub(super) op: Op,
+    pub(super) head: Block,
+    pub(super) link: super::Link,
+}
+
+/// All chunks.
+#[derive(Default)]
+pub(super) struct Arena {
+    chunks: Vec<Box<[Slot]>>,
+    /// Chunk in use, and slots used of it.
+    chunk: usize,
+    used: usize,
+}
+
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Arena({} chunks)", self.chunks.len())
+    }
+}
+
+impl Arena {
+    /// Whether the next block might not find room.
+    pub(super) fn is_full(&self) -> bool {
+        self.chunk + 1 >= CHUNKS && self.used + super::decode::MOST_SLOTS > CHUNK
+    }
+
+    /// Puts a block into the arena; the first slot is its head.
+    pub(super) fn put(&mut self, slots: &[Slot]) -> *const Block {
+        if self.used + slots.len() > CHUNK {
+            self.chunk += 1;
+            self.used = 0;
+        }
+        if self.chunk >= self.chunks.len() {
+            let empty = Slot { link: super::Link::EMPTY };
+            self.chunks.push(vec![empty; CHUNK].into_boxed_slice());
+        }
+        let place = &mut self.chunks[self.chunk][self.used..self.used + slots.len()];
+        place.copy_from_slice(slots);
+        self.used += slots.len();
+        place.as_mut_ptr().cast_const().cast()
+    }
+
+    /// Everything in it is gone.
+    pub(super) fn empty(&mut self) {
+        self.chunk = 0;
+        self.used = 0;
+    }
+}

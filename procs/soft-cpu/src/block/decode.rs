@@ -1,0 +1,259 @@
+//! From instruction bytes to a block.
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind};
+
+use super::arena::{Block, Slot};
+use super::code_map::CodeMap;
+use super::{Key, Link};
+use crate::cpu::{Cpu, Mode};
+use crate::fault::{Exception, Raised};
+use crate::flow;
+use crate::memory::host;
+use crate::memory::ram::PAGE;
+use crate::memory::walk::Access;
+use crate::op::{Op, Shape};
+use crate::select::{Draft, Ending, FAMILIES, place_memory};
+use crate::state::Reg;
+
+/// Most instructions of a block: the depth of the stack where calls in tail position stay calls.
+const MOST: usize = 64;
+
+/// Most slots of a block: head, operations, and a link and a way on for the last.
+pub(super) const MOST_SLOTS: usize = MOST + 4;
+
+/// Bytes looked at for a block.
+const WINDOW: usize = 192;
+
+/// Longest instruction.
+const LONGEST: usize = 15;
+
+impl Cpu {
+    /// The host address of a linear address to execute from.
+    pub(super) fn fetch_page(&mut self, linear: u64) -> Result<*const u8, Raised> {
+        let entry = self.tlb.entry(linear);
+        if entry.execute == Self::page_of(linear) {
+            return Ok(entry.addend.wrapping_add(linear) as *const u8);
+        }
+        self.fill_execute(linear)
+    }
+
+    /// Decodes the block at a linear address whose first byte has this key.
+    pub(super) fn decode(&mut self, key: Key, linear: u64) -> Result<*const Block, Raised> {
+        let mut bytes = [0; WINDOW + LONGEST];
+        let in_page = (PAGE - linear % PAGE) as usize;
+        let count = in_page.min(WINDOW);
+        // SAFETY: `key.host` came from a TLB entry for this page; the bytes do not leave it.
+        unsafe { host::copy_in(key.host as *const u8, &mut bytes[..count]) };
+        let mut slots = Vec::with_capacity(16);
+        let alone = key.mode & Mode::ALONE != 0;
+        let decoded = self.decode_run(&bytes[..count], linear % PAGE, alone, &mut slots);
+        let block = match decoded {
+            Some((instructions, length)) => {
+                slots[0] = Slot { head: Block::new(key, 0, instructions, length) };
+                self.register(key, linear, &slots, length.into())
+            }
+            None => self.decode_crossing(key, linear, &mut bytes, count, &mut slots)?,
+        };
+        Ok(block)
+    }
+
+    /// The first instruction goes on in the next page.
+    fn decode_crossing(
+        &mut self,
+        key: Key,
+        linear: u64,
+        bytes: &mut [u8],
+        count: usize,
+        slots: &mut Vec<Slot>,
+    ) -> Result<*const Block, Raised> {
+        let following = linear.wrapping_add(PAGE) & !(PAGE - 1);
+        let following = if self.mode.is_long() { following } else { following & 0xffff_ffff };
+        let second = self.fetch_page(following)?;
+        let all = &mut bytes[..count + LONGEST];
+        // SAFETY: `fetch_page` gave the address of a page of guest RAM.
+        unsafe { host::copy_in(second, &mut all[count..]) };
+        let (_, length) = self.decode_run(all, linear % PAGE, true, slots).unwrap_or((1, 1));
+        slots[0] = Slot { head: Block::new(key, second as u64, 1, length) };
+        let block = self.register(key, linear, slots, count);
+        let physical = self.physical_of(second);
+        let rest = usize::from(length).saturating_sub(count).max(1);
+        self.note_code(block, physical, rest);
+        Ok(block)
+    }
+
+    fn register(&mut self, key: Key, _linear: u64, slots: &[Slot], bytes: usize) -> *const Block {
+        let block = self.blocks.arena.put(slots);
+        self.blocks.all.insert(key, block);
+        self.blocks.recent[key.slot()] = block;
+        self.blocks.decoded += 1;
+        let physical = self.physical_of(key.host as *const u8);
+        self.note_code(block, physical, bytes.max(1));
+        block
+    }
+
+    /// From now on writes to these bytes drop the block.
+    fn note_code(&mut self, block: *const Block, physical: u64, bytes: usize) {
+        let Some(page) = self.ram.page_number(physical) else {
+            return;
+        };
+        if self.blocks.map.chunks(page) == 0
+            && let Some(host) = self.ram.host(Self::page_of(physical), PAGE)
+        {
+            self.tlb.forbid_writes(host as u64);
+        }
+        self.blocks.map.add(page, CodeMap::mask(physical, bytes));
+        self.blocks.by_page.entry(page).or_default().push(block);
+    }
+
+    fn physical_of(&self, host: *const u8) -> u64 {
+        self.ram.physical(host).unwrap_or(u64::MAX)
+    }
+
+    /// Decodes instructions until one ends the block. `None`: not even one is complete.
+    ///
+    /// `page_offset`: of the first byte. Returns how many instructions, and their bytes.
+    fn decode_run(
+        &mut self,
+        bytes: &[u8],
+        page_offset: u64,
+        alone: bool,
+        slots: &mut Vec<Slot>,
+    ) -> Option<(u16, u16)> {
+        let mode = self.mode;
+        slots.clear();
+        slots.push(Slot { link: Link::EMPTY });
+        let mut decoder = Decoder::with_ip(mode.bits(), bytes, 0, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        let mut instructions = 0;
+        let limit = if alone { 1 } else { MOST };
+        loop {
+            let start = decoder.position();
+            if instructions == limit || start >= bytes.len() {
+                way_on(slots, mode, page_offset, start as u16);
+                return Some((instructions as u16, start as u16));
+            }
+            decoder.decode_out(&mut instruction);
+            if decoder.last_error() == DecoderError::NoMoreBytes {
+                if instructions == 0 {
+                    return None;
+                }
+                way_on(slots, mode, page_offset, start as u16);
+                return Some((instructions as u16, start as u16));
+            }
+            instructions += 1;
+            let ending = self.draft(&instruction, start as u16, page_offset, slots);
+            let end = decoder.position() as u16;
+            if ending == Ending::Block {
+                return Some((instructions as u16, end));
+            }
+        }
+    }
+
+    fn draft(
+        &mut self,
+        instruction: &Instruction,
+        start: u16,
+        page_offset: u64,
+        slots: &mut Vec<Slot>,
+    ) -> Ending {
+        let op = empty_op(start, instruction.len() as u8);
+        let mut draft =
+            Draft { instruction, mode: self.mode, op, page_offset, ending: Ending::Open };
+        let has_memory =
+            (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
+        if has_memory {
+            place_memory(&mut draft.op, instruction, self.mode);
+        }
+        let handler = match unavailable(instruction, self.mode) {
+            Some(handler) => Some(handler),
+            None if instruction.is_invalid() => None,
+            None => FAMILIES.iter().find_map(|select| select(&mut draft)),
+        };
+        match handler {
+            Some(handler) => draft.op.handler = handler,
+            None => {
+                if !instruction.is_invalid() {
+                    self.blocks.note_unknown(instruction);
+                }
+                draft.ending = Ending::Block;
+            }
+        }
+        slots.push(Slot { op: draft.op });
+        match draft.ending {
+            Ending::Open => Ending::Open,
+            Ending::Block => Ending::Block,
+            Ending::Linked => {
+                slots.push(Slot { link: Link::EMPTY });
+                Ending::Block
+            }
+            Ending::Forked => {
+                slots.push(Slot { link: Link::EMPTY });
+                let next = start + instruction.len() as u16;
+                way_on(slots, self.mode, page_offset, next);
+                Ending::Block
+            }
+        }
+    }
+
+    /// Translates a page for execution and remembers it.
+    #[cold]
+    fn fill_execute(&mut self, linear: u64) -> Result<*const u8, Raised> {
+        if self.mode.is_long() && !crate::memory::is_canonical(linear) {
+            return Err(self.fault(Exception::gp(0)));
+        }
+        let user = self.cpl == 3;
+        let access = Access { write: false, fetch: true, user, smap: false };
+        let translation = match self.translate(linear, access) {
+            Ok(translation) => translation,
+            Err(fault) => return Err(self.fault(fault)),
+        };
+        self.install_execute(linear, translation)
+    }
+}
+
+/// An operation that does nothing but #UD so far.
+fn empty_op(start: u16, len: u8) -> Op {
+    Op {
+        handler: flow::undefined,
+        imm: 0,
+        displacement: 0,
+        base: Reg::ZERO,
+        index: Reg::ZERO,
+        shape: Shape::NONE,
+        dst: Reg::ZERO,
+        src: Reg::ZERO,
+        len,
+        start,
+    }
+}
+
+/// Ends a block that goes on with the instruction at `start`.
+fn way_on(slots: &mut Vec<Slot>, mode: Mode, page_offset: u64, start: u16) {
+    let mut op = empty_op(start, 0);
+    op.imm = start.into();
+    op.displacement = 0xffff_ffff;
+    op.handler = flow::jump_handler(mode, page_offset, op.imm);
+    slots.push(Slot { op });
+    slots.push(Slot { link: Link::EMPTY });
+}
+
+/// What to execute instead where the state of x87, MMX or SSE does not permit the instruction.
+fn unavailable(instruction: &Instruction, mode: Mode) -> Option<crate::op::Handler> {
+    let class = flow::Coprocessor::of(instruction)?;
+    match class {
+        flow::Coprocessor::X87 if mode.is_emulated() || mode.is_task_switched() => {
+            Some(flow::not_available)
+        }
+        flow::Coprocessor::Wait if mode.is_monitored() && mode.is_task_switched() => {
+            Some(flow::not_available)
+        }
+        flow::Coprocessor::Mmx | flow::Coprocessor::Sse if mode.is_emulated() => {
+            Some(flow::undefined)
+        }
+        flow::Coprocessor::Sse if !mode.has_sse() => Some(flow::undefined),
+        flow::Coprocessor::Mmx | flow::Coprocessor::Sse if mode.is_task_switched() => {
+            Some(flow::not_available)
+        }
+        _ => None,
+    }
+}
