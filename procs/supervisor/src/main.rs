@@ -54,7 +54,9 @@ fn run(start: Start) -> anyhow::Result<()> {
     let session = Session::new(channel, &terms);
     let mut instance = Instance::new(plan, launcher, session, signals, terms)?;
     instance.begin();
-    start.seal_unreported()?;
+    if let Err(error) = start.seal_unreported() {
+        instance.refuse_unsealed(&error);
+    }
     instance.run();
     Ok(())
 }

@@ -217,6 +217,13 @@ fn a_host_without_landlock_or_namespaces() {
 }
 
 #[test]
+fn a_host_without_seccomp() {
+    let stage = Stage::new();
+    let kernel = stage.kernel();
+    refused(stage.run_without("seccomp", &["--kernel", &kernel]), &["sandbox", "seccomp"]);
+}
+
+#[test]
 fn a_user_without_permission_on_kvm() {
     let stage = Stage::new();
     if !stage.is_root() {

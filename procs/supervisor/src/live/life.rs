@@ -6,6 +6,7 @@ use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::launch::Layer;
 use bulkhead_protocol::start::SealReport;
+use bulkhead_runtime::RuntimeError;
 
 use super::log::Heard;
 use super::post::{Phase, Role};
@@ -137,6 +138,13 @@ impl Instance {
             Err(Fault::Missing { layer, why }) => self.refuse_layer(class, layer, &why),
             Err(fault) => self.condemn(post, format!("it is not what it must be: {fault}")),
         }
+    }
+
+    /// The supervisor itself cannot be sealed: nothing runs under it.
+    pub fn refuse_unsealed(&mut self, reason: &RuntimeError) {
+        let remedy = "use a host, or an outer sandbox, that has seccomp filters";
+        let refusal = refuse("sandbox", "seccomp", format!("supervisor: {reason}"), remedy);
+        self.conclude(Outcome::Refused(refusal));
     }
 
     fn refuse_layer(&mut self, class: ProcessClass, layer: Layer, reason: &str) {

@@ -27,6 +27,7 @@ fn main() {
     let program = arguments.next().expect("a program");
     let filter = match lacking.as_str() {
         "landlock" => without_call(libc::SYS_landlock_create_ruleset),
+        "seccomp" => without_call(libc::SYS_seccomp),
         "user-namespace" => without_user_namespaces(),
         other => panic!("{other} is not one of those that can be taken away"),
     };
