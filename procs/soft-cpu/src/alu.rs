@@ -5,13 +5,16 @@
 //! construction, also those the manuals leave undefined. Only what can fault (division) or does not exist in 64-bit code
 //! (the decimal adjustments) is written out.
 //!
-//! Not here: operands (registers and memory belong to the handlers), faults (`None` says that division faults), and
-//! anything with state.
+//! The pure functions know no operands and no faults (`None` says that division faults). `handlers` brings them together with
+//! registers and memory, `locked` runs them on memory that others write too, and `select` names the handler of an instruction.
 
 pub mod arithmetic;
 pub mod bits;
 pub mod decimal;
+mod handlers;
+pub mod locked;
 pub mod multiply;
+mod select;
 pub mod shift;
 
 use crate::width::Width;
@@ -19,6 +22,7 @@ use crate::width::Width;
 pub use arithmetic::Arithmetic;
 pub use bits::Bits;
 pub use multiply::{Multiply, Truncated};
+pub use select::select;
 pub use shift::{DoubleShift, Shift};
 
 /// An operand of 8, 16, 32 or 64 bits, with the instructions that exist at every width.

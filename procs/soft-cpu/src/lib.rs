@@ -24,6 +24,7 @@
 )]
 #![cfg(target_arch = "x86_64")]
 
+pub mod alu;
 mod apic;
 mod block;
 pub mod cpu;
@@ -34,8 +35,11 @@ pub mod op;
 pub mod select;
 mod run;
 pub mod state;
+pub mod string;
 mod system;
 pub mod transfer;
+pub mod vector;
 pub mod width;
+pub mod x87;
 
 pub use cpu::Cpu;

@@ -52,7 +52,14 @@ pub enum Ending {
 pub type Select = fn(&mut Draft<'_>) -> Option<Handler>;
 
 /// All families.
-pub const FAMILIES: &[Select] = &[crate::transfer::select, crate::flow::select];
+pub const FAMILIES: &[Select] = &[
+    crate::transfer::select,
+    crate::flow::select,
+    crate::alu::select,
+    crate::string::select,
+    crate::vector::select,
+    crate::x87::select,
+];
 
 impl Draft<'_> {
     /// Whether operand `index` is the memory operand.

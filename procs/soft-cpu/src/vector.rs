@@ -9,12 +9,21 @@
 //! purpose: AVX (CPUID hides it) and 3DNow!.
 
 pub mod compare;
+mod control;
 pub mod convert;
 pub mod float;
 pub mod immediate;
 pub mod integer;
+mod lane;
 pub mod mmx;
+mod mmx_convert;
+mod mmx_move;
+mod moves;
 pub mod mxcsr;
+mod operand;
+mod select;
+
+pub use select::select;
 
 /// The contents of an XMM register.
 pub use core::arch::x86_64::__m128i as Xmm;

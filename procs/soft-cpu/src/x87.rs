@@ -10,4 +10,8 @@
 
 pub mod control;
 pub mod environment;
+pub mod handlers;
 pub mod run;
+mod select;
+
+pub use select::select;

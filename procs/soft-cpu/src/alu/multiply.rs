@@ -28,7 +28,7 @@ macro_rules! product {
             let after: u16;
             // SAFETY: arithmetic on registers; reads and writes no memory.
             unsafe {
-                asm!(concat!($mnemonic, " {b", $size, "}"), "mov {low}, rax", "lahf", "seto al",
+                asm!(concat!($mnemonic, " {b", $size, "}"), "mov {low:r}, rax", "lahf", "seto al",
                     b = in(reg) other, low = lateout(reg) low, in("rax") self, in("rdx") 0u64,
                     lateout("rax") after, lateout("rdx") high, options(pure, nomem, nostack));
             }

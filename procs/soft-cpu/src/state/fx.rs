@@ -51,3 +51,17 @@ impl Default for Fx {
 }
 
 const _: () = assert!(size_of::<Fx>() == 512);
+
+impl Fx {
+    /// The image as bytes.
+    pub fn to_bytes(&self) -> [u8; 512] {
+        // SAFETY: all fields are plain integers without padding, and the sizes are equal.
+        unsafe { std::mem::transmute_copy(self) }
+    }
+
+    /// The other way round. Any bytes are an image; what they mean is the caller's to check.
+    pub fn from_bytes(bytes: &[u8; 512]) -> Self {
+        // SAFETY: as above; any bits are valid integers.
+        unsafe { std::mem::transmute_copy(bytes) }
+    }
+}

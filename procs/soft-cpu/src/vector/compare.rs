@@ -1,9 +1,15 @@
 //! Comparisons that end in the arithmetic flags: (U)COMISS, (U)COMISD, PTEST, and the string comparisons of SSE4.2.
 
-use super::immediate::{Table, row, table};
+use super::immediate::{Table, entry, row, table};
+use super::operand::{self, Source, Unaligned, by_source, raise_simd, xmm_register};
 use super::{Xmm, mxcsr};
-use crate::state::Flags;
+use crate::attempt;
+use crate::cpu::Cpu;
+use crate::op::{At, Handler, Next};
+use crate::select::Draft;
+use crate::state::{Flags, Reg};
 use core::arch::asm;
+use iced_x86::{Code, Mnemonic};
 
 /// A floating-point comparison of two scalars.
 pub trait Compare {
@@ -19,16 +25,16 @@ macro_rules! compare {
             impl Compare for $name {
                 #[inline(always)]
                 fn run(left: Xmm, right: Xmm, control: u32) -> (Flags, u32) {
-                    let mut word = control;
+                    let mut word = u64::from(control);
                     let after: u16;
-                    // SAFETY: reads and writes `word` and reads `DEFAULT`, nothing else; everything is masked in `control`, so
+                    // SAFETY: touches the stack and reads `DEFAULT`, nothing else; everything is masked in `control`, so
                     // nothing traps; the host's control word is back at the end.
                     unsafe {
-                        asm!("ldmxcsr [{word}]", concat!(stringify!($name), " {0}, {1}"), "lahf", "seto al", "stmxcsr [{word}]",
-                            "ldmxcsr [{host}]", in(xmm_reg) left, in(xmm_reg) right, word = in(reg) &mut word,
-                            host = in(reg) &mxcsr::DEFAULT, out("ax") after, options(nostack));
+                        asm!("push {word}", "ldmxcsr [rsp]", concat!(stringify!($name), " {0}, {1}"), "lahf", "seto al", "stmxcsr [rsp]", "mov {word:e}, [rsp]", "lea rsp, [rsp + 8]",
+                            "ldmxcsr [{host}]", in(xmm_reg) left, in(xmm_reg) right, word = inout(reg) word,
+                            host = in(reg) &mxcsr::DEFAULT, out("ax") after);
                     }
-                    (Flags(after), word)
+                    (Flags(after), word as u32)
                 }
             }
         )*
@@ -93,4 +99,75 @@ strings! { Pcmpistri Pcmpistrm Pcmpestri Pcmpestrm }
 pub fn length(register: u64, wide: bool) -> u64 {
     let magnitude = if wide { (register as i64).unsigned_abs() } else { u64::from((register as i32).unsigned_abs()) };
     magnitude.min(16)
+}
+
+/// The handler of an instruction of this file.
+pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
+    use Code as C;
+    match draft.instruction.mnemonic() {
+        Mnemonic::Comiss => compare::<Comiss>(draft),
+        Mnemonic::Comisd => compare::<Comisd>(draft),
+        Mnemonic::Ucomiss => compare::<Ucomiss>(draft),
+        Mnemonic::Ucomisd => compare::<Ucomisd>(draft),
+        Mnemonic::Ptest => {
+            draft.op.dst = xmm_register(draft, 0)?;
+            by_source!(draft, 1, run_ptest)
+        }
+        _ => match draft.instruction.code() {
+            C::Pcmpistri_xmm_xmmm128_imm8 => strings::<Pcmpistri, false, false>(draft),
+            C::Pcmpistrm_xmm_xmmm128_imm8 => strings::<Pcmpistrm, true, false>(draft),
+            C::Pcmpestri_xmm_xmmm128_imm8 => strings::<Pcmpestri, false, false>(draft),
+            C::Pcmpestrm_xmm_xmmm128_imm8 => strings::<Pcmpestrm, true, false>(draft),
+            C::Pcmpestri64_xmm_xmmm128_imm8 => strings::<Pcmpestri, false, true>(draft),
+            C::Pcmpestrm64_xmm_xmmm128_imm8 => strings::<Pcmpestrm, true, true>(draft),
+            _ => None,
+        },
+    }
+}
+
+fn compare<N: Compare>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    by_source!(draft, 1, run_compare, N)
+}
+
+fn strings<N: CompareStrings, const MASK: bool, const WIDE: bool>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    draft.op.imm = draft.immediate(2)?;
+    if draft.is_memory(1) {
+        return Some(run_strings::<N, Unaligned, MASK, WIDE>);
+    }
+    draft.op.src = xmm_register(draft, 1)?;
+    Some(run_strings::<N, operand::Register16, MASK, WIDE>)
+}
+
+fn run_compare<N: Compare, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let right = attempt!(cpu, at, S::fetch(cpu, at));
+    let left = operand::get(cpu, at.dst);
+    let (flags, raised) = N::run(left, right, mxcsr::masked(cpu.fx.mxcsr));
+    // Comparisons never underflow.
+    if mxcsr::settle(&mut cpu.fx.mxcsr, raised, |_| 0).is_err() {
+        return raise_simd(cpu, at);
+    }
+    cpu.flags = flags;
+    at.next(cpu)
+}
+
+fn run_ptest<S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let right = attempt!(cpu, at, S::fetch(cpu, at));
+    cpu.flags = ptest(operand::get(cpu, at.dst), right);
+    at.next(cpu)
+}
+
+fn run_strings<N: CompareStrings, S: Source, const MASK: bool, const WIDE: bool>(cpu: &mut Cpu, at: At) -> Next {
+    let right = attempt!(cpu, at, S::fetch(cpu, at));
+    let a = length(cpu.regs.get(Reg::RAX), WIDE);
+    let d = length(cpu.regs.get(Reg::RDX), WIDE);
+    let (index, mask, flags) = entry(const { &N::TABLE }, at.imm)(operand::get(cpu, at.dst), right, a, d);
+    if MASK {
+        operand::set(cpu, Reg(0), mask);
+    } else {
+        cpu.regs.set::<u32>(Reg::RCX, index);
+    }
+    cpu.flags = flags;
+    at.next(cpu)
 }

@@ -3,8 +3,14 @@
 //! Run under a control word the caller gives (`mxcsr::masked`); they return what they raised. One assembly block loads the
 //! word, runs, reads the flags and restores the host's word, so no code of ours ever runs under the guest's rounding.
 
+use super::operand::{self, Source, by_source, raise_simd, xmm_register};
 use super::{Xmm, mxcsr};
+use crate::attempt;
+use crate::cpu::Cpu;
+use crate::op::{At, Handler, Next};
+use crate::select::Draft;
 use core::arch::asm;
+use iced_x86::Mnemonic;
 
 /// A floating-point instruction with two vector operands.
 pub trait Float {
@@ -21,22 +27,25 @@ macro_rules! float {
                 #[inline(always)]
                 fn run(target: Xmm, source: Xmm, control: u32) -> (Xmm, u32) {
                     let mut value = target;
-                    let mut word = control;
-                    // SAFETY: reads and writes `word` and reads `DEFAULT`, nothing else; everything is masked in `control`, so
+                    let mut word = u64::from(control);
+                    // SAFETY: touches the stack and reads `DEFAULT`, nothing else; everything is masked in `control`, so
                     // nothing traps; the host's control word is back at the end.
                     unsafe {
-                        asm!("ldmxcsr [{word}]", concat!(stringify!($name), " {0}, {1}"), "stmxcsr [{word}]", "ldmxcsr [{host}]",
-                            inout(xmm_reg) value, in(xmm_reg) source, word = in(reg) &mut word, host = in(reg) &mxcsr::DEFAULT,
-                            options(nostack, preserves_flags));
+                        asm!("push {word}", "ldmxcsr [rsp]", concat!(stringify!($name), " {0}, {1}"), "stmxcsr [rsp]", "mov {word:e}, [rsp]", "lea rsp, [rsp + 8]", "ldmxcsr [{host}]",
+                            inout(xmm_reg) value, in(xmm_reg) source, word = inout(reg) word, host = in(reg) &mxcsr::DEFAULT,
+                            options(preserves_flags));
                     }
-                    (value, word)
+                    (value, word as u32)
                 }
             }
         )*
-        /// Runs `$mac!(Name Name …)` with every instruction of this file.
-        #[macro_export]
-        #[doc(hidden)]
-        macro_rules! for_each_float { ($mac:ident) => { $mac! { $($name)* } } }
+        /// The handler of an instruction of this file.
+        pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
+            match draft.instruction.mnemonic() {
+                $(Mnemonic::$name => float::<$name>(draft),)*
+                _ => None,
+            }
+        }
     };
 }
 
@@ -45,4 +54,21 @@ float! {
     Minps Minpd Minss Minsd Maxps Maxpd Maxss Maxsd Sqrtps Sqrtpd Sqrtss Sqrtsd Rcpps Rcpss Rsqrtps Rsqrtss
     Addsubps Addsubpd Haddps Haddpd Hsubps Hsubpd
     Cvtdq2ps Cvtps2dq Cvttps2dq Cvtdq2pd Cvtpd2dq Cvttpd2dq Cvtps2pd Cvtpd2ps Cvtss2sd Cvtsd2ss
+}
+
+fn float<N: Float>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    by_source!(draft, 1, run, N)
+}
+
+fn run<N: Float, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let target = operand::get(cpu, at.dst);
+    let (value, raised) = N::run(target, source, mxcsr::masked(cpu.fx.mxcsr));
+    let tiny = |control| N::run(target, source, control).1;
+    if mxcsr::settle(&mut cpu.fx.mxcsr, raised, tiny).is_err() {
+        return raise_simd(cpu, at);
+    }
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
 }

@@ -4,8 +4,14 @@
 //! run under the guest's MXCSR as those of `float` do. The shifts of whole registers (PSLLDQ, PSRLDQ) are two lines of
 //! arithmetic and need no table; shifts of lanes by an immediate are those of `integer` with the count as source.
 
+use super::operand::{self, Source, by_source, raise_simd, xmm_register};
 use super::{Xmm, halves, mxcsr, xmm};
+use crate::attempt;
+use crate::cpu::Cpu;
+use crate::op::{At, Handler, Next};
+use crate::select::Draft;
 use core::arch::asm;
+use iced_x86::Mnemonic;
 
 /// One function for each immediate, found by its two digits.
 pub type Table<F> = [[F; 16]; 16];
@@ -92,10 +98,12 @@ macro_rules! immediate {
                 };
             }
         )*
-        /// Runs `$mac!(Name Name …)` with every integer instruction of this file.
-        #[macro_export]
-        #[doc(hidden)]
-        macro_rules! for_each_immediate { ($mac:ident) => { $mac! { $($name)* } } }
+        fn select_plain(draft: &mut Draft<'_>) -> Option<Handler> {
+            match draft.instruction.mnemonic() {
+                $(Mnemonic::$name => plain::<$name>(draft),)*
+                _ => None,
+            }
+        }
     };
 }
 
@@ -112,31 +120,103 @@ macro_rules! rounded {
                 const TABLE: Table<Rounded> = {
                     fn run<const HIGH: u8, const LOW: u8>(target: Xmm, source: Xmm, control: u32) -> (Xmm, u32) {
                         let mut value = target;
-                        let mut word = control;
-                        // SAFETY: reads and writes `word` and reads `DEFAULT`, nothing else; everything is masked in `control`,
+                        let mut word = u64::from(control);
+                        // SAFETY: touches the stack and reads `DEFAULT`, nothing else; everything is masked in `control`,
                         // so nothing traps; the host's control word is back at the end.
                         unsafe {
-                            asm!("ldmxcsr [{word}]", concat!(stringify!($name), " {0}, {1}, {imm}"), "stmxcsr [{word}]",
-                                "ldmxcsr [{host}]", inout(xmm_reg) value, in(xmm_reg) source, word = in(reg) &mut word,
+                            asm!("push {word}", "ldmxcsr [rsp]", concat!(stringify!($name), " {0}, {1}, {imm}"), "stmxcsr [rsp]", "mov {word:e}, [rsp]", "lea rsp, [rsp + 8]",
+                                "ldmxcsr [{host}]", inout(xmm_reg) value, in(xmm_reg) source, word = inout(reg) word,
                                 host = in(reg) &mxcsr::DEFAULT, imm = const (HIGH * 16 + LOW) & $mask,
-                                options(nostack, preserves_flags));
+                                options(preserves_flags));
                         }
-                        (value, word)
+                        (value, word as u32)
                     }
                     table!(run)
                 };
             }
         )*
-        /// Runs `$mac!(Name Name …)` with every floating-point instruction of this file.
-        #[macro_export]
-        #[doc(hidden)]
-        macro_rules! for_each_rounded { ($mac:ident) => { $mac! { $($name)* } } }
+        fn select_rounded(draft: &mut Draft<'_>) -> Option<Handler> {
+            match draft.instruction.mnemonic() {
+                $(Mnemonic::$name => rounded::<$name>(draft),)*
+                _ => None,
+            }
+        }
     };
 }
 
 // The mask is what the CPU looks at: comparisons have eight predicates without VEX, roundings four bits.
 rounded! {
     Cmpps 7 Cmppd 7 Cmpss 7 Cmpsd 7 Roundps 15 Roundpd 15 Roundss 15 Roundsd 15 Dpps 255 Dppd 255
+}
+
+/// The handler of an instruction of this file.
+pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
+    let whole: Option<Handler> = match draft.instruction.mnemonic() {
+        Mnemonic::Pslldq => Some(run_pslldq),
+        Mnemonic::Psrldq => Some(run_psrldq),
+        _ => None,
+    };
+    if whole.is_some() {
+        draft.op.dst = xmm_register(draft, 0)?;
+        draft.op.imm = draft.immediate(1)?;
+        return whole;
+    }
+    select_plain(draft).or_else(|| select_rounded(draft))
+}
+
+fn plain<N: Immediate>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    let mut immediate = draft.immediate(2)?;
+    if draft.instruction.mnemonic() == Mnemonic::Insertps && draft.is_memory(1) {
+        // Memory has one lane only, whichever the immediate names.
+        immediate &= 0x3f;
+    }
+    draft.op.imm = immediate;
+    by_source!(draft, 1, run_plain, N)
+}
+
+fn rounded<N: RoundedImmediate>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    draft.op.imm = draft.immediate(2)?;
+    by_source!(draft, 1, run_rounded, N)
+}
+
+/// The function for an immediate.
+#[inline(always)]
+pub(super) fn entry<F: Copy>(table: &Table<F>, immediate: u64) -> F {
+    table[(immediate >> 4 & 15) as usize][(immediate & 15) as usize]
+}
+
+fn run_plain<N: Immediate, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let value = entry(const { &N::TABLE }, at.imm)(operand::get(cpu, at.dst), source);
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
+}
+
+fn run_rounded<N: RoundedImmediate, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let target = operand::get(cpu, at.dst);
+    let function = entry(const { &N::TABLE }, at.imm);
+    let (value, raised) = function(target, source, mxcsr::masked(cpu.fx.mxcsr));
+    let tiny = |control| function(target, source, control).1;
+    if mxcsr::settle(&mut cpu.fx.mxcsr, raised, tiny).is_err() {
+        return raise_simd(cpu, at);
+    }
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
+}
+
+fn run_pslldq(cpu: &mut Cpu, at: At) -> Next {
+    let value = pslldq(operand::get(cpu, at.dst), at.imm as u8);
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
+}
+
+fn run_psrldq(cpu: &mut Cpu, at: At) -> Next {
+    let value = psrldq(operand::get(cpu, at.dst), at.imm as u8);
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
 }
 
 /// PSLLDQ: the whole register left by `count` bytes.

@@ -3,8 +3,15 @@
 //! Integer arithmetic, logic, shuffles without an immediate, sign extensions, and AES. A narrower memory operand arrives
 //! zero-extended in `source`; instructions that only write `target` get its old value all the same.
 
-use super::Xmm;
+use super::operand::{self, Source, by_source, xmm_register};
+use super::{Xmm, xmm};
+use crate::attempt;
+use crate::cpu::Cpu;
+use crate::op::{At, Handler, Next};
+use crate::select::Draft;
+use crate::state::Reg;
 use core::arch::asm;
+use iced_x86::Mnemonic;
 
 /// An instruction of the form `op xmm, xmm`.
 pub trait Combine {
@@ -30,10 +37,16 @@ macro_rules! combine {
                 }
             }
         )*
-        /// Runs `$mac!(Name Name …)` with every instruction of this file.
-        #[macro_export]
-        #[doc(hidden)]
-        macro_rules! for_each_combine { ($mac:ident) => { $mac! { $($name)* } } }
+        /// The handler of an instruction of this file.
+        pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
+            match draft.instruction.mnemonic() {
+                $(Mnemonic::$name => combine::<$name>(draft),)*
+                Mnemonic::Pblendvb => blend::<Pblendvb>(draft),
+                Mnemonic::Blendvps => blend::<Blendvps>(draft),
+                Mnemonic::Blendvpd => blend::<Blendvpd>(draft),
+                _ => None,
+            }
+        }
     };
 }
 
@@ -78,3 +91,38 @@ macro_rules! blend {
 }
 
 blend! { Pblendvb Blendvps Blendvpd }
+
+fn combine<N: Combine>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    if let Some(count) = draft.immediate(1) {
+        draft.op.imm = count;
+        return Some(by_immediate::<N>);
+    }
+    by_source!(draft, 1, run, N)
+}
+
+fn blend<N: Blend>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = xmm_register(draft, 0)?;
+    by_source!(draft, 1, run_blend, N)
+}
+
+fn run<N: Combine, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let value = N::run(operand::get(cpu, at.dst), source);
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
+}
+
+/// Shifts by an immediate are shifts by a register that holds it.
+fn by_immediate<N: Combine>(cpu: &mut Cpu, at: At) -> Next {
+    let value = N::run(operand::get(cpu, at.dst), xmm(at.imm & 0xff, 0));
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
+}
+
+fn run_blend<N: Blend, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let value = N::run(operand::get(cpu, at.dst), source, operand::get(cpu, Reg(0)));
+    operand::set(cpu, at.dst, value);
+    at.next(cpu)
+}

@@ -1,11 +1,21 @@
-//! Instructions on MMX registers: `op mm, mm`, `op mm, mm, imm8`, and the conversions between MM and XMM.
+//! Instructions on MMX registers: `op mm, mm` and `op mm, mm, imm8`.
 //!
 //! They run on the host's MMX registers, and each ends with EMMS, since Rust code expects the x87 stack empty. What MMX does to
-//! the guest's x87 state (top of stack 0, all tags valid, exponents all ones) is the handlers' part.
+//! the guest's x87 state (top of stack 0, all tags valid, exponents all ones) is `x87::control`'s, and like every x87
+//! instruction these wait for a pending x87 exception.
 
-use super::immediate::{Table, row, table};
-use super::{Xmm, mxcsr};
+use super::immediate::{Table, entry, row, table};
+use super::operand::mm_register;
+use crate::attempt;
+use crate::cpu::Cpu;
+use crate::fault::Raised;
+use crate::op::{At, Handler, Next};
+use crate::select::Draft;
+use crate::state::Reg;
+use crate::x87::control;
+use crate::x87::handlers::wait;
 use core::arch::asm;
+use iced_x86::Mnemonic;
 
 /// An instruction of the form `op mm, mm`.
 pub trait Combine {
@@ -32,10 +42,15 @@ macro_rules! combine {
                 }
             }
         )*
-        /// Runs `$mac!(Name Name …)` with every `op mm, mm` instruction.
-        #[macro_export]
-        #[doc(hidden)]
-        macro_rules! for_each_mmx { ($mac:ident) => { $mac! { $($name)* } } }
+        /// The handler of an instruction of this file.
+        pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
+            match draft.instruction.mnemonic() {
+                $(Mnemonic::$name => combine::<$name>(draft),)*
+                Mnemonic::Pshufw => immediate::<Pshufw>(draft),
+                Mnemonic::Palignr => immediate::<Palignr>(draft),
+                _ => None,
+            }
+        }
     };
 }
 
@@ -80,69 +95,93 @@ macro_rules! immediate {
 
 immediate! { Pshufw Palignr }
 
-/// PMOVMSKB from an MMX register.
+/// Where an instruction's source comes from.
+pub(super) trait Source {
+    fn fetch(cpu: &mut Cpu, at: At) -> Result<u64, Raised>;
+}
+
+/// MMX register `src`.
+pub(super) struct Register;
+impl Source for Register {
+    #[inline(always)]
+    fn fetch(cpu: &mut Cpu, at: At) -> Result<u64, Raised> {
+        Ok(get(cpu, at.src))
+    }
+}
+
+/// 8 bytes of memory.
+pub(super) struct Memory8;
+impl Source for Memory8 {
+    #[inline(always)]
+    fn fetch(cpu: &mut Cpu, at: At) -> Result<u64, Raised> {
+        cpu.read(at)
+    }
+}
+
+/// 4 bytes of memory.
+pub(super) struct Memory4;
+impl Source for Memory4 {
+    #[inline(always)]
+    fn fetch(cpu: &mut Cpu, at: At) -> Result<u64, Raised> {
+        cpu.read::<u32>(at).map(u64::from)
+    }
+}
+
+/// An immediate: shifts by an immediate are shifts by a register that holds it.
+struct Count;
+impl Source for Count {
+    #[inline(always)]
+    fn fetch(_cpu: &mut Cpu, at: At) -> Result<u64, Raised> {
+        Ok(at.imm & 0xff)
+    }
+}
+
+/// Reads an MMX register; its number is in the `Reg`.
 #[inline(always)]
-pub fn pmovmskb(source: u64) -> u64 {
-    (source & 0x8080_8080_8080_8080).wrapping_mul(0x0002_0408_1020_4081) >> 56
+pub(super) fn get(cpu: &Cpu, reg: Reg) -> u64 {
+    control::mm(&cpu.fx, usize::from(reg.0))
 }
 
-/// A conversion from an XMM operand to two integers in an MMX register.
-pub trait ToMmx {
-    /// Both integers, and MXCSR afterwards.
-    fn run(source: Xmm, control: u32) -> (u64, u32);
+/// Writes one, entering MMX state.
+#[inline(always)]
+pub(super) fn set(cpu: &mut Cpu, reg: Reg, value: u64) {
+    control::enter_mmx(&mut cpu.fx);
+    control::set_mm(&mut cpu.fx, usize::from(reg.0), value);
 }
 
-/// A conversion from two integers to an XMM register.
-pub trait FromMmx {
-    /// What `target` becomes, and MXCSR afterwards.
-    fn run(target: Xmm, source: u64, control: u32) -> (Xmm, u32);
+fn combine<N: Combine>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = mm_register(draft, 0)?;
+    if let Some(count) = draft.immediate(1) {
+        draft.op.imm = count;
+        return Some(run::<N, Count>);
+    }
+    if let Some(src) = mm_register(draft, 1) {
+        draft.op.src = src;
+        return Some(run::<N, Register>);
+    }
+    Some(if draft.size(1) == 4 { run::<N, Memory4> } else { run::<N, Memory8> })
 }
 
-macro_rules! conversions {
-    (to: $($to:ident)*; from: $($from:ident)*) => {
-        $(
-            #[doc = concat!(stringify!($to), ".")]
-            pub struct $to;
-            impl ToMmx for $to {
-                #[inline(always)]
-                fn run(source: Xmm, control: u32) -> (u64, u32) {
-                    let mut word = control;
-                    let value: u64;
-                    // SAFETY: reads and writes `word` and reads `DEFAULT`, nothing else; everything is masked in `control`, so
-                    // nothing traps; the host's control word is back and the x87 stack empty at the end.
-                    unsafe {
-                        asm!("ldmxcsr [{word}]", concat!(stringify!($to), " mm0, {0}"), "stmxcsr [{word}]", "ldmxcsr [{host}]",
-                            "movq {value}, mm0", "emms", in(xmm_reg) source, value = out(reg) value, word = in(reg) &mut word,
-                            host = in(reg) &mxcsr::DEFAULT, out("mm0") _, options(nostack, preserves_flags));
-                    }
-                    (value, word)
-                }
-            }
-        )*
-        $(
-            #[doc = concat!(stringify!($from), ".")]
-            pub struct $from;
-            impl FromMmx for $from {
-                #[inline(always)]
-                fn run(target: Xmm, source: u64, control: u32) -> (Xmm, u32) {
-                    let mut word = control;
-                    let mut value = target;
-                    // SAFETY: reads and writes `word` and reads `DEFAULT`, nothing else; everything is masked in `control`, so
-                    // nothing traps; the host's control word is back and the x87 stack empty at the end.
-                    unsafe {
-                        asm!("movq mm0, {source}", "ldmxcsr [{word}]", concat!(stringify!($from), " {0}, mm0"),
-                            "stmxcsr [{word}]", "ldmxcsr [{host}]", "emms", inout(xmm_reg) value, source = in(reg) source,
-                            word = in(reg) &mut word, host = in(reg) &mxcsr::DEFAULT, out("mm0") _,
-                            options(nostack, preserves_flags));
-                    }
-                    (value, word)
-                }
-            }
-        )*
-    };
+fn immediate<N: Immediate>(draft: &mut Draft<'_>) -> Option<Handler> {
+    draft.op.dst = mm_register(draft, 0)?;
+    draft.op.imm = draft.immediate(2)?;
+    let Some(src) = mm_register(draft, 1) else { return Some(run_immediate::<N, Memory8>) };
+    draft.op.src = src;
+    Some(run_immediate::<N, Register>)
 }
 
-conversions! {
-    to: Cvtps2pi Cvttps2pi Cvtpd2pi Cvttpd2pi;
-    from: Cvtpi2ps Cvtpi2pd
+fn run<N: Combine, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    attempt!(cpu, at, wait(cpu));
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let value = N::run(get(cpu, at.dst), source);
+    set(cpu, at.dst, value);
+    at.next(cpu)
+}
+
+fn run_immediate<N: Immediate, S: Source>(cpu: &mut Cpu, at: At) -> Next {
+    attempt!(cpu, at, wait(cpu));
+    let source = attempt!(cpu, at, S::fetch(cpu, at));
+    let value = entry(const { &N::TABLE }, at.imm)(get(cpu, at.dst), source);
+    set(cpu, at.dst, value);
+    at.next(cpu)
 }

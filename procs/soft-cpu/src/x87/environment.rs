@@ -22,6 +22,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// `Short` as a constant parameter of a handler.
+    pub const SHORT: u8 = 0;
+    /// `Long` likewise.
+    pub const LONG: u8 = 1;
+
+    /// Back from the constant.
+    pub fn of(constant: u8) -> Self {
+        if constant == Self::SHORT { Self::Short } else { Self::Long }
+    }
+
     /// Bytes of the environment.
     pub fn bytes(self) -> usize {
         match self {
@@ -89,7 +99,7 @@ pub fn registers(image: &Fx) -> [u8; 80] {
 }
 
 /// Loads eight registers, ST(0) first.
-pub fn load_registers(image: &mut Fx, bytes: &[u8; 80]) {
+pub fn load_registers(image: &mut Fx, bytes: &[u8]) {
     for (field, register) in bytes.chunks_exact(10).zip(&mut image.st) {
         let mut wide = [0; 16];
         wide[..10].copy_from_slice(field);

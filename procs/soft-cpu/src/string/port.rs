@@ -1,0 +1,39 @@
+//! INS and OUTS.
+//!
+//! The memory side is checked before the port is touched, so that no device sees an access whose data are then lost.
+
+use super::cursor;
+use super::step::Step;
+use crate::alu::Word;
+use crate::cpu::Cpu;
+use crate::fault::Raised;
+use crate::memory::Outside;
+use crate::memory::access::Through;
+use crate::op::At;
+use crate::state::Reg;
+
+/// INS.
+pub struct Ins;
+impl Step for Ins {
+    fn step<W: Word>(cpu: &mut Cpu, at: At) -> Result<(), Raised> {
+        let port = cpu.regs.get(Reg::RDX);
+        let to = cursor::target(cpu, at, W::BYTES, true)?;
+        let value = cpu.outside(Outside::PortRead { port, width: W::BYTES as u8 })?;
+        cpu.store(to, W::truncate(value), Through::Data)?;
+        cursor::advance(cpu, at, Reg::RDI, W::BYTES, 1);
+        Ok(())
+    }
+}
+
+/// OUTS.
+pub struct Outs;
+impl Step for Outs {
+    fn step<W: Word>(cpu: &mut Cpu, at: At) -> Result<(), Raised> {
+        let port = cpu.regs.get(Reg::RDX);
+        let (from, through) = cursor::source(cpu, at, W::BYTES)?;
+        let value = cpu.load::<W>(from, through)?.zero_extend();
+        cpu.outside(Outside::PortWrite { port, width: W::BYTES as u8, value })?;
+        cursor::advance(cpu, at, Reg::RSI, W::BYTES, 1);
+        Ok(())
+    }
+}
