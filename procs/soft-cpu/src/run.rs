@@ -10,6 +10,11 @@ use crate::op::{At, Next};
 const SLICE: u32 = 2048;
 
 impl Cpu {
+    /// Executes the instruction at RIP and nothing else; events and timers are not looked at.
+    pub fn step(&mut self) -> Stop {
+        self.run_blocks(true)
+    }
+
     /// Executes blocks until a handler stops, the exit word is set, or the slice is over. `alone`: one
     /// instruction.
     pub(crate) fn run_blocks(&mut self, alone: bool) -> Stop {
@@ -29,7 +34,7 @@ impl Cpu {
                 let at = unsafe { At::new(next.0) };
                 next = at.enter(self);
                 slice -= 1;
-                if slice == 0 || alone || self.signal.load(Ordering::Relaxed) != 0 {
+                if slice == 0 || alone || self.apic.mailbox.signals.load(Ordering::Relaxed) != 0 {
                     return self.stop;
                 }
             }

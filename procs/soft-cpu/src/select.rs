@@ -115,10 +115,21 @@ pub fn segment(register: Register) -> Option<SegmentName> {
     })
 }
 
+/// The segment of the memory operand. In 64-bit mode the prefixes of the first four mean nothing, and what is left is whether
+/// the address is of the stack (Intel SDM volume 1, 3.3.7.1 and 3.4.2.1).
+fn memory_segment(instruction: &Instruction, mode: Mode) -> SegmentName {
+    let named = segment(instruction.memory_segment()).unwrap_or(SegmentName::Ds);
+    if !mode.is_long() || matches!(named, SegmentName::Fs | SegmentName::Gs) {
+        return named;
+    }
+    let base = instruction.memory_base().full_register();
+    if matches!(base, Register::RSP | Register::RBP) { SegmentName::Ss } else { SegmentName::Ds }
+}
+
 /// Fills the fields of the memory operand.
 pub(crate) fn place_memory(op: &mut Op, instruction: &Instruction, mode: Mode) {
     let base = instruction.memory_base();
-    let segment = segment(instruction.memory_segment()).unwrap_or(SegmentName::Ds) as u8;
+    let segment = memory_segment(instruction, mode) as u8;
     let relative = matches!(base, Register::RIP | Register::EIP);
     let size = match (base, instruction.memory_index()) {
         (Register::RIP, _) => AddressSize::Bits64,

@@ -83,6 +83,10 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         M::Crc32 => crc32(draft),
         M::Cmpxchg => compare_exchange(draft),
         M::Xadd => exchange_add(draft),
+        M::Xchg if draft.is_memory(0) => {
+            draft.op.src = draft.register(1)?;
+            of4(sized4!(exchange::swap_memory), draft.size(0))
+        }
         M::Cmpxchg8b => Some(exchange::compare_eight),
         M::Cmpxchg16b => Some(exchange::compare_sixteen),
         M::Cbw => Some(extend::in_place::<u8, u16>),

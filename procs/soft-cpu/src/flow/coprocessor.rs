@@ -22,6 +22,8 @@ impl Coprocessor {
             M::Wait => return Some(Self::Wait),
             M::Fxsave | M::Fxrstor | M::Fxsave64 | M::Fxrstor64 => return Some(Self::X87),
             M::Ldmxcsr | M::Stmxcsr => return Some(Self::Sse),
+            // From memory to a general register: no operand tells.
+            M::Cvtss2si | M::Cvtsd2si | M::Cvttss2si | M::Cvttsd2si => return Some(Self::Sse),
             M::Emms => return Some(Self::Mmx),
             M::Fnop => return Some(Self::X87),
             _ => {}

@@ -97,6 +97,9 @@ impl Cpu {
     ) -> Result<(), Raised> {
         // All checks of a write first: a page that may be read but not written faults as a write.
         self.prove(linear, W::BYTES, true, through)?;
+        if linear % PAGE + W::BYTES as u64 <= PAGE {
+            self.place(linear, W::BYTES, true, through)?;
+        }
         let old = W::truncate(self.load_slow(linear, W::BYTES, through)?);
         // The store may still need the outside, and then everything starts again.
         let before = (self.regs.clone(), self.flags);

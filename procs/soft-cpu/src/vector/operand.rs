@@ -6,7 +6,6 @@ use crate::fault::{Exception, Raised};
 use crate::op::{At, Next};
 use crate::select::Draft;
 use crate::state::{Reg, cr4};
-use iced_x86::Register;
 
 /// Where an instruction's source comes from.
 pub trait Source {
@@ -139,13 +138,6 @@ pub fn mm_register(draft: &Draft<'_>, index: u32) -> Option<Reg> {
 /// Whether any operand is an MMX register.
 pub fn uses_mmx(draft: &Draft<'_>) -> bool {
     (0..draft.instruction.op_count().min(2)).any(|index| mm_register(draft, index).is_some())
-}
-
-/// Whether any operand is an XMM register.
-pub fn uses_sse(draft: &Draft<'_>) -> bool {
-    let is_xmm = |register: Register| register.is_xmm();
-    (0..draft.instruction.op_count().min(2))
-        .any(|index| draft.is_register(index) && is_xmm(draft.instruction.op_register(index)))
 }
 
 /// What a handler that found an unmasked SIMD exception ends with.

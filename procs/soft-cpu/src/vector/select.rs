@@ -2,7 +2,7 @@
 
 use iced_x86::Mnemonic;
 
-use super::operand::{uses_mmx, uses_sse};
+use super::operand::uses_mmx;
 use super::{
     compare, control, convert, float, immediate, integer, lane, mmx, mmx_convert, mmx_move, moves,
 };
@@ -19,9 +19,6 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
             .or_else(|| mmx_move::select(draft))
             .or_else(|| mmx_convert::select(draft));
     }
-    if !uses_sse(draft) {
-        return None;
-    }
     moves::select(draft)
         .or_else(|| integer::select(draft))
         .or_else(|| float::select(draft))
@@ -29,4 +26,5 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         .or_else(|| immediate::select(draft))
         .or_else(|| convert::select(draft))
         .or_else(|| compare::select(draft))
+        .or_else(|| mmx_convert::select(draft))
 }

@@ -1,4 +1,4 @@
-//! CMPXCHG, XADD, CMPXCHG8B, CMPXCHG16B.
+//! CMPXCHG, XADD, CMPXCHG8B, CMPXCHG16B, and XCHG with memory, which is locked without saying so.
 //!
 //! A comparison that fails still writes memory, its old value: the page must be writable either way. The pairs run locked on
 //! the host whether or not the guest says LOCK; nobody can tell.
@@ -93,6 +93,27 @@ pub fn add_locked<W: Word>(cpu: &mut Cpu, at: At) -> Next {
     let old = unsafe { locked::update::<W>(place, |old| old.add(addend).0) };
     cpu.flags = old.add(addend).1;
     cpu.regs.set(at.src, old);
+    at.next(cpu)
+}
+
+/// `xchg m, r`.
+pub fn swap_memory<W: Word>(cpu: &mut Cpu, at: At) -> Next {
+    let new: W = cpu.regs.get(at.src);
+    match attempt!(cpu, at, cpu.writable(at, W::BYTES as u32)) {
+        Some(place) => {
+            // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+            let old = unsafe { locked::update::<W>(place, |_| new) };
+            cpu.regs.set(at.src, old);
+        }
+        None => attempt!(
+            cpu,
+            at,
+            cpu.modify::<W>(at, |cpu, old| {
+                cpu.regs.set(at.src, old);
+                new
+            })
+        ),
+    }
     at.next(cpu)
 }
 

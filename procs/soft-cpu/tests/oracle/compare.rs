@@ -1,0 +1,149 @@
+//! Judges two outcomes, and keeps count.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use iced_x86::{Mnemonic as M, OpKind};
+
+use crate::generate::Trial;
+use crate::layout::DATA;
+use crate::state::{Outcome, State};
+
+#[derive(Default)]
+pub struct Report {
+    pub instances: u64,
+    pub mismatches: u64,
+    faults: u64,
+    /// By code: instances, mismatches.
+    codes: BTreeMap<String, (u64, u64)>,
+    shown: BTreeMap<String, u64>,
+}
+
+/// Flags that the manual leaves undefined and that the host's microcode decides.
+fn undefined_flags(trial: &Trial) -> u64 {
+    match trial.instruction.mnemonic() {
+        M::Div | M::Idiv => 0x8d5,
+        // OF is defined for a count of 1 only; with an immediate, CPUs do not even agree with themselves.
+        M::Rol | M::Ror | M::Rcl | M::Rcr if trial.instruction.op1_kind() == OpKind::Immediate8 => 0x800,
+        _ => 0,
+    }
+}
+
+fn uses_mmx(trial: &Trial) -> bool {
+    let instruction = &trial.instruction;
+    instruction.mnemonic() == M::Maskmovq
+        || (0..instruction.op_count().min(2))
+            .any(|index| instruction.op_kind(index) == OpKind::Register && instruction.op_register(index).is_mm())
+        || matches!(instruction.mnemonic(), M::Cvtpi2ps | M::Cvtpi2pd)
+}
+
+/// The x87 registers as if the top of the stack were 0.
+fn turn_to_zero(fx: &mut [u8; 512]) {
+    let top = usize::from(fx[3] >> 3 & 7);
+    fx[32..160].rotate_right(top * 16);
+    fx[3] &= !0x38;
+}
+
+/// Makes equal what nobody promises to be.
+fn settled(trial: &Trial, outcome: &Outcome) -> Outcome {
+    let mut outcome = outcome.clone();
+    outcome.state.flags &= !undefined_flags(trial);
+    outcome.state.padding = [0; 6];
+    if outcome.fault.is_some() && uses_mmx(trial) {
+        // Whether an MMX instruction that faults has turned the stack already.
+        turn_to_zero(&mut outcome.state.fx);
+    }
+    // The last x87 opcode, which current CPUs keep only for unmasked exceptions; the mask of MXCSR; what software owns.
+    outcome.state.fx[6..8].fill(0);
+    outcome.state.fx[28..32].fill(0);
+    outcome.state.fx[416..].fill(0);
+    outcome
+}
+
+impl Report {
+    /// Counts one instance; says whether both agree.
+    pub fn judge(&mut self, trial: &Trial, before: &State, expected: &Outcome, found: &Outcome, shown: u64) -> bool {
+        self.instances += 1;
+        self.faults += u64::from(expected.fault.is_some());
+        let (expected, found) = (settled(trial, expected), settled(trial, found));
+        let is_equal = expected == found;
+        if self.instances.is_multiple_of(16) || !is_equal {
+            let code = format!("{:?}", trial.instruction.code());
+            let count = self.codes.entry(code).or_default();
+            count.0 += 1;
+            count.1 += u64::from(!is_equal);
+        }
+        if !is_equal {
+            self.mismatches += 1;
+            self.show(trial, before, &differences(before, &expected, &found), shown);
+        }
+        is_equal
+    }
+
+    /// The states agree, but the data pages do not.
+    pub fn memory_differs(&mut self, trial: &Trial, before: &State, native: &[u8], guest: &[u8], shown: u64) {
+        self.mismatches += 1;
+        let code = format!("{:?}", trial.instruction.code());
+        self.codes.entry(code).or_default().1 += 1;
+        let mut text = String::new();
+        let bytes = (0..).zip(native.iter().zip(guest)).filter(|(_, (native, guest))| native != guest);
+        for (at, (native, guest)) in bytes.take(16) {
+            let at: u64 = at;
+            let _ = write!(text, " [{:#x}] {native:02x} not {guest:02x}", DATA + at);
+        }
+        self.show(trial, before, &text, shown);
+    }
+
+    fn show(&mut self, trial: &Trial, before: &State, text: &str, most: u64) {
+        let code = format!("{:?}", trial.instruction.code());
+        let shown = self.shown.entry(code.clone()).or_default();
+        *shown += 1;
+        if *shown <= 2 && self.shown.len() as u64 <= most {
+            println!("{code} {:02x?} flags {:#x}:{text}", trial.bytes, before.flags);
+        }
+    }
+
+    /// Says what was compared.
+    pub fn print(&self) {
+        println!(
+            "{} instances of {} forms (sampled), {} faulted, {} mismatches",
+            self.instances,
+            self.codes.len(),
+            self.faults,
+            self.mismatches
+        );
+        for (code, (_, mismatches)) in self.codes.iter().filter(|(_, (_, mismatches))| *mismatches != 0) {
+            println!("  {code}: {mismatches}");
+        }
+    }
+}
+
+fn differences(before: &State, expected: &Outcome, found: &Outcome) -> String {
+    const NAMES: [&str; 16] = [
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    ];
+    let mut text = String::new();
+    if expected.fault != found.fault {
+        let _ = write!(text, " fault {:x?} not {:x?}", expected.fault, found.fault);
+    }
+    let registers = expected.state.registers.iter().zip(&found.state.registers).zip(&before.registers);
+    for (name, ((expected, found), before)) in NAMES.iter().zip(registers) {
+        if expected != found {
+            let _ = write!(text, " {name} {expected:#x} not {found:#x} (was {before:#x})");
+        }
+    }
+    if expected.state.flags != found.state.flags {
+        let _ = write!(text, " flags {:#x} not {:#x}", expected.state.flags, found.state.flags);
+    }
+    if expected.state.rip != found.state.rip {
+        let _ = write!(text, " rip {:#x} not {:#x}", expected.state.rip, found.state.rip);
+    }
+    for at in (0..512).step_by(8) {
+        let part = |bytes: &[u8; 512]| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let (expected, found, before) = (part(&expected.state.fx), part(&found.state.fx), part(&before.fx));
+        if expected != found {
+            let _ = write!(text, " fx[{at}] {expected:#x} not {found:#x} (was {before:#x})");
+        }
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! The interpreter's side: a machine with the same linear addresses, at level 3 in 64-bit mode.
+
+use bulkhead_memory::{Grant, RamLayout, Rights};
+use bulkhead_soft_cpu::Cpu;
+use bulkhead_soft_cpu::fault::Stop;
+use bulkhead_soft_cpu::memory::Ram;
+use bulkhead_soft_cpu::memory::access::Through;
+use bulkhead_soft_cpu::state::{Flags, Fx, Reg, Segment, cr0, cr4, efer, rflags};
+
+use crate::generate::Trial;
+use crate::layout::{self, CODE, DATA, DATA_LEN, READ_ONLY};
+use crate::native::pattern;
+use crate::state::{FLAGS, Fault, Outcome, State};
+
+/// Guest-physical addresses.
+const TABLES: u64 = 0x1000;
+const CODE_PAGE: u64 = 0x10_0000;
+const DATA_PAGES: u64 = 0x11_0000;
+const READ_ONLY_PAGE: u64 = 0x12_0000;
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 2;
+const USER: u64 = 4;
+
+pub struct Guest {
+    cpu: Cpu,
+    ram: *mut u8,
+}
+
+impl Guest {
+    pub fn new() -> Self {
+        let layout = RamLayout::new(4 << 20).expect("a small RAM");
+        let file = bulkhead_sys::memfd::create_sealed("oracle", layout.total()).expect("a memfd");
+        let memory = Grant::whole(&layout, Rights::ReadWrite).map(&file).expect("mapped");
+        let ram = std::sync::Arc::new(Ram::new(&memory));
+        let host = ram.host(0, 4 << 20).expect("RAM from zero");
+        let mut guest = Self { cpu: Cpu::new(ram), ram: host };
+        guest.build_tables();
+        for at in 0..DATA_LEN {
+            guest.poke(DATA_PAGES + at, pattern(at));
+        }
+        for at in 0..4096 {
+            guest.poke(READ_ONLY_PAGE + at, pattern(at));
+        }
+        guest.enter_user_mode();
+        guest
+    }
+
+    fn poke<T>(&mut self, physical: u64, value: T) {
+        // SAFETY: all addresses used here are within the 4 MiB.
+        unsafe { self.ram.wrapping_add(physical as usize).cast::<T>().write(value) }
+    }
+
+    fn build_tables(&mut self) {
+        let all = PRESENT | WRITABLE | USER;
+        let (directory_pointers, directory) = (TABLES + 0x1000, TABLES + 0x2000);
+        self.poke(TABLES, directory_pointers | all);
+        self.poke(directory_pointers, directory | all);
+        let mut table = TABLES + 0x3000;
+        let mut map = |guest: &mut Self, linear: u64, physical: u64, pages: u64, rights: u64| {
+            guest.poke(directory + (linear >> 21) * 8, table | all);
+            for page in 0..pages {
+                let entry = table + ((linear >> 12) % 512 + page) * 8;
+                guest.poke(entry, physical + page * 4096 | rights);
+            }
+            if linear != DATA {
+                table += 0x1000;
+            }
+        };
+        map(self, CODE, CODE_PAGE, 1, all);
+        map(self, DATA, DATA_PAGES, DATA_LEN / 4096, all);
+        map(self, READ_ONLY, READ_ONLY_PAGE, 1, PRESENT | USER);
+    }
+
+    fn enter_user_mode(&mut self) {
+        let cpu = &mut self.cpu;
+        cpu.control.cr0 = cr0::PE | cr0::MP | cr0::ET | cr0::NE | cr0::WP | cr0::PG;
+        cpu.control.cr3 = TABLES;
+        cpu.control.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT;
+        cpu.control.efer = efer::SCE | efer::LME | efer::LMA | efer::NXE;
+        let flat = Segment {
+            limit: u32::MAX,
+            is_user: true,
+            dpl: 3,
+            present: true,
+            pages: true,
+            big: true,
+            kind: 3,
+            ..Segment::default()
+        };
+        cpu.segments = [Segment { selector: 0x2b, ..flat }; 6];
+        cpu.segments[1] = Segment { selector: 0x33, kind: 0xb, long: true, big: false, ..flat };
+        cpu.cpl = 3;
+        cpu.refresh();
+    }
+
+    /// Writes the batch's instructions, as a guest that modifies its own code.
+    pub fn place(&mut self, batch: &[Trial]) {
+        for (slot, trial) in batch.iter().enumerate() {
+            let at = layout::slot(slot);
+            // The first store may only drop what was decoded there.
+            let _ = self.cpu.store_bytes(at, &trial.bytes, Through::Data);
+            self.cpu.store_bytes(at, &trial.bytes, Through::Data).expect("code can be written");
+        }
+    }
+
+    pub fn data(&self) -> &[u8] {
+        let at = self.ram.wrapping_add(DATA_PAGES as usize);
+        // SAFETY: within RAM; the interpreter does not run while the slice is looked at.
+        unsafe { std::slice::from_raw_parts(at, DATA_LEN as usize) }
+    }
+
+    pub fn set_data(&mut self, data: &[u8]) {
+        for (at, byte) in (0..).zip(data) {
+            self.poke(DATA_PAGES + at, *byte);
+        }
+    }
+
+    /// Interprets the instruction of a slot.
+    pub fn run(&mut self, slot: usize, trial: &Trial, before: &State) -> Outcome {
+        let cpu = &mut self.cpu;
+        for (number, value) in (0..).zip(before.registers) {
+            cpu.regs.set(Reg::general(number), value);
+        }
+        cpu.flags = Flags::from_rflags(before.flags);
+        cpu.system_flags = before.flags & rflags::DF | rflags::FIXED | rflags::IF;
+        cpu.fx = Fx::from_bytes(&before.fx);
+        let start = layout::slot(slot);
+        cpu.set_rip(start);
+        let mut stop = cpu.step();
+        // A repeated instruction comes up for air.
+        while stop == Stop::Lookup && cpu.rip() == start {
+            stop = cpu.step();
+        }
+        let fault = match stop {
+            Stop::Lookup => None,
+            Stop::Fault(exception) => Some(Fault {
+                vector: exception.vector.into(),
+                code: exception.code.unwrap_or(0).into(),
+                address: exception.address,
+            }),
+            other => Some(Fault { vector: 1000, code: 0, address: format!("{other:?}").len() as u64 }),
+        };
+        let mut registers = [0; 16];
+        for (number, value) in (0..).zip(&mut registers) {
+            *value = cpu.regs.get(Reg::general(number));
+        }
+        let rip = cpu.rip();
+        let expected = start + trial.bytes.len() as u64;
+        let rip = if fault.is_none() && rip == expected { 0 } else { rip };
+        let flags = cpu.rflags() & FLAGS;
+        let state = State { registers, flags, rip, padding: [0; 6], fx: cpu.fx.to_bytes() };
+        Outcome { state, fault }
+    }
+}

@@ -1,0 +1,171 @@
+//! The host's side: pages at the guest's own addresses, a switch of the whole register state, and signal handlers that turn
+//! exceptions into outcomes.
+//!
+//! One thread only: the state block and the pages have fixed addresses.
+
+use core::arch::asm;
+use std::mem::{offset_of, zeroed};
+use std::ptr::{addr_of_mut, null_mut};
+
+use crate::layout::{self, CODE, DATA, DATA_LEN, READ_ONLY, STATE};
+use crate::state::{FLAGS, Fault, Outcome, State};
+
+/// The state block at `STATE`.
+#[repr(C, align(64))]
+struct Block {
+    state: State,
+    host_stack: u64,
+    entry: u64,
+    exit: u64,
+    fault: Fault,
+    has_fault: u64,
+    fault_rip: u64,
+}
+
+pub struct Native;
+
+impl Native {
+    pub fn new() -> Self {
+        map(CODE, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+        map(STATE, 4096, libc::PROT_READ | libc::PROT_WRITE);
+        map(DATA, DATA_LEN, libc::PROT_READ | libc::PROT_WRITE);
+        map(READ_ONLY, 4096, libc::PROT_READ | libc::PROT_WRITE);
+        for at in 0..DATA_LEN {
+            // SAFETY: just mapped.
+            unsafe { ((DATA + at) as *mut u8).write(pattern(at)) };
+        }
+        for at in 0..4096 {
+            // SAFETY: just mapped.
+            unsafe { ((READ_ONLY + at) as *mut u8).write(pattern(at)) };
+        }
+        // SAFETY: the page is ours.
+        unsafe { libc::mprotect(READ_ONLY as *mut _, 4096, libc::PROT_READ) };
+        handle_signals();
+        Self
+    }
+
+    /// Writes an instruction and the way out behind it.
+    pub fn place(&self, slot: usize, bytes: &[u8]) {
+        let exit = (STATE as usize + offset_of!(Block, exit)) as u32;
+        let mut code = bytes.to_vec();
+        // jmp [exit]
+        code.extend([0xff, 0x24, 0x25]);
+        code.extend(exit.to_le_bytes());
+        let at = layout::slot(slot) as *mut u8;
+        // SAFETY: the slot is on the code page and long enough for any instruction and the jump.
+        unsafe { at.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+    }
+
+    /// The data pages.
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: mapped in `new` for ever; nothing native runs while the slice is looked at.
+        unsafe { std::slice::from_raw_parts(DATA as *const u8, DATA_LEN as usize) }
+    }
+
+    /// Runs the instruction of a slot.
+    pub fn run(&self, slot: usize, before: &State) -> Outcome {
+        let block = STATE as *mut Block;
+        // SAFETY: the block is mapped, and only this thread uses it.
+        unsafe {
+            (*block).state = before.clone();
+            (*block).entry = layout::slot(slot);
+            (*block).has_fault = 0;
+            switch();
+            let has_fault = (*block).has_fault != 0;
+            let mut state = (*block).state.clone();
+            state.flags &= FLAGS;
+            state.rip = if has_fault { (*block).fault_rip } else { 0 };
+            Outcome { state, fault: has_fault.then_some((*block).fault) }
+        }
+    }
+}
+
+/// What the data pages hold at first.
+pub fn pattern(at: u64) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9) >> 13) as u8
+}
+
+fn map(at: u64, len: u64, protection: i32) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
+    // SAFETY: maps fresh pages where nothing is.
+    let got = unsafe { libc::mmap(at as *mut _, len as usize, protection, flags, -1, 0) };
+    assert_eq!(got as u64, at, "the oracle's address {at:#x} is taken");
+}
+
+/// Loads everything from the block, jumps to the instruction, and stores everything.
+///
+/// # Safety
+/// The block is mapped and filled; the instruction ends at the exit or faults.
+#[inline(never)]
+unsafe fn switch() {
+    // SAFETY: the caller's promise. All registers are saved or declared lost; x87 and MXCSR end as Rust wants them.
+    unsafe {
+        asm!(
+            "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
+            "mov [{stack}], rsp",
+            "lea rax, [rip + 2f]", "mov [{exit}], rax",
+            "fxrstor64 [{fx}]",
+            "push qword ptr [{flags}]", "popfq",
+            "mov rax, [{state}]", "mov rcx, [{state} + 8]", "mov rdx, [{state} + 16]", "mov rbx, [{state} + 24]",
+            "mov rsp, [{state} + 32]", "mov rbp, [{state} + 40]", "mov rsi, [{state} + 48]", "mov rdi, [{state} + 56]",
+            "mov r8, [{state} + 64]", "mov r9, [{state} + 72]", "mov r10, [{state} + 80]", "mov r11, [{state} + 88]",
+            "mov r12, [{state} + 96]", "mov r13, [{state} + 104]", "mov r14, [{state} + 112]", "mov r15, [{state} + 120]",
+            "jmp [{entry}]",
+            "2:",
+            "mov [{state}], rax", "mov [{state} + 8], rcx", "mov [{state} + 16], rdx", "mov [{state} + 24], rbx",
+            "mov [{state} + 32], rsp", "mov [{state} + 40], rbp", "mov [{state} + 48], rsi", "mov [{state} + 56], rdi",
+            "mov [{state} + 64], r8", "mov [{state} + 72], r9", "mov [{state} + 80], r10", "mov [{state} + 88], r11",
+            "mov [{state} + 96], r12", "mov [{state} + 104], r13", "mov [{state} + 112], r14", "mov [{state} + 120], r15",
+            "mov rsp, [{stack}]",
+            "pushfq", "pop qword ptr [{flags}]", "cld",
+            "fxsave64 [{fx}]", "fninit", "push 0x1f80", "ldmxcsr [rsp]", "pop rax",
+            "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+            state = const STATE as usize,
+            flags = const STATE as usize + offset_of!(State, flags),
+            fx = const STATE as usize + offset_of!(State, fx),
+            stack = const STATE as usize + offset_of!(Block, host_stack),
+            entry = const STATE as usize + offset_of!(Block, entry),
+            exit = const STATE as usize + offset_of!(Block, exit),
+            clobber_abi("sysv64"),
+        );
+    }
+}
+
+fn handle_signals() {
+    const ALTERNATE: usize = 1 << 16;
+    let stack = Box::leak(Box::new([0u8; ALTERNATE]));
+    // SAFETY: plain system calls with valid arguments; the stack lives for ever.
+    unsafe {
+        let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALTERNATE };
+        libc::sigaltstack(&alternate, null_mut());
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = on_signal as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        for signal in [libc::SIGSEGV, libc::SIGFPE, libc::SIGILL, libc::SIGBUS, libc::SIGTRAP] {
+            libc::sigaction(signal, &action, null_mut());
+        }
+    }
+}
+
+extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let block = STATE as *mut Block;
+    let context = context.cast::<libc::ucontext_t>();
+    // SAFETY: the kernel gives a valid context; the block is mapped.
+    unsafe {
+        let registers = addr_of_mut!((*context).uc_mcontext.gregs).cast::<i64>();
+        let get = |index: i32| *registers.add(index as usize) as u64;
+        let rip = get(libc::REG_RIP);
+        if !(CODE..CODE + 4096).contains(&rip) {
+            // Not the instruction under test: die of it.
+            libc::signal(signal, libc::SIG_DFL);
+            return;
+        }
+        let vector = get(libc::REG_TRAPNO);
+        let address = if vector == 14 { get(libc::REG_CR2) } else { 0 };
+        let code = if matches!(vector, 10..=14 | 17) { get(libc::REG_ERR) } else { 0 };
+        (*block).fault = Fault { vector, code, address };
+        (*block).has_fault = 1;
+        (*block).fault_rip = rip;
+        *registers.add(libc::REG_RIP as usize) = (*block).exit as i64;
+    }
+}
