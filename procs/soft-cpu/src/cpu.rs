@@ -1,15 +1,20 @@
 //! One virtual processor: its state, and what handlers use to fault, jump and stop.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
+use bulkhead_hypervisor::x86_64::processor::Place;
+use bulkhead_memory::GuestMemory;
+
+use crate::apic::Apic;
 use crate::block::Blocks;
 use crate::fault::{Exception, Raised, Stop};
 use crate::memory::tlb::{Bank, Tlb};
 use crate::memory::{Ram, Replay};
 use crate::op::{At, Next};
+use crate::run::Activity;
+use crate::system::{Clock, Leaves};
 use crate::state::{
-    Control, DebugRegisters, Flags, Fx, Reg, Registers, Segment, SegmentName, Table, cr0, cr4,
+    Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0, cr4,
     efer, rflags,
 };
 
@@ -118,6 +123,24 @@ pub struct Cpu {
     pub idt: Table,
     /// Debug registers.
     pub debug: DebugRegisters,
+    /// Model-specific registers.
+    pub msrs: Msrs,
+    /// Interrupts wait one more instruction (behind `sti` and loads of SS).
+    pub(crate) shadow: bool,
+    /// Length of the `int` that `Stop::Software` tells of.
+    pub(crate) software_len: u8,
+    /// Whether it executes.
+    pub(crate) activity: Activity,
+    /// The instruction at RIP has to run alone.
+    pub(crate) restarts_alone: bool,
+    /// A non-maskable interrupt waits.
+    pub(crate) nmi_pending: bool,
+    /// One is being handled: until `iret`.
+    pub(crate) nmi_blocked: bool,
+    /// Interrupts taken so far.
+    pub interrupts: u64,
+    /// Exceptions raised so far.
+    pub exceptions: u64,
     /// Page-directory pointers, which PAE keeps in the processor.
     pub(crate) pae_pointers: [u64; 4],
     /// Breakpoints that the instruction under way has met: bits of DR6.
@@ -134,15 +157,19 @@ pub struct Cpu {
     pub(crate) blocks: Blocks,
     /// Accesses that left the processor.
     pub replay: Replay,
-    /// Not zero: somebody wants the run loop to look up.
-    pub(crate) signal: Arc<AtomicU32>,
+    /// The local APIC.
+    pub(crate) apic: Apic,
+    /// The machine's clock.
+    pub(crate) clock: Clock,
+    /// What `cpuid` answers.
+    pub(crate) leaves: Leaves,
     /// Instructions executed, counted block by block.
     pub executed: u64,
 }
 
 impl Cpu {
     /// A processor as at power-on, of a machine with this RAM.
-    pub fn new(ram: Arc<Ram>) -> Self {
+    pub(crate) fn new(ram: Arc<Ram>, apic: Apic, clock: Clock, leaves: Leaves) -> Self {
         let blocks = Blocks::new(&ram);
         let mut cpu = Self {
             regs: Registers::default(),
@@ -161,6 +188,15 @@ impl Cpu {
             gdt: Table { base: 0, limit: 0xffff },
             idt: Table { base: 0, limit: 0xffff },
             debug: DebugRegisters::default(),
+            msrs: Msrs::default(),
+            shadow: false,
+            software_len: 0,
+            activity: Activity::Running,
+            restarts_alone: false,
+            nmi_pending: false,
+            nmi_blocked: false,
+            interrupts: 0,
+            exceptions: 0,
             pae_pointers: [0; 4],
             debug_pending: 0,
             is_strict: false,
@@ -169,14 +205,21 @@ impl Cpu {
             ram,
             blocks,
             replay: Replay::default(),
-            signal: Arc::default(),
+            apic,
+            clock,
+            leaves,
             executed: 0,
         };
-        let code = &mut cpu.segments[SegmentName::Cs as usize];
-        *code = Segment { base: 0xffff_0000, kind: 0xb, ..Segment::real(0xf000) };
-        cpu.set_rip(0xfff0);
-        cpu.refresh();
+        cpu.power_on();
         cpu
+    }
+
+    /// A processor of its own, without a machine around it: for tests of single instructions.
+    pub fn solitary(memory: &GuestMemory) -> Option<Self> {
+        let (clock, place) = (Clock::start(), Place { index: 0, count: 1 });
+        let leaves = Leaves::new(place, clock.frequency);
+        let apic = Apic::new(0, Arc::default())?;
+        Some(Self::new(Arc::new(Ram::new(memory)), apic, clock, leaves))
     }
 
     /// Records a fault. The handler passes what it gets to [`leave`](Self::leave).
@@ -273,6 +316,12 @@ impl Cpu {
         let is_user = self.cpl == 3;
         self.checks_alignment = c0 & cr0::AM != 0 && self.system_flags & rflags::AC != 0 && is_user;
         self.is_strict = self.checks_alignment || self.watches_data();
+        self.select_bank();
+    }
+
+    /// The TLB's bank for explicit accesses at this level.
+    pub(crate) fn select_bank(&mut self) {
+        let is_user = self.cpl == 3;
         self.tlb.select(match (self.is_strict, is_user, self.system_flags & rflags::AC != 0) {
             (true, ..) => Bank::Strict,
             (_, true, _) => Bank::User,

@@ -82,7 +82,9 @@ pub enum Stop {
     Outside,
     /// HLT was executed; RIP is behind it.
     Halt,
-    /// A software interrupt (`int n`, `int3`, `into`); RIP is behind it.
+    /// Interrupts may be open now: the run loop looks whether one waits.
+    Window,
+    /// A software interrupt (`int n`, `int3`, `into`); RIP is at it.
     Software(u8),
     /// A trap to be delivered after an instruction; RIP is behind it.
     Trap(Exception),

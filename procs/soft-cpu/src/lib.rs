@@ -28,6 +28,8 @@ pub mod alu;
 mod apic;
 mod block;
 pub mod cpu;
+pub mod engine;
+mod event;
 pub mod fault;
 pub mod flow;
 pub mod memory;
@@ -43,3 +45,4 @@ pub mod width;
 pub mod x87;
 
 pub use cpu::Cpu;
+pub use engine::Soft;

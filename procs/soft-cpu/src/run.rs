@@ -1,21 +1,114 @@
-//! The run loop: block after block, until something has to be looked at.
+//! The run loop: block after block, and between them whatever has to be looked at.
+//!
+//! ```text
+//!  signals ─► timer ─► interrupt? ─► blocks … ─► why did they stop?
+//!    ▲                                              │ fault, int n: deliver
+//!    └──────────────────────────────────────────────┤ hlt: sleep
+//!                                                   └ outside, kick, triple fault: return
+//! ```
 
 use std::sync::atomic::Ordering;
 
+use crate::apic::signal;
 use crate::cpu::Cpu;
-use crate::fault::{Raised, Stop};
+use crate::event::{Event, Source, TripleFault};
+use crate::fault::{Exception, Raised, Stop, vector};
 use crate::op::{At, Next};
+use crate::state::rflags;
 
 /// Blocks between two looks at the clock.
 const SLICE: u32 = 2048;
 
+/// What a vCPU does while it does not execute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It executes.
+    Running,
+    /// Behind HLT.
+    Halted,
+    /// Not the boot processor, or after INIT: waits for a start-up message.
+    WaitsForStartup,
+}
+
+/// Why a vCPU came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// An access waits for its answer in `Cpu::replay`.
+    Outside,
+    /// A kick.
+    Kicked,
+    /// A level-triggered interrupt ended.
+    Ended(u8),
+    /// Triple fault.
+    Shutdown,
+}
+
 impl Cpu {
-    /// Executes the instruction at RIP and nothing else; events and timers are not looked at.
-    pub fn step(&mut self) -> Stop {
-        self.run_blocks(true)
+    /// Executes until something has to be done outside.
+    pub(crate) fn run(&mut self) -> Pause {
+        loop {
+            if self.apic.mailbox.signals.load(Ordering::Relaxed) != 0
+                && let Some(pause) = self.take_signals()
+            {
+                return pause;
+            }
+            self.poll_timer();
+            match self.activity {
+                Activity::Running => {}
+                Activity::Halted if self.interrupt_is_due() => self.activity = Activity::Running,
+                _ => {
+                    self.sleep();
+                    continue;
+                }
+            }
+            let stepped = self.step();
+            match stepped {
+                Ok(None) => {}
+                Ok(Some(pause)) => return pause,
+                Err(TripleFault) => return Pause::Shutdown,
+            }
+        }
     }
 
-    /// Executes blocks until a handler stops, the exit word is set, or the slice is over. `alone`: one
+    /// One turn: an interrupt if one is due, then blocks, then whatever stopped them.
+    fn step(&mut self) -> Result<Option<Pause>, TripleFault> {
+        let restarts = self.replay.is_pending();
+        if !restarts && !self.shadow && self.interrupt_is_due() {
+            self.take_interrupt()?;
+        }
+        let shadow = std::mem::take(&mut self.shadow);
+        let steps = self.system_flags & rflags::TF != 0;
+        let breaks = self.breaks_on_code();
+        if breaks && !restarts && self.code_breakpoint() {
+            self.deliver_exception(Exception::plain(vector::DB))?;
+            return Ok(None);
+        }
+        let alone = shadow || restarts || steps || breaks || self.is_strict || self.restarts_alone;
+        self.restarts_alone = false;
+        let stop = self.run_blocks(alone);
+        if alone && !matches!(stop, Stop::Outside | Stop::Alone) {
+            self.replay.clear();
+            if stop != Stop::Lookup || breaks {
+                self.system_flags &= !rflags::RF;
+            }
+        }
+        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Halt);
+        if done && (steps || self.debug_pending != 0) {
+            self.trap_debug(steps)?;
+        }
+        match stop {
+            Stop::Lookup | Stop::Window => {}
+            Stop::Fault(exception) => self.deliver_exception(exception)?,
+            Stop::Trap(exception) => self.deliver_exception(exception)?,
+            Stop::Software(vector) => self.deliver_software(vector)?,
+            Stop::Alone => self.restarts_alone = true,
+            Stop::Outside => return Ok(Some(Pause::Outside)),
+            Stop::Halt => self.activity = Activity::Halted,
+        }
+        Ok(None)
+    }
+
+    /// Executes blocks until a handler stops, a signal comes, or the slice is over. `alone`: one
     /// instruction.
     pub(crate) fn run_blocks(&mut self, alone: bool) -> Stop {
         self.stop = Stop::Lookup;
@@ -38,9 +131,74 @@ impl Cpu {
                     return self.stop;
                 }
             }
-            if self.stop != Stop::Lookup || slice == 0 {
+            if self.stop != Stop::Lookup {
                 return self.stop;
             }
         }
+    }
+
+    /// Completes an instruction whose accesses have been answered, unless it needs a further one.
+    pub(crate) fn finish_access(&mut self) {
+        if self.replay.is_pending() && self.run_blocks(true) == Stop::Lookup {
+            self.replay.clear();
+        }
+    }
+
+    /// Executes one instruction and says why it stopped: for tests of single instructions. Nothing is
+    /// delivered.
+    pub fn execute_one(&mut self) -> Stop {
+        self.run_blocks(true)
+    }
+
+    fn take_signals(&mut self) -> Option<Pause> {
+        let signals = self.apic.mailbox.take();
+        if signals & signal::WORK != 0 {
+            self.apic.collect();
+        }
+        if signals & signal::INIT != 0 {
+            self.initialize();
+            self.activity = Activity::WaitsForStartup;
+        }
+        if signals & signal::STARTUP != 0 && self.activity == Activity::WaitsForStartup {
+            let vector = self.apic.mailbox.startup();
+            self.start_up(vector);
+            self.activity = Activity::Running;
+        }
+        if signals & signal::NMI != 0 {
+            self.nmi_pending = true;
+        }
+        if signals & signal::KICK != 0 {
+            // What else there is, is looked at in the next run.
+            self.apic.mailbox.signals.fetch_or(signals & signal::WORK, Ordering::Relaxed);
+            return Some(Pause::Kicked);
+        }
+        self.apic.take_ended().map(Pause::Ended)
+    }
+
+    fn interrupt_is_due(&self) -> bool {
+        self.nmi_pending && !self.nmi_blocked
+            || self.system_flags & rflags::IF != 0 && self.apic.pending().is_some()
+    }
+
+    fn take_interrupt(&mut self) -> Result<(), TripleFault> {
+        self.interrupts += 1;
+        if self.nmi_pending && !self.nmi_blocked {
+            self.nmi_pending = false;
+            self.nmi_blocked = true;
+            let event = Event { vector: vector::NMI, code: None, source: Source::External };
+            return self.deliver(event);
+        }
+        if let Some(vector) = self.apic.pending() {
+            self.apic.accept(vector);
+            return self.deliver(Event { vector, code: None, source: Source::External });
+        }
+        Ok(())
+    }
+
+    fn sleep(&mut self) {
+        let expiry = self.apic.expiry();
+        let longest = (expiry != u64::MAX)
+            .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        self.apic.mailbox.clone().sleep(longest);
     }
 }

@@ -55,6 +55,7 @@ pub type Select = fn(&mut Draft<'_>) -> Option<Handler>;
 pub const FAMILIES: &[Select] = &[
     crate::transfer::select,
     crate::flow::select,
+    crate::system::select,
     crate::alu::select,
     crate::string::select,
     crate::vector::select,

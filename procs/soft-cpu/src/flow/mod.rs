@@ -4,6 +4,7 @@
 //! in `event`.
 
 mod coprocessor;
+mod far;
 mod near;
 
 use iced_x86::Mnemonic as M;
@@ -19,9 +20,16 @@ use crate::select::Draft;
 /// Names the handler of a control transfer.
 pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
     match draft.instruction.mnemonic() {
-        M::Jmp => near::jump(draft),
-        M::Call => near::call(draft),
+        M::Jmp => near::jump(draft).or_else(|| far::jump(draft)),
+        M::Call => near::call(draft).or_else(|| far::jump(draft)),
         M::Ret => near::ret(draft),
+        M::Retf => far::ret(draft),
+        M::Iret | M::Iretd | M::Iretq => far::interrupt_return(draft),
+        M::Int | M::Int3 | M::Int1 | M::Into => far::interrupt(draft),
+        M::Bound => far::bound(draft),
+        M::Syscall | M::Sysret | M::Sysretq | M::Sysenter | M::Sysexit | M::Sysexitq => {
+            far::fast(draft)
+        }
         M::Loop | M::Loope | M::Loopne | M::Jcxz | M::Jecxz | M::Jrcxz => near::count(draft),
         _ if draft.instruction.is_jcc_short_or_near() => near::conditional(draft),
         _ => None,

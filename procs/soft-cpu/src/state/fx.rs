@@ -65,3 +65,18 @@ impl Fx {
         unsafe { std::mem::transmute_copy(bytes) }
     }
 }
+
+impl Fx {
+    /// The 512 bytes, four by four.
+    pub fn words(&self) -> [u32; 128] {
+        // SAFETY: the structure is 512 bytes without padding, and every bit pattern is a word.
+        unsafe { std::mem::transmute_copy(self) }
+    }
+
+    /// Replaces them. Bits of MXCSR that do not exist are dropped: loading them would fault.
+    pub fn set_words(&mut self, words: [u32; 128]) {
+        // SAFETY: the structure is 512 bytes without padding, and any bytes are a value of it.
+        *self = unsafe { std::mem::transmute_copy(&words) };
+        self.mxcsr &= 0xffff;
+    }
+}

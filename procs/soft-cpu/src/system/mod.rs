@@ -1,3 +1,41 @@
-//! Instructions that change what the processor is.
+//! Instructions that change what the processor is, or ask what it is.
 
+mod clock;
+mod control;
+mod cpuid;
+mod debug;
+mod descriptor;
+mod idle;
+mod msr;
+mod port;
+mod segment;
+mod table;
+mod startup;
 mod watch;
+
+pub(crate) use clock::Clock;
+pub use cpuid::Leaves;
+pub(crate) use descriptor::selector_code;
+
+use crate::op::Handler;
+use crate::select::{Draft, Ending};
+
+/// Names the handler of a system instruction.
+pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
+    let parts = [
+        segment::select,
+        table::select,
+        port::select,
+        msr::select,
+        idle::select,
+        cpuid::select,
+        control::select,
+    ];
+    for part in parts {
+        if let Some(handler) = part(draft) {
+            return Some(handler);
+        }
+        draft.ending = Ending::Open;
+    }
+    None
+}

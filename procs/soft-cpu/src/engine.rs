@@ -1,0 +1,201 @@
+//! The engine's traits, in the process that calls them.
+//!
+//! Callers: tests and examples today, later the sealed process's main loop. RAM is used where
+//! [`GuestMemory`] mapped it; devices are whoever answers the exits.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhead_hypervisor::interrupt::IOAPIC_PINS;
+use bulkhead_hypervisor::x86_64::VcpuState;
+use bulkhead_hypervisor::x86_64::processor::Place;
+use bulkhead_hypervisor::{
+    EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
+};
+use bulkhead_memory::GuestMemory;
+
+use crate::apic::{Apic, Fabric, Mailbox, signal};
+use crate::cpu::Cpu;
+use crate::memory::{Outside, Ram};
+use crate::run::{Activity, Pause};
+use crate::system::{Clock, Leaves};
+
+/// Device interrupt numbers that there are.
+const GSIS: u32 = 1024;
+
+/// Makes machines in software.
+#[derive(Debug, Default)]
+pub struct Soft;
+
+impl Hypervisor for Soft {
+    fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        Ok(Arc::new(SoftVm {
+            ram: Arc::new(Ram::new(memory)),
+            fabric: Arc::default(),
+            clock: Clock::start(),
+            routes: Mutex::default(),
+        }))
+    }
+}
+
+/// Where interrupts lead.
+#[derive(Debug, Default)]
+struct Routes {
+    /// Numbers in use, and the message of each.
+    messages: BTreeMap<Gsi, Option<Msi>>,
+}
+
+/// One machine.
+struct SoftVm {
+    ram: Arc<Ram>,
+    fabric: Arc<Fabric>,
+    clock: Clock,
+    routes: Mutex<Routes>,
+}
+
+impl SoftVm {
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Vm for SoftVm {
+    fn create_vcpu(&self, index: u8, count: u8) -> Result<Box<dyn Vcpu>, EngineError> {
+        let leaves = Leaves::new(Place { index, count }, self.clock.frequency);
+        let apic = Apic::new(index, self.fabric.clone())
+            .ok_or(EngineError::Bug("more vCPUs than a machine has"))?;
+        let mailbox = apic.mailbox.clone();
+        let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
+        if index != 0 {
+            cpu.activity = Activity::WaitsForStartup;
+        }
+        Ok(Box::new(SoftVcpu { cpu, mailbox, bytes: [0; 8], asked: None }))
+    }
+
+    fn signal_msi(&self, msi: Msi) -> Result<(), EngineError> {
+        self.fabric.deliver(msi);
+        Ok(())
+    }
+
+    fn allocate_gsi(&self) -> Result<Gsi, EngineError> {
+        let mut routes = self.routes();
+        let free = (u32::from(IOAPIC_PINS)..GSIS)
+            .map(Gsi)
+            .find(|gsi| !routes.messages.contains_key(gsi));
+        let gsi = free.ok_or(EngineError::NoGsiLeft { limit: GSIS })?;
+        routes.messages.insert(gsi, None);
+        Ok(gsi)
+    }
+
+    fn release_gsi(&self, gsi: Gsi) {
+        self.routes().messages.remove(&gsi);
+    }
+
+    fn set_routes(&self, changes: &[(Gsi, Option<Msi>)]) -> Result<(), EngineError> {
+        let mut routes = self.routes();
+        for (gsi, route) in changes {
+            routes.messages.insert(*gsi, *route);
+        }
+        Ok(())
+    }
+
+    fn connect_irqfd(&self, _call: BorrowedFd<'_>, _gsi: Gsi) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { missing: "irqfds, in the software CPU" })
+    }
+
+    fn disconnect_irqfd(&self, _call: BorrowedFd<'_>, _gsi: Gsi) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { missing: "irqfds, in the software CPU" })
+    }
+
+    fn connect_ioevent(&self, _event: IoEvent, _kick: BorrowedFd<'_>) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { missing: "ioeventfds, in the software CPU" })
+    }
+
+    fn disconnect_ioevent(&self, _event: IoEvent, _kick: BorrowedFd<'_>) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { missing: "ioeventfds, in the software CPU" })
+    }
+}
+
+/// One vCPU.
+struct SoftVcpu {
+    cpu: Cpu,
+    mailbox: Arc<Mailbox>,
+    /// The bytes of the access that the last exit reported.
+    bytes: [u8; 8],
+    asked: Option<Outside>,
+}
+
+impl SoftVcpu {
+    /// Takes the answer to the last exit.
+    fn complete(&mut self) {
+        if self.asked.take().is_some() {
+            self.cpu.replay.answer(u64::from_le_bytes(self.bytes));
+        }
+    }
+
+    fn ask(&mut self) -> Exit<'_> {
+        let Some(request) = self.cpu.replay.waiting() else {
+            return Exit::InternalError { code: 0 };
+        };
+        self.asked = Some(request);
+        self.bytes = [0; 8];
+        match request {
+            Outside::PortRead { port, width } => {
+                Exit::PioIn { port, width, data: &mut self.bytes[..width.into()] }
+            }
+            Outside::PortWrite { port, width, value } => {
+                self.bytes = value.to_le_bytes();
+                Exit::PioOut { port, width, data: &self.bytes[..width.into()] }
+            }
+            Outside::MemoryRead { address, width } => {
+                Exit::MmioRead { address, data: &mut self.bytes[..width.into()] }
+            }
+            Outside::MemoryWrite { address, width, value } => {
+                self.bytes = value.to_le_bytes();
+                Exit::MmioWrite { address, data: &self.bytes[..width.into()] }
+            }
+        }
+    }
+}
+
+impl Vcpu for SoftVcpu {
+    fn run(&mut self) -> Result<Exit<'_>, EngineError> {
+        self.complete();
+        Ok(match self.cpu.run() {
+            Pause::Outside => self.ask(),
+            Pause::Kicked => Exit::Interrupted,
+            Pause::Ended(vector) => Exit::Eoi(vector),
+            Pause::Shutdown => Exit::Shutdown,
+        })
+    }
+
+    fn kick_handle(&self) -> Arc<dyn Kick> {
+        Arc::new(Bell(self.mailbox.clone()))
+    }
+
+    fn state(&mut self) -> Result<Box<VcpuState>, EngineError> {
+        self.complete();
+        self.cpu.finish_access();
+        Ok(self.cpu.save())
+    }
+
+    fn excuse_pause(&mut self) {
+        self.cpu.excuse_pause();
+    }
+
+    fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.asked = None;
+        self.cpu.restore(state);
+        Ok(())
+    }
+}
+
+/// Ends a run.
+struct Bell(Arc<Mailbox>);
+
+impl Kick for Bell {
+    fn kick(&self) {
+        self.0.signal(signal::KICK);
+    }
+}

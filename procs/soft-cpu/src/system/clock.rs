@@ -1,0 +1,89 @@
+//! The time-stamp counter and the paravirtual clock made from it.
+//!
+//! The guest's counter is the host's minus its value when the machine was made; one clock serves all
+//! vCPUs, so that their counters are in step.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: u64,
+    born: SystemTime,
+    /// Ticks a second.
+    pub(crate) frequency: u64,
+}
+
+/// The host's counter.
+#[inline(always)]
+pub(crate) fn host_counter() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and user code may use it on Linux.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Ticks of the host's counter a second, measured once for the process against the monotonic clock.
+fn host_frequency() -> u64 {
+    static MEASURED: OnceLock<u64> = OnceLock::new();
+    *MEASURED.get_or_init(|| {
+        let (started, first) = (Instant::now(), host_counter());
+        std::thread::sleep(Duration::from_millis(20));
+        let (elapsed, last) = (started.elapsed(), host_counter());
+        let ticks = u128::from(last.wrapping_sub(first));
+        let frequency = ticks * 1_000_000_000 / elapsed.as_nanos().max(1);
+        u64::try_from(frequency).unwrap_or(1_000_000_000).max(1_000_000) / 1000 * 1000
+    })
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub(crate) fn start() -> Self {
+        let frequency = host_frequency();
+        Self { start: host_counter(), born: SystemTime::now(), frequency }
+    }
+
+    /// Ticks since the start.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        host_counter().wrapping_sub(self.start)
+    }
+
+    /// How long a number of ticks takes.
+    pub(crate) fn duration(&self, ticks: u64) -> Duration {
+        let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(self.frequency);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    /// How many ticks a number of nanoseconds are.
+    pub(crate) fn ticks(&self, nanoseconds: u64) -> u64 {
+        let ticks = u128::from(nanoseconds) * u128::from(self.frequency) / 1_000_000_000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
+    /// `struct pvclock_vcpu_time_info`: nanoseconds since the start are a function of the counter alone.
+    pub(crate) fn system_time(&self) -> [u8; 32] {
+        const STABLE: u8 = 1;
+        let (mut shift, mut frequency) = (0i8, self.frequency);
+        while frequency <= 1_000_000_000 {
+            frequency *= 2;
+            shift += 1;
+        }
+        let multiplier = ((1_000_000_000u128 << 32) / u128::from(frequency)) as u32;
+        let mut info = [0; 32];
+        info[0] = 2;
+        info[24..28].copy_from_slice(&multiplier.to_le_bytes());
+        info[28] = shift as u8;
+        info[29] = STABLE;
+        info
+    }
+
+    /// `struct pvclock_wall_clock`: when the counter was zero.
+    pub(crate) fn wall_clock(&self) -> [u8; 12] {
+        let since = self.born.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut info = [0; 12];
+        info[0] = 2;
+        info[4..8].copy_from_slice(&(since.as_secs() as u32).to_le_bytes());
+        info[8..12].copy_from_slice(&since.subsec_nanos().to_le_bytes());
+        info
+    }
+}
