@@ -168,6 +168,14 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// A processor with nothing but RAM around it: for tests of single instructions.
+    pub fn alone(ram: Arc<Ram>) -> Option<Self> {
+        let clock = Clock::start();
+        let place = bulkhead_hypervisor::x86_64::processor::Place { index: 0, count: 1 };
+        let leaves = Leaves::new(place, clock.frequency);
+        Some(Self::new(ram, Apic::new(0, Arc::default())?, clock, leaves))
+    }
+
     /// A processor as at power-on, of a machine with this RAM.
     pub(crate) fn new(ram: Arc<Ram>, apic: Apic, clock: Clock, leaves: Leaves) -> Self {
         let blocks = Blocks::new(&ram);

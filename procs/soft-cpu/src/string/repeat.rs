@@ -54,9 +54,11 @@ fn again(cpu: &mut Cpu, at: At) -> Next {
     Next::LOOKUP
 }
 
-/// Whether the repetition is over; if not, it was only interrupted.
+/// Whether the repetition is over; if not, it was only interrupted. A fault finds the flags as they were before the instruction,
+/// although iterations are done (Intel SDM volume 2, CMPS).
 #[inline(never)]
 fn repeat<S: Step, W: Word>(cpu: &mut Cpu, at: At, until: Until) -> Result<bool, Raised> {
+    let before = cpu.flags;
     let is_stepping = cpu.system_flags & rflags::TF != 0;
     for _ in 0..PATIENCE {
         let count = cursor::value(cpu, at, Reg::RCX);
@@ -65,7 +67,10 @@ fn repeat<S: Step, W: Word>(cpu: &mut Cpu, at: At, until: Until) -> Result<bool,
         }
         let done = match if is_stepping { 0 } else { S::many::<W>(cpu, at, count) } {
             0 => {
-                S::step::<W>(cpu, at)?;
+                if let Err(raised) = S::step::<W>(cpu, at) {
+                    cpu.flags = before;
+                    return Err(raised);
+                }
                 cpu.replay.commit();
                 1
             }

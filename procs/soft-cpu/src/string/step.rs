@@ -76,10 +76,11 @@ impl Step for Cmps {
     const COMPARES: bool = true;
     #[inline(always)]
     fn step<W: Word>(cpu: &mut Cpu, at: At) -> Result<(), Raised> {
-        let (from, through) = cursor::source(cpu, at, W::BYTES)?;
-        let first: W = cpu.load(from, through)?;
+        // The target first: where both fault, that is the fault the CPU reports.
         let to = cursor::target(cpu, at, W::BYTES, false)?;
         let second: W = cpu.load(to, Through::Data)?;
+        let (from, through) = cursor::source(cpu, at, W::BYTES)?;
+        let first: W = cpu.load(from, through)?;
         cpu.flags = first.sub(second).1;
         cursor::advance(cpu, at, Reg::RSI, W::BYTES, 1);
         cursor::advance(cpu, at, Reg::RDI, W::BYTES, 1);

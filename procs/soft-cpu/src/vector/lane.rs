@@ -6,7 +6,8 @@ use crate::attempt;
 use crate::cpu::Cpu;
 use crate::fault::Raised;
 use crate::memory::access::Through;
-use crate::op::{At, Handler, Next, Shape};
+use crate::memory::ram::PAGE;
+use crate::op::{At, Handler, Next, Op, Shape};
 use crate::select::{Draft, segment};
 use crate::state::{Reg, SegmentName};
 use crate::width::Width;
@@ -135,15 +136,30 @@ pub fn masked_store_target(draft: &mut Draft<'_>) {
     draft.op.displacement = 0;
 }
 
-/// Writes the bytes of `value` whose mask has its top bit set, each by itself: the others are somebody else's. A fault in
-/// the middle leaves those before it written, and starting again writes the same.
+/// Writes the bytes of `value` whose mask has its top bit set, each by itself: the others are somebody else's. If there is
+/// any, all pages of the operand must be writable; if there is none, only MASKMOVQ looks (both are the host's choice).
 pub fn store_masked(cpu: &mut Cpu, at: At, value: &[u8], mask: &[u8]) -> Result<(), Raised> {
     let linear = cpu.address(at, value.len() as u32, true)?;
     let through = if at.shape.is_stack() { Through::Stack } else { Through::Data };
+    let in_first = (PAGE - linear % PAGE).min(value.len() as u64) as usize;
+    if value.len() == 16 && mask.iter().all(|byte| byte & 0x80 == 0) {
+        return Ok(());
+    }
+    prove_byte(cpu, at, 0)?;
+    prove_byte(cpu, at, in_first.min(value.len() - 1))?;
     for (index, (byte, mask)) in (0..).zip(value.iter().zip(mask)) {
         if mask & 0x80 != 0 {
             cpu.store(linear.wrapping_add(index), *byte, through)?;
         }
     }
+    Ok(())
+}
+
+/// That byte `index` of the operand may be written.
+fn prove_byte(cpu: &mut Cpu, at: At, index: usize) -> Result<(), Raised> {
+    let op = Op { displacement: at.displacement.wrapping_add(index as u64), ..*at };
+    // SAFETY: the operation outlives its use as an operand, and nobody goes on from it.
+    let there = unsafe { At::new(&op) };
+    cpu.writable(there, 1)?;
     Ok(())
 }

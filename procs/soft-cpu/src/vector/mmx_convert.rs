@@ -1,6 +1,9 @@
 //! Conversions between MMX and XMM registers: CVTPS2PI and its like, run under the guest's MXCSR.
+//!
+//! The CPU enters MMX state also where the conversion then raises an unmasked exception.
 
 use super::mmx;
+use crate::x87::control;
 use crate::x87::handlers::wait;
 use super::operand::{self, Source, mm_register, raise_simd, xmm_register};
 use super::{Xmm, mxcsr};
@@ -79,9 +82,8 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         Mnemonic::Cvttps2pi => to_mmx::<Cvttps2pi>(draft),
         Mnemonic::Cvtpd2pi => to_mmx::<Cvtpd2pi>(draft),
         Mnemonic::Cvttpd2pi => to_mmx::<Cvttpd2pi>(draft),
-        Mnemonic::Cvtpi2ps => from_mmx::<Cvtpi2ps, true>(draft),
-        // From memory this one never enters MMX state.
-        Mnemonic::Cvtpi2pd => from_mmx::<Cvtpi2pd, false>(draft),
+        Mnemonic::Cvtpi2ps => from_mmx::<Cvtpi2ps>(draft),
+        Mnemonic::Cvtpi2pd => from_mmx::<Cvtpi2pd>(draft),
         _ => None,
     }
 }
@@ -95,9 +97,10 @@ fn to_mmx<N: ToMmx>(draft: &mut Draft<'_>) -> Option<Handler> {
     Some(if draft.size(1) == 16 { run_to::<N, operand::Aligned> } else { run_to::<N, operand::Memory8> })
 }
 
-fn from_mmx<N: FromMmx, const ALWAYS: bool>(draft: &mut Draft<'_>) -> Option<Handler> {
+/// From memory these do not enter MMX state.
+fn from_mmx<N: FromMmx>(draft: &mut Draft<'_>) -> Option<Handler> {
     draft.op.dst = xmm_register(draft, 0)?;
-    let Some(src) = mm_register(draft, 1) else { return Some(run_from::<N, mmx::Memory8, ALWAYS>) };
+    let Some(src) = mm_register(draft, 1) else { return Some(run_from::<N, mmx::Memory8, false>) };
     draft.op.src = src;
     Some(run_from::<N, mmx::Register, true>)
 }
@@ -106,6 +109,7 @@ fn run_to<N: ToMmx, S: Source>(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, wait(cpu));
     let source = attempt!(cpu, at, S::fetch(cpu, at));
     let (value, raised) = N::run(source, mxcsr::masked(cpu.fx.mxcsr));
+    control::enter_mmx(&mut cpu.fx);
     if mxcsr::settle(&mut cpu.fx.mxcsr, raised, |_| 0).is_err() {
         return raise_simd(cpu, at);
     }
@@ -119,11 +123,11 @@ fn run_from<N: FromMmx, S: mmx::Source, const ENTERS: bool>(cpu: &mut Cpu, at: A
     }
     let source = attempt!(cpu, at, S::fetch(cpu, at));
     let (value, raised) = N::run(operand::get(cpu, at.dst), source, mxcsr::masked(cpu.fx.mxcsr));
+    if ENTERS {
+        control::enter_mmx(&mut cpu.fx);
+    }
     if mxcsr::settle(&mut cpu.fx.mxcsr, raised, |_| 0).is_err() {
         return raise_simd(cpu, at);
-    }
-    if ENTERS {
-        crate::x87::control::enter_mmx(&mut cpu.fx);
     }
     operand::set(cpu, at.dst, value);
     at.next(cpu)

@@ -80,9 +80,10 @@ fn whole(draft: &mut Draft<'_>) -> Option<Handler> {
     Some(if is_wide { to_register::<u64> } else { to_register::<u32> })
 }
 
-/// EMMS: all registers are empty. It is no MMX instruction in that it does not turn the stack.
+/// EMMS: all registers are empty, and the top of the stack is 0 as after every MMX instruction.
 fn emms(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, wait(cpu));
+    control::enter_mmx(&mut cpu.fx);
     cpu.fx.tags = 0;
     at.next(cpu)
 }
@@ -174,7 +175,8 @@ fn pmovmskb(cpu: &mut Cpu, at: At) -> Next {
 fn masked_store(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, wait(cpu));
     let (value, mask) = (get(cpu, at.dst).to_le_bytes(), get(cpu, at.src).to_le_bytes());
-    attempt!(cpu, at, store_masked(cpu, at, &value, &mask));
+    // Also where the store then faults.
     control::enter_mmx(&mut cpu.fx);
+    attempt!(cpu, at, store_masked(cpu, at, &value, &mask));
     at.next(cpu)
 }

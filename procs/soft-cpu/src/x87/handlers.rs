@@ -9,7 +9,7 @@ use crate::attempt;
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Raised};
 use crate::memory::access::Through;
-use crate::op::{At, Next};
+use crate::op::{AddressSize, At, Next, Op};
 use crate::state::{Fx, Reg};
 use crate::vector::mxcsr;
 
@@ -22,7 +22,7 @@ pub fn wait(cpu: &mut Cpu) -> Result<(), Raised> {
     Ok(())
 }
 
-/// FWAIT, FNOP.
+/// FWAIT.
 pub fn fwait(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, wait(cpu));
     at.next(cpu)
@@ -33,7 +33,12 @@ pub fn nothing(cpu: &mut Cpu, at: At) -> Next {
     at.next(cpu)
 }
 
-fn place(cpu: &Cpu, at: At, operand: Option<u64>) -> run::Place {
+fn place(cpu: &Cpu, at: At) -> run::Place {
+    let operand = match at.shape.size() {
+        AddressSize::Bits64 => cpu.offset(at),
+        AddressSize::Bits32 => cpu.offset(at) & 0xffff_ffff,
+        AddressSize::Bits16 => cpu.offset(at) & 0xffff,
+    };
     run::Place { instruction: cpu.rip_at(at), operand }
 }
 
@@ -46,7 +51,7 @@ fn bytes(at: At) -> (u8, u8) {
 pub fn on_registers(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, wait(cpu));
     let (opcode, modrm) = bytes(at);
-    let place = place(cpu, at, None);
+    let place = place(cpu, at);
     let form = run::on_registers(opcode, modrm);
     // SAFETY: `select::form` lists opcodes that exist, and `wait` found nothing pending.
     cpu.flags = unsafe { run::registers(&mut cpu.fx, form, cpu.flags, place) };
@@ -64,7 +69,7 @@ fn load_and_run<const SIZE: usize>(cpu: &mut Cpu, at: At) -> Result<(), Raised> 
     let mut operand = [0; 16];
     read(cpu, at, &mut operand[..SIZE])?;
     let (opcode, digit) = bytes(at);
-    let place = place(cpu, at, Some(cpu.offset(at)));
+    let place = place(cpu, at);
     let form = run::on_memory(opcode, digit);
     // SAFETY: `select::form` lists opcodes that exist, and `wait` found nothing pending.
     unsafe { run::memory(&mut cpu.fx, form, &mut operand, place) };
@@ -80,7 +85,7 @@ pub fn store<const SIZE: usize>(cpu: &mut Cpu, at: At) -> Next {
 
 fn run_and_store<const SIZE: usize>(cpu: &mut Cpu, at: At) -> Result<(), Raised> {
     let (opcode, digit) = bytes(at);
-    let place = place(cpu, at, Some(cpu.offset(at)));
+    let place = place(cpu, at);
     let mut image = cpu.fx.clone();
     // An unmasked exception makes the FPU not write at all, which shows as the operand's old value.
     let mut operand = [0; 16];
@@ -100,6 +105,26 @@ fn run_and_store<const SIZE: usize>(cpu: &mut Cpu, at: At) -> Result<(), Raised>
 
 fn through(at: At) -> Through {
     if at.shape.is_stack() { Through::Stack } else { Through::Data }
+}
+
+/// Byte `index` of the operand by itself: the CPU looks there first, and so faults there first, when it saves or restores a
+/// whole state.
+fn probe(cpu: &mut Cpu, at: At, index: usize, write: bool) -> Result<(), Raised> {
+    let op = Op { displacement: at.displacement.wrapping_add(index as u64), ..*at };
+    // SAFETY: the operation outlives its use as an operand, and nobody goes on from it.
+    let there = unsafe { At::new(&op) };
+    if write {
+        cpu.writable(there, 1)?;
+    } else {
+        cpu.read::<u8>(there)?;
+    }
+    Ok(())
+}
+
+/// The order in which FNSAVE and its like look: the first byte, then the last.
+fn probe_ends(cpu: &mut Cpu, at: At, size: usize, write: bool) -> Result<(), Raised> {
+    probe(cpu, at, 0, write)?;
+    probe(cpu, at, size - 1, write)
 }
 
 fn read(cpu: &mut Cpu, at: At, into: &mut [u8]) -> Result<(), Raised> {
@@ -162,6 +187,7 @@ pub fn fldenv<const FORMAT: u8>(cpu: &mut Cpu, at: At) -> Next {
 
 fn load_environment(cpu: &mut Cpu, at: At, format: Format) -> Result<(), Raised> {
     let mut bytes = [0; 28];
+    probe_ends(cpu, at, format.bytes(), false)?;
     read(cpu, at, &mut bytes[..format.bytes()])?;
     environment::load_environment(&mut cpu.fx, &bytes, format);
     Ok(())
@@ -177,6 +203,7 @@ pub fn fnstenv<const FORMAT: u8>(cpu: &mut Cpu, at: At) -> Next {
 
 fn store_environment(cpu: &mut Cpu, at: At, format: Format) -> Result<(), Raised> {
     let bytes = environment::environment(&cpu.fx, format);
+    probe_ends(cpu, at, format.bytes(), true)?;
     write(cpu, at, &bytes[..format.bytes()])
 }
 
@@ -190,6 +217,7 @@ pub fn frstor<const FORMAT: u8>(cpu: &mut Cpu, at: At) -> Next {
 fn load_all(cpu: &mut Cpu, at: At, format: Format) -> Result<(), Raised> {
     let mut bytes = [0; environment::LONGEST];
     let bytes = &mut bytes[..format.bytes() + 80];
+    probe_ends(cpu, at, bytes.len(), false)?;
     read(cpu, at, bytes)?;
     let (head, registers) = bytes.split_at(format.bytes());
     let mut environment = [0; 28];
@@ -212,6 +240,7 @@ fn store_all(cpu: &mut Cpu, at: At, format: Format) -> Result<(), Raised> {
     let (head, registers) = bytes.split_at_mut(format.bytes());
     head.copy_from_slice(&environment::environment(&cpu.fx, format)[..head.len()]);
     registers.copy_from_slice(&environment::registers(&cpu.fx));
+    probe_ends(cpu, at, bytes.len(), true)?;
     write(cpu, at, bytes)
 }
 
@@ -254,6 +283,7 @@ fn aligned(cpu: &mut Cpu, at: At, size: usize, write: bool) -> Result<u64, Raise
     if linear & 15 != 0 {
         return Err(cpu.fault(Exception::gp(0)));
     }
+    probe(cpu, at, size - 1, write)?;
     Ok(linear)
 }
 
@@ -274,6 +304,11 @@ pub fn fxrstor<const REGISTERS: u8>(cpu: &mut Cpu, at: At) -> Next {
     at.next(cpu)
 }
 
+/// The FPU's instruction pointer has 57 bits, and the others are copies of the last.
+fn canonical(pointer: u64) -> u64 {
+    ((pointer << 7) as i64 >> 7) as u64
+}
+
 fn restore(cpu: &mut Cpu, at: At, registers: Registers) -> Result<(), Raised> {
     let linear = aligned(cpu, at, 512, false)?;
     let mut bytes = cpu.fx.to_bytes();
@@ -288,6 +323,7 @@ fn restore(cpu: &mut Cpu, at: At, registers: Registers) -> Result<(), Raised> {
     }
     image.mxcsr_mask = cpu.fx.mxcsr_mask;
     image.reserved = 0;
+    image.instruction = canonical(image.instruction);
     for register in &mut image.st {
         *register &= (1 << 80) - 1;
     }

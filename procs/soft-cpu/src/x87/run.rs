@@ -16,8 +16,8 @@ pub type OnMemory = unsafe fn(&mut Fx, &mut [u8; 16]);
 pub struct Place {
     /// RIP of the instruction.
     pub instruction: u64,
-    /// Effective address of its operand, if it has one.
-    pub operand: Option<u64>,
+    /// Effective address of its operand; without one it does not matter.
+    pub operand: u64,
 }
 
 /// Runs `form` on `image`.
@@ -60,7 +60,7 @@ impl Kept {
             image.instruction = place.instruction;
         }
         if image.data != self.data {
-            image.data = place.operand.unwrap_or(self.data);
+            image.data = place.operand;
         }
         image.mxcsr_mask = self.mxcsr_mask;
     }

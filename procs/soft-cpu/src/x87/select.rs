@@ -15,7 +15,6 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
     use Code as C;
     Some(match draft.instruction.code() {
         C::Wait => handlers::fwait,
-        C::Fnop => handlers::fwait,
         C::Fninit => handlers::fninit,
         C::Fnclex => handlers::fnclex,
         // Nothing since the 287, and not even waiting.
@@ -163,6 +162,7 @@ fn on_memory(code: Code) -> Option<(u8, u8)> {
 fn on_one(code: Code) -> Option<(u8, u8)> {
     use Code::*;
     Some(match code {
+        Fnop => (0xd9, 0xd0),
         Fchs => (0xd9, 0xe0),
         Fabs => (0xd9, 0xe1),
         Ftst => (0xd9, 0xe4),

@@ -29,6 +29,19 @@ fn undefined_flags(trial: &Trial) -> u64 {
     }
 }
 
+/// Loads of a whole state, whose parts are read in an order of the host's own.
+fn reads_in_parts(trial: &Trial) -> bool {
+    matches!(trial.instruction.mnemonic(), M::Fldenv | M::Frstor | M::Fxrstor | M::Fxrstor64)
+}
+
+/// Stores of more than eight bytes that fault on their second page: the host has written the first part.
+pub fn writes_in_parts(trial: &Trial) -> bool {
+    matches!(
+        trial.instruction.mnemonic(),
+        M::Fbstp | M::Fstp | M::Fnstenv | M::Fnsave | M::Fxsave | M::Fxsave64 | M::Maskmovq | M::Maskmovdqu
+    )
+}
+
 fn uses_mmx(trial: &Trial) -> bool {
     let instruction = &trial.instruction;
     instruction.mnemonic() == M::Maskmovq
@@ -52,6 +65,19 @@ fn settled(trial: &Trial, outcome: &Outcome) -> Outcome {
     if outcome.fault.is_some() && uses_mmx(trial) {
         // Whether an MMX instruction that faults has turned the stack already.
         turn_to_zero(&mut outcome.state.fx);
+    }
+    if let Some(fault) = &mut outcome.fault {
+        if fault.address >> 47 != 0 {
+            // Whether the page is present is the host kernel's to know.
+            fault.code &= !1;
+        }
+        if writes_in_parts(trial) || reads_in_parts(trial) {
+            fault.address &= !0xfff;
+        }
+    }
+    if outcome.fault.is_some_and(|fault| fault.vector == 19) {
+        // PE beside an unmasked overflow or underflow: see `vector::mxcsr`.
+        outcome.state.fx[24] &= !0x20;
     }
     // The last x87 opcode, which current CPUs keep only for unmasked exceptions; the mask of MXCSR; what software owns.
     outcome.state.fx[6..8].fill(0);

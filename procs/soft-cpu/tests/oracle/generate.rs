@@ -254,7 +254,7 @@ fn place_strings(random: &mut Random, instruction: &Instruction, registers: &mut
         return;
     }
     let near_edge = random.once_in(4);
-    let mut place = |random: &mut Random| {
+    let place = |random: &mut Random| {
         if near_edge && random.once_in(2) {
             DATA + DATA_LEN - random.below(64)
         } else {

@@ -34,7 +34,7 @@ impl Guest {
         let memory = Grant::whole(&layout, Rights::ReadWrite).map(&file).expect("mapped");
         let ram = std::sync::Arc::new(Ram::new(&memory));
         let host = ram.host(0, 4 << 20).expect("RAM from zero");
-        let mut guest = Self { cpu: Cpu::new(ram), ram: host };
+        let mut guest = Self { cpu: Cpu::alone(ram).expect("a processor"), ram: host };
         guest.build_tables();
         for at in 0..DATA_LEN {
             guest.poke(DATA_PAGES + at, pattern(at));
@@ -127,10 +127,10 @@ impl Guest {
         cpu.fx = Fx::from_bytes(&before.fx);
         let start = layout::slot(slot);
         cpu.set_rip(start);
-        let mut stop = cpu.step();
+        let mut stop = cpu.execute_one();
         // A repeated instruction comes up for air.
         while stop == Stop::Lookup && cpu.rip() == start {
-            stop = cpu.step();
+            stop = cpu.execute_one();
         }
         let fault = match stop {
             Stop::Lookup => None,

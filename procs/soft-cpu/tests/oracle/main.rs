@@ -55,7 +55,7 @@ fn the_host_cpu_and_the_interpreter_agree() {
                 let found = guest.run(slot, trial, &before);
                 let is_equal = report.judge(trial, &before, &expected, &found, SHOWN);
                 if native.data() != guest.data() {
-                    if is_equal {
+                    if is_equal && !(expected.fault.is_some() && compare::writes_in_parts(trial)) {
                         report.memory_differs(trial, &before, native.data(), guest.data(), SHOWN);
                     }
                     guest.set_data(native.data());
