@@ -56,6 +56,8 @@ pub struct CorePlan {
     pub memory: u64,
     /// Kernel command line.
     pub append: String,
+    /// The first port of a debug-exit device, if there is one.
+    pub debug_exit: Option<u16>,
     /// An initial RAM disk is among the descriptors.
     pub initrd: bool,
     /// Devices in PCI slot order, beginning with slot 1. Their descriptors come by one
@@ -153,6 +155,11 @@ pub enum CoreEvent {
     ResetRequested,
     /// The guest powered itself off: vCPUs are stopped.
     PoweredOff,
+    /// The guest wrote to the debug-exit port: vCPUs are stopped.
+    DebugExit {
+        /// What it wrote.
+        result: u32,
+    },
     /// The guest crashed: vCPUs are stopped.
     Crashed {
         /// What happened, with RIP where it is known.

@@ -139,6 +139,8 @@ pub enum EndReason {
     Reset,
     /// The user ended it (`shutdown` after its time-out, `kill`, SIGTERM, SIGINT).
     Killed,
+    /// The guest wrote this to the debug-exit port.
+    DebugExit(u32),
     /// The guest crashed and the action was to stop.
     GuestCrashed(String),
     /// Core, launcher or control could not go on, or the start failed.
@@ -152,6 +154,8 @@ impl EndReason {
             Self::PowerOff | Self::Reset | Self::Killed => 0,
             Self::Failed(_) => 1,
             Self::GuestCrashed(_) => 3,
+            // As QEMU's isa-debug-exit has it, of which an exit code keeps eight bits.
+            Self::DebugExit(result) => (*result << 1 | 1) as u8 as i32,
         }
     }
 }

@@ -88,7 +88,7 @@ pub enum OnCrash {
 pub struct VmSpec {
     /// Name; also the name of its folder in the runtime directory.
     pub name: String,
-    /// Kernel: PVH ELF or bzImage.
+    /// Kernel: PVH ELF, bzImage or multiboot.
     pub kernel: PathBuf,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
@@ -108,6 +108,8 @@ pub struct VmSpec {
     pub no_reboot: bool,
     /// Reaction to a crash of the guest.
     pub on_crash: OnCrash,
+    /// The first port of a debug-exit device.
+    pub debug_exit: Option<u16>,
     /// Layers of the sandbox that may be missing.
     pub weaker: Vec<Layer>,
 }

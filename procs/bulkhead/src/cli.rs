@@ -35,7 +35,8 @@ Exit codes:
   0  the guest powered off, or was shut down as asked
   1  something failed on the way
   2  refused before anything was started: an option, a file or the host
-  3  the guest crashed and --on-crash is stop";
+  3  the guest crashed and --on-crash is stop
+  2·N+1 modulo 256  with --debug-exit: the guest wrote N to that port";
 
 const STORAGE_EXAMPLES: &str = "\
 Example:
@@ -97,7 +98,7 @@ pub struct RunOptions {
     /// A TOML file with the same names as the options; options win over it
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Kernel: PVH ELF or bzImage
+    /// Kernel: PVH ELF, bzImage or multiboot
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk
@@ -134,6 +135,10 @@ pub struct RunOptions {
     /// A reset by the guest ends the VM
     #[arg(long)]
     pub no_reboot: bool,
+    /// Add a port (4 wide) by which a test kernel ends the VM: a write of N is exit code 2·N+1 modulo
+    /// 256, as with QEMU's isa-debug-exit [default of PORT: 0xf4]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4")]
+    pub debug_exit: Option<String>,
     /// When the guest crashes: stop, reset or pause [default: stop]
     #[arg(long, value_name = "ACTION")]
     pub on_crash: Option<String>,

@@ -100,6 +100,21 @@ fn a_stopped_core_ends_the_vm() {
 }
 
 #[test]
+fn a_test_kernel_says_by_a_port_how_the_command_ends() {
+    // mov dx, port; mov al, 0x15; out dx, al; cli; hlt
+    let code = |port: u16| {
+        let [low, high] = port.to_le_bytes();
+        [0x66, 0xba, low, high, 0xb0, 0x15, 0xee, 0xfa, 0xf4]
+    };
+    for (option, port) in [("--debug-exit", 0xf4), ("--debug-exit=0x501", 0x501)] {
+        let stage = Stage::new();
+        let kernel = stage.file("kernel", &bulkhead_harness::kernel::pvh(&code(port)));
+        let output = stage.run(&["--kernel", &kernel, "--memory", "64M", option]);
+        assert_eq!(output.status.code(), Some(0x2b), "{output:?}");
+    }
+}
+
+#[test]
 fn a_vm_is_paused_and_resumed() {
     let stage = Stage::new();
     let mut child = started(&stage, &[]);

@@ -90,6 +90,18 @@ fn memory_that_is_none_or_too_much() {
 }
 
 #[test]
+fn a_debug_exit_port_that_is_none_or_taken() {
+    let stage = Stage::new();
+    let kernel = stage.kernel();
+    for port in ["banana", "0x10000", "0xfffd", "-1", "65533"] {
+        let option = format!("--debug-exit={port}");
+        refused(stage.run(&["--kernel", &kernel, &option]), &["--debug-exit", port]);
+    }
+    let output = stage.run(&["--kernel", &kernel, "--debug-exit=0x3f5"]);
+    refused(output, &["--debug-exit", "0x3f5", "another device's"]);
+}
+
+#[test]
 fn too_many_cpus() {
     let stage = Stage::new();
     refused(stage.run(&["--kernel", "k", "--cpus", "17"]), &["--cpus", "17", "16"]);

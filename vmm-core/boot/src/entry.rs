@@ -1,7 +1,8 @@
 //! The state in which the boot vCPU enters the kernel.
 //!
-//! Two entries: PVH's (32-bit protected mode, paging off, EBX → start info) and Linux' 64-bit one
-//! (long mode, the first 4 GiB mapped to themselves, RSI → zero page). Descriptors and page tables are
+//! Two entries: PVH's and multiboot's (32-bit protected mode, paging off, EBX → start info or
+//! information, EAX tells multiboot kernels that it is) and Linux' 64-bit one (long mode, the first
+//! 4 GiB mapped to themselves, RSI → zero page). Descriptors and page tables are
 //! written into guest memory, because kernels reload segments before they have tables of their own.
 //! Everything that is not said here stays as at power-on.
 
@@ -9,6 +10,7 @@ use bulkhead_hypervisor::x86_64::{VcpuState, kvm_segment};
 use bulkhead_memory::{GuestMemory, GuestRange};
 
 use crate::error::BootError;
+use crate::multiboot::BOOTED;
 use crate::places::{DESCRIPTORS, PAGE_TABLES, STACK_TOP, START_INFO, ZERO_PAGE};
 
 const CR0_PROTECTED: u64 = 1;
@@ -40,12 +42,23 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pvh,
+    Multiboot,
     Linux64,
 }
 
 /// Writes what a PVH entry needs.
 pub(crate) fn prepare_pvh(memory: &GuestMemory, instruction: u64) -> Result<Entry, BootError> {
     let entry = Entry { mode: Mode::Pvh, instruction };
+    entry.write_descriptors(memory)?;
+    Ok(entry)
+}
+
+/// Writes what a multiboot entry needs.
+pub(crate) fn prepare_multiboot(
+    memory: &GuestMemory,
+    instruction: u64,
+) -> Result<Entry, BootError> {
+    let entry = Entry { mode: Mode::Multiboot, instruction };
     entry.write_descriptors(memory)?;
     Ok(entry)
 }
@@ -79,6 +92,10 @@ impl Entry {
         state.regs.rflags = FLAGS;
         match self.mode {
             Mode::Pvh => state.regs.rbx = START_INFO,
+            Mode::Multiboot => {
+                state.regs.rax = BOOTED;
+                state.regs.rbx = START_INFO;
+            }
             Mode::Linux64 => {
                 sregs.cr3 = PAGE_TABLES;
                 sregs.cr4 |= CR4_PHYSICAL_ADDRESS_EXTENSION;

@@ -5,11 +5,24 @@ use bulkhead_memory::{AccessError, OutOfRange};
 /// The reason. Except for the last two, the files or options that the user named are to blame.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// Neither of the two formats.
-    #[error("not a kernel: neither ELF with a PVH note nor bzImage")]
+    /// None of the three formats.
+    #[error("not a kernel: neither ELF with a PVH note, nor bzImage, nor multiboot")]
     NotAKernel,
-    /// ELF, but not a 64-bit x86 executable.
-    #[error("not a kernel: an ELF file, but not a 64-bit x86 executable")]
+    /// A 32-bit ELF file that does not say how it is started.
+    #[error("not a kernel: a 32-bit ELF file without a multiboot header")]
+    NoMultiboot,
+    /// A multiboot kernel that cannot have what it insists on.
+    #[error(
+        "the kernel's multiboot header demands {demand} (flags {bits:#x}), which is not offered"
+    )]
+    MultibootDemand {
+        /// In words.
+        demand: &'static str,
+        /// The flags.
+        bits: u32,
+    },
+    /// ELF, but no x86 executable.
+    #[error("not a kernel: an ELF file, but no x86 executable")]
     ForeignElf,
     /// ELF, but without the entry that we use.
     #[error("not a kernel: an ELF file without a PVH note (a kernel built without CONFIG_PVH?)")]
@@ -88,9 +101,12 @@ impl BootError {
     /// The option of `bulkhead run` that would have to change.
     pub fn option(&self) -> &'static str {
         match self {
-            Self::NotAKernel | Self::ForeignElf | Self::NoPvhNote | Self::No64BitEntry { .. } => {
-                "--kernel"
-            }
+            Self::NotAKernel
+            | Self::ForeignElf
+            | Self::NoPvhNote
+            | Self::NoMultiboot
+            | Self::MultibootDemand { .. }
+            | Self::No64BitEntry { .. } => "--kernel",
             Self::KernelDoesNotFit { .. } | Self::TooLittleRam { .. } => "--memory",
             Self::InitrdDoesNotFit { .. } => "--initrd",
             Self::CommandLineTooLong { .. } | Self::CommandLineCut => "--append",
@@ -108,6 +124,8 @@ impl BootError {
             Self::NotAKernel | Self::ForeignElf | Self::NoPvhNote | Self::No64BitEntry { .. } => {
                 "give a bzImage (/boot/vmlinuz-…) or an x86-64 vmlinux built with CONFIG_PVH"
             }
+            Self::NoMultiboot => "give a kernel of 64 bits, or one with a multiboot header",
+            Self::MultibootDemand { .. } => "build it without that flag",
             Self::KernelDoesNotFit { .. } | Self::TooLittleRam { .. } => {
                 "give the machine more RAM"
             }

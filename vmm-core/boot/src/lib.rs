@@ -1,8 +1,9 @@
 //! Loading a kernel, and everything it expects to find in memory when it starts.
 //!
 //! ```text
-//!  Image (open file) ── ELF with PVH note ──► segments, bss    ──► start_info ──► 32-bit entry
-//!                    └─ bzImage           ──► protected-mode   ──► zero page  ──► 64-bit entry
+//!  Image (open file) ── ELF with PVH note ──► segments, bss    ──► start_info  ──► 32-bit entry
+//!                    ├─ bzImage           ──► protected-mode   ──► zero page   ──► 64-bit entry
+//!                    └─ multiboot header  ──► segments, bss    ──► information ──► 32-bit entry
 //!  initrd            ──► top of low memory
 //!  command line, memory map, ACPI tables   ──► first MiB
 //! ```
@@ -27,7 +28,9 @@ mod error;
 mod image;
 mod initrd;
 mod memory_map;
+mod multiboot;
 mod places;
+mod segments;
 mod start_info;
 mod zero_page;
 
@@ -39,6 +42,7 @@ pub use entry::Entry;
 pub use error::BootError;
 
 use image::Image;
+use segments::{Class, ElfFile};
 
 /// What is to be booted on what.
 pub struct Boot<'a> {
@@ -77,6 +81,8 @@ struct Loaded {
 enum Protocol {
     /// 32-bit entry with a start-info block.
     Pvh,
+    /// 32-bit entry with multiboot information.
+    Multiboot,
     /// 64-bit entry with a zero page, whose header the file provides.
     Linux64(linux_loader::bootparam::setup_header),
 }
@@ -88,13 +94,11 @@ pub fn load(boot: &Boot<'_>) -> Result<Entry, BootError> {
         return Err(BootError::TooLittleRam { ram: low, least: places::LEAST_RAM });
     }
     let kernel = Image::new(boot.kernel, "kernel", boot.breathe)?;
-    let loaded = match elf::is_elf(&kernel)? {
-        true => elf::load(&kernel, boot.memory, low)?,
-        false => bzimage::load(&kernel, boot.memory, low)?,
-    };
+    let loaded = load_kernel(&kernel, boot.memory, low)?;
     let initrd = boot.initrd.map(|file| Image::new(file, "initrd", boot.breathe)).transpose()?;
     let initrd = initrd.map(|image| initrd::load(&image, boot.memory, low, &loaded)).transpose()?;
-    command_line::write(boot.command_line, boot.memory, loaded.command_line_max)?;
+    let name = if loaded.protocol == Protocol::Multiboot { multiboot::NAME } else { "" };
+    command_line::write(name, boot.command_line, boot.memory, loaded.command_line_max)?;
     acpi::write(boot.memory, boot.layout, boot.cpus)?;
     let map = memory_map::of(boot.layout);
     match &loaded.protocol {
@@ -102,11 +106,36 @@ pub fn load(boot: &Boot<'_>) -> Result<Entry, BootError> {
             start_info::write(boot.memory, &map, initrd)?;
             entry::prepare_pvh(boot.memory, loaded.entry)
         }
+        Protocol::Multiboot => {
+            multiboot::write(boot.memory, &map, low, initrd)?;
+            entry::prepare_multiboot(boot.memory, loaded.entry)
+        }
         Protocol::Linux64(header) => {
             zero_page::write(boot.memory, &map, initrd, header)?;
             entry::prepare_linux64(boot.memory, loaded.entry)
         }
     }
+}
+
+/// Finds out what the kernel is, and loads it. A kernel that has several entries is started by the one
+/// that tells it most: Linux' own before multiboot's.
+fn load_kernel(image: &Image<'_>, memory: &GuestMemory, low: u64) -> Result<Loaded, BootError> {
+    let file = match segments::is_elf(image)? {
+        true => Some(ElfFile::read(image)?),
+        false => None,
+    };
+    let refusal = match &file {
+        None => match bzimage::load(image, memory, low) {
+            Err(BootError::NotAKernel) => BootError::NotAKernel,
+            other => return other,
+        },
+        Some(file) if file.class == Class::Bits64 => match elf::load(image, file, memory, low) {
+            Err(BootError::NoPvhNote) => BootError::NoPvhNote,
+            other => return other,
+        },
+        Some(_) => BootError::NoMultiboot,
+    };
+    multiboot::load(image, file.as_ref(), memory, low)?.ok_or(refusal)
 }
 
 #[cfg(test)]

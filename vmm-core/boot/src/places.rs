@@ -3,7 +3,7 @@
 //! | from | what |
 //! | --- | --- |
 //! | 0x0500 | segment descriptors |
-//! | 0x6000 | PVH start info, memory map, module list |
+//! | 0x6000 | PVH start info or multiboot information, memory map, module list |
 //! | 0x7000 | zero page |
 //! | 0x9000 | page tables: one page, one page, four pages |
 //! | 0x20000 | command line |
@@ -14,6 +14,7 @@ pub(crate) const DESCRIPTORS: u64 = 0x0500;
 pub(crate) const START_INFO: u64 = 0x6000;
 pub(crate) const START_INFO_MAP: u64 = 0x6100;
 pub(crate) const START_INFO_MODULES: u64 = 0x6800;
+pub(crate) const START_INFO_STRINGS: u64 = 0x6900;
 pub(crate) const ZERO_PAGE: u64 = 0x7000;
 pub(crate) const PAGE_TABLES: u64 = 0x9000;
 pub(crate) const STACK_TOP: u64 = 0x1_8000;

@@ -103,7 +103,7 @@ fn a_bzimage_finds_its_zero_page() {
 
 #[test]
 fn what_is_no_kernel_is_called_so() {
-    let text = "not a kernel: neither ELF with a PVH note nor bzImage";
+    let text = "not a kernel: neither ELF with a PVH note, nor bzImage, nor multiboot";
     for bytes in [&b""[..], b"x", b"#!/bin/sh\n", &[0; 4096]] {
         let (entry, _) = boot(bytes, None, 8 << 20);
         assert_eq!(entry.unwrap_err().to_string(), text);
@@ -174,9 +174,10 @@ proptest! {
     fn a_mutated_kernel_is_loaded_or_refused_but_never_more(
         flips in proptest::collection::vec((0..0x400usize, any::<u8>()), 1..12),
         cut in 0..9000usize,
-        elf_file: bool,
+        format in 0..3usize,
     ) {
-        let mut kernel = if elf_file { elf::tests::kernel() } else { bzimage::tests::kernel() };
+        let formats = [elf::tests::kernel, bzimage::tests::kernel, multiboot::tests::flat];
+        let mut kernel = formats[format]();
         for (at, value) in flips {
             if let Some(byte) = kernel.get_mut(at) {
                 *byte = value;
@@ -189,4 +190,32 @@ proptest! {
             entry.apply(&mut VcpuState::default());
         }
     }
+}
+
+#[test]
+fn a_multiboot_kernel_finds_its_information() {
+    let (entry, memory) = boot(&multiboot::tests::flat(), Some(b"initrd"), 8 << 20);
+    let mut state = VcpuState::default();
+    entry.unwrap().apply(&mut state);
+    assert_eq!((state.regs.rip, state.regs.rax), (multiboot::tests::ENTRY, 0x2bad_b002));
+    assert_eq!((state.sregs.cr0, state.sregs.cs.db), (0x11, 1));
+    let info = state.regs.rbx;
+    let at = |offset| u64::from(word(&memory, info + offset));
+    assert_eq!(at(0), 0b10_0100_1101, "memory, command line, modules, map, loader");
+    assert_eq!((at(4), at(8)), (639, 7 << 10));
+    assert_eq!(bytes(&memory, at(16), 27), b"kernel console=ttyS0 quiet\0");
+    let module = at(24);
+    let range = [0, 4].map(|offset| u64::from(word(&memory, module + offset)));
+    assert_eq!((at(20), range[1] - range[0]), (1, 6));
+    assert_eq!(bytes(&memory, range[0], 6), b"initrd");
+    assert_eq!(bytes(&memory, u64::from(word(&memory, module + 8)), 1), b"\0");
+    assert_eq!(bytes(&memory, at(64), 9), b"Bulkhead\0");
+    let (map, len) = (at(48), at(44));
+    assert_eq!(len % 24, 0);
+    let sum: u64 = (0..len / 24)
+        .map(|line| map + 24 * line)
+        .filter(|line| word(&memory, line + 20) == 1)
+        .map(|line| long(&memory, line + 12))
+        .sum();
+    assert_eq!((word(&memory, map), sum), (20, (8 << 20) - (0x10_0000 - 0x9fc00)));
 }

@@ -59,6 +59,7 @@ fn main() -> anyhow::Result<()> {
                     cpus: cpus.parse()?,
                     memory,
                     append: append.clone(),
+                    debug_exit: None,
                     initrd: initrd != "-",
                     devices: sockets.iter().map(|socket| disk(socket)).collect(),
                 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bulkhead_hypervisor::Vm;
 use bulkhead_machine::bus::{Bus, BusDevice, BusRange, RangeTaken};
+use bulkhead_machine::debug_exit::{DEBUG_EXIT_LEN, DebugExit};
 use bulkhead_machine::ioapic::Ioapic;
 use bulkhead_machine::irq::IrqLine;
 use bulkhead_machine::layout;
@@ -95,6 +96,11 @@ impl Board {
         place(&self.pio, layout::KEYBOARD_COMMAND, 1, keyboard)
     }
 
+    /// Adds the port by which a test kernel ends its machine; somebody else's is an error.
+    pub fn add_debug_exit(&self, port: u16, requests: &Requests) -> Result<(), BoardError> {
+        place(&self.pio, port, DEBUG_EXIT_LEN, Arc::new(DebugExit(Arc::clone(requests))))
+    }
+
     /// As at power-on. No vCPU may be running. The clock goes on: a battery would keep it.
     pub fn reset(&self) {
         self.pci.reset();
@@ -141,6 +147,16 @@ mod tests {
         assert_eq!(idle(layout::KEYBOARD_COMMAND), 0, "keyboard controller: not busy");
         assert_eq!(idle(layout::PM1_CONTROL), 1, "ACPI is on");
         assert_eq!(idle(0x80), 0xff, "nobody");
+    }
+
+    #[test]
+    fn the_debug_exit_port_takes_nobodys_place() {
+        let board = board();
+        let requests: Requests = Arc::new(|_| {});
+        assert!(board.add_debug_exit(0xf4, &requests).is_ok());
+        for taken in [layout::COM1, layout::COM1 - 3, 0xf4, 0xf7] {
+            assert!(board.add_debug_exit(taken, &requests).is_err(), "{taken:#x}");
+        }
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
     poller.add(&supervisor, CHANNEL, Interest::Read)?;
     poller.add(&*bell, BELL, Interest::Read)?;
     let (notices, taken) = Notices::new(Arc::clone(&bell));
-    let Plan { cpus, layout, memory, ram, append, devices, kvm, serial, images } = plan;
-    let parts = |kvm| Parts { kvm, cpus, memory: memory.clone(), layout, append };
+    let Plan { cpus, layout, memory, ram, append, debug_exit, devices, kvm, serial, images } = plan;
+    let parts = |kvm| Parts { kvm, cpus, memory: memory.clone(), layout, append, debug_exit };
     let made = Kvm::from_fd(kvm)
         .map_err(MachineError::from)
         .and_then(|kvm| Machine::new(parts(kvm), &notices, wake(&bell)))
@@ -221,6 +221,9 @@ impl Core {
                 Notice::GuestStarted => self.supervisor.event(&CoreEvent::GuestStarted)?,
                 Notice::Asked(Request::Reset) => self.begin_reset()?,
                 Notice::Asked(Request::PowerOff) => self.end(CoreEvent::PoweredOff)?,
+                Notice::Asked(Request::DebugExit(result)) => {
+                    self.end(CoreEvent::DebugExit { result })?
+                }
                 Notice::Crashed { cpu, reason } => self.crash(cpu, &reason)?,
             }
         }

@@ -30,6 +30,9 @@ pub enum MachineError {
     /// We are to blame.
     #[error(transparent)]
     Board(#[from] BoardError),
+    /// The user chose a port that has an owner.
+    #[error("port {0:#x} or one of the three after it is another device's")]
+    DebugExit(u16),
 }
 
 impl MachineError {
@@ -42,6 +45,7 @@ impl MachineError {
             }
             Self::Engine(_) => ("/dev/kvm", "look into the log of the host's kernel"),
             Self::Board(_) => ("run", "report this"),
+            Self::DebugExit(_) => ("--debug-exit", "choose another port, e.g. 0xf4"),
         };
         CoreEvent::Refused {
             option: option.into(),
@@ -79,12 +83,14 @@ pub struct Parts {
     pub layout: RamLayout,
     /// Kernel command line.
     pub append: String,
+    /// The port of a debug-exit device.
+    pub debug_exit: Option<u16>,
 }
 
 impl Machine {
     /// Makes it, with its vCPUs stopped before their first instruction and nothing in RAM.
     pub fn new(parts: Parts, notices: &Notices, wake: Wake) -> Result<Self, MachineError> {
-        let Parts { kvm, cpus, memory, layout, append } = parts;
+        let Parts { kvm, cpus, memory, layout, append, debug_exit } = parts;
         let vm = kvm.create_vm(&memory)?;
         let mut vcpus = Vec::new();
         for index in 0..cpus {
@@ -92,7 +98,12 @@ impl Machine {
         }
         let power_on = vcpus.iter_mut().map(|vcpu| vcpu.state()).collect::<Result<_, _>>()?;
         let gate = Gate::new(vcpus.iter().map(|vcpu| vcpu.kick_handle()).collect());
-        let board = Arc::new(Board::new(Arc::clone(&vm), wake, &requests(&gate, notices))?);
+        let requests = requests(&gate, notices);
+        let board = Arc::new(Board::new(Arc::clone(&vm), wake, &requests)?);
+        if let Some(port) = debug_exit {
+            let added = board.add_debug_exit(port, &requests);
+            added.map_err(|_| MachineError::DebugExit(port))?;
+        }
         let exits = Arc::new(Exits {
             pio: Arc::clone(&board.pio),
             mmio: Arc::clone(&board.mmio),

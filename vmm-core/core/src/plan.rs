@@ -39,6 +39,8 @@ pub struct Plan {
     pub ram: OwnedFd,
     /// Kernel command line.
     pub append: String,
+    /// The port of a debug-exit device.
+    pub debug_exit: Option<u16>,
     /// Devices in slot order.
     pub devices: Vec<DevicePlan>,
     /// `/dev/kvm`.
@@ -90,6 +92,7 @@ impl Plan {
             memory,
             ram,
             append: plan.append,
+            debug_exit: plan.debug_exit,
             devices: plan.devices,
             kvm,
             serial,
@@ -128,6 +131,7 @@ mod tests {
             cpus: 2,
             memory: 4 << 20,
             append: "quiet".into(),
+            debug_exit: None,
             initrd: false,
             devices: Vec::new(),
         };

@@ -6,12 +6,12 @@ use bulkhead_protocol::core::{CoreCommand, CoreEvent};
 use bulkhead_protocol::start::{FromHelper, ToHelper};
 use std::os::fd::AsFd;
 
-use stage::{Script, Stage, code, file, kernel};
+use stage::{DEBUG_EXIT, Script, Stage, code, file, kernel, multiboot_kernel};
 
 const MEMORY: u64 = 8 << 20;
 
 fn one(kernel: &[u8]) -> Script<'_> {
-    Script { cpus: 1, memory: MEMORY, kernel, stuffed: false }
+    Script { cpus: 1, memory: MEMORY, kernel, stuffed: false, debug_exit: false }
 }
 
 /// The first event of every guest that writes to a port.
@@ -27,6 +27,28 @@ fn a_guest_prints_and_switches_itself_off() {
     assert_eq!(stage.read_until(b"\n"), b"hello\n");
     assert_eq!(stage.event(), CoreEvent::PoweredOff);
     assert_eq!(stage.stop(), Some(0));
+}
+
+#[test]
+fn a_multiboot_kernel_is_told_so_and_ends_its_machine_with_a_result() {
+    let result = [0x66, 0xba, 0xf4, 0, 0xb8, 0x21, 0x43, 0x65, 0x87, 0xef];
+    let code = [code::if_eax_is(0x2bad_b002, &result), code::halt()].concat();
+    let kernel = multiboot_kernel(&code);
+    let script = Script { debug_exit: true, ..one(&kernel) };
+    let Some(stage) = Stage::running(&script) else { return };
+    started(&stage);
+    assert_eq!(stage.event(), CoreEvent::DebugExit { result: 0x8765_4321 });
+    assert_eq!(stage.stop(), Some(0));
+}
+
+#[test]
+fn a_test_kernel_ends_its_machine_with_a_byte() {
+    let code = [code::print("x"), code::out8(DEBUG_EXIT, 0x10), code::halt()].concat();
+    let kernel = kernel(&code);
+    let script = Script { debug_exit: true, ..one(&kernel) };
+    let Some(stage) = Stage::running(&script) else { return };
+    started(&stage);
+    assert_eq!(stage.event(), CoreEvent::DebugExit { result: 0x10 });
 }
 
 #[test]
@@ -209,7 +231,7 @@ fn what_is_no_kernel_is_refused_in_one_sentence() {
     let Some(stage) = Stage::new(&one(b"#!/bin/sh\n")) else { return };
     let CoreEvent::Refused { option, reason, remedy } = stage.event() else { panic!() };
     assert_eq!(option, "--kernel");
-    assert_eq!(reason, "not a kernel: neither ELF with a PVH note nor bzImage");
+    assert_eq!(reason, "not a kernel: neither ELF with a PVH note, nor bzImage, nor multiboot");
     assert!(remedy.contains("bzImage"));
     assert_eq!(stage.stop(), Some(0));
 }

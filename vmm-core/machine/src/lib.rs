@@ -14,6 +14,7 @@
 
 pub mod bus;
 pub mod complaint;
+pub mod debug_exit;
 mod hold;
 pub mod ioapic;
 pub mod irq;

@@ -9,6 +9,8 @@ pub enum Request {
     PowerOff,
     /// Reset (keyboard controller, reset register).
     Reset,
+    /// End the machine with this result (the debug-exit port).
+    DebugExit(u32),
 }
 
 /// Where devices send requests. Called on a vCPU's thread; must not wait for vCPUs.

@@ -26,6 +26,7 @@ struct VmFile {
     #[serde(default)]
     no_reboot: bool,
     on_crash: Option<String>,
+    debug_exit: Option<toml::Value>,
     shutdown_timeout: Option<f64>,
     #[serde(default)]
     allow_weaker_sandbox: Vec<String>,
@@ -45,6 +46,7 @@ const KEYS: &[&str] = &[
     "rng",
     "no-reboot",
     "on-crash",
+    "debug-exit",
     "shutdown-timeout",
     "allow-weaker-sandbox",
     "disk",
@@ -70,6 +72,7 @@ pub fn merge(options: &mut RunOptions, path: &Path) -> anyhow::Result<()> {
     options.console = options.console.take().or(file.console);
     options.serial = options.serial.take().or(file.serial);
     options.on_crash = options.on_crash.take().or(file.on_crash);
+    options.debug_exit = options.debug_exit.take().or(file.debug_exit.as_ref().map(plain));
     let timeout = file.shutdown_timeout.map(|seconds| seconds.to_string());
     options.shutdown_timeout = options.shutdown_timeout.take().or(timeout);
     options.rng |= file.rng;

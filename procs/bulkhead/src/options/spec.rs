@@ -13,6 +13,8 @@ use crate::refusal::refuse;
 
 const DEFAULT_MEMORY: u64 = 512 << 20;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The last port from which four may be claimed.
+const LAST_PORT: u16 = 0xfffc;
 
 /// A spec and what the command itself needs beside it.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
         rng: options.rng,
         no_reboot: options.no_reboot,
         on_crash: on_crash(options.on_crash.as_deref())?,
+        debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
         weaker: layers(&options.weaker)?,
     };
     Ok(RunPlan {
@@ -140,6 +143,18 @@ fn disks(texts: &[String]) -> anyhow::Result<Vec<DiskSpec>> {
         disks.push(disk);
     }
     Ok(disks)
+}
+
+/// A port, in either base. Four are claimed from there.
+fn port(text: &str) -> anyhow::Result<u16> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u16::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match number {
+        Ok(port @ ..=LAST_PORT) => Ok(port),
+        _ => Err(refuse("--debug-exit", text, "it is no port", "give one from 0 to 0xfffc")),
+    }
 }
 
 fn on_crash(text: Option<&str>) -> anyhow::Result<OnCrash> {

@@ -68,6 +68,7 @@ impl Instance {
             cpus: planned.cpus,
             memory: planned.memory,
             append: planned.append.clone(),
+            debug_exit: planned.debug_exit,
             initrd: planned.initrd.is_some(),
             devices: self.devices.iter().map(|d| d.plan.clone()).collect(),
         }));
@@ -141,6 +142,9 @@ impl Instance {
             CoreEvent::NeedsReset { device } => self.on_needs_reset(usize::from(device)),
             CoreEvent::ResetRequested => self.on_reset(),
             CoreEvent::PoweredOff => self.conclude(Outcome::Ended(EndReason::PowerOff)),
+            CoreEvent::DebugExit { result } => {
+                self.conclude(Outcome::Ended(EndReason::DebugExit(result)));
+            }
             CoreEvent::Crashed { reason } => self.on_crash(reason),
         }
     }

@@ -51,6 +51,8 @@ pub struct Machine {
     pub no_reboot: bool,
     /// Reaction to a crash.
     pub on_crash: OnCrash,
+    /// The first port of a debug-exit device.
+    pub debug_exit: Option<u16>,
 }
 
 impl Machine {
@@ -75,6 +77,7 @@ impl Machine {
             rng: spec.rng,
             no_reboot: spec.no_reboot,
             on_crash: spec.on_crash,
+            debug_exit: spec.debug_exit,
         })
     }
 }

@@ -52,6 +52,7 @@ impl Host {
             rng: true,
             no_reboot: false,
             on_crash: OnCrash::Stop,
+            debug_exit: None,
             weaker: vec![],
         }
     }

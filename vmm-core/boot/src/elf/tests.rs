@@ -1,5 +1,11 @@
+use bulkhead_memory::GuestRange;
+
 use super::*;
 use crate::tests::{bytes, file, ram};
+
+const SEGMENT_LOAD: u32 = segments::LOAD;
+const SEGMENT_NOTE: u32 = segments::NOTE;
+const MACHINE_X86_64: u16 = 62;
 
 pub(crate) const SEGMENT: u64 = 0x10_0000;
 pub(crate) const ENTRY: u64 = SEGMENT + 0x10;
@@ -42,7 +48,8 @@ pub(crate) fn kernel() -> Vec<u8> {
 fn try_load(bytes: &[u8], ram_end: u64) -> Result<Loaded, BootError> {
     let file = file(bytes);
     let (memory, _) = ram(ram_end);
-    load(&Image::new(&file, "kernel", &|| {})?, &memory, ram_end)
+    let image = Image::new(&file, "kernel", &|| {})?;
+    load(&image, &ElfFile::read(&image)?, &memory, ram_end)
 }
 
 fn with_long(at: usize, value: u64) -> Vec<u8> {
@@ -61,7 +68,8 @@ fn segments_go_to_their_addresses_and_the_rest_is_cleared() {
     let (memory, _) = ram(8 << 20);
     let dirty = memory.check(GuestRange::new(SEGMENT, MEMORY_LEN)).unwrap();
     dirty.copy_out(&[0xee; MEMORY_LEN as usize]).unwrap();
-    let loaded = load(&Image::new(&file, "kernel", &|| {}).unwrap(), &memory, 8 << 20).unwrap();
+    let image = Image::new(&file, "kernel", &|| {}).unwrap();
+    let loaded = load(&image, &ElfFile::read(&image).unwrap(), &memory, 8 << 20).unwrap();
     assert_eq!((loaded.entry, loaded.end), (ENTRY, SEGMENT + MEMORY_LEN));
     let mut expected = CODE.to_vec();
     expected.resize(MEMORY_LEN as usize, 0);

@@ -32,6 +32,8 @@ pub struct Script<'a> {
     pub kernel: &'a [u8],
     /// The serial stream has no room for a single byte.
     pub stuffed: bool,
+    /// The machine has the debug-exit port at [`DEBUG_EXIT`].
+    pub debug_exit: bool,
 }
 
 pub fn deadline() -> Deadline {
@@ -69,6 +71,7 @@ impl Stage {
             cpus: script.cpus.into(),
             memory: script.memory,
             append: "quiet".into(),
+            debug_exit: script.debug_exit.then_some(DEBUG_EXIT),
             initrd: false,
             devices: Vec::new(),
         };
@@ -135,6 +138,18 @@ impl Drop for Stage {
         // The core itself dies a moment after its parent: its end of the channel tells when.
         while self.channel.receive_by::<FromHelper<CoreEvent>>(deadline()).is_ok() {}
     }
+}
+
+/// Where a debug-exit port is.
+pub const DEBUG_EXIT: u16 = 0xf4;
+
+/// A kernel of this code with a multiboot header, loaded and entered right behind it.
+pub fn multiboot_kernel(code: &[u8]) -> Vec<u8> {
+    let (magic, flags, at) = (0x1bad_b002u32, 1 << 16, CODE);
+    let checksum = 0u32.wrapping_sub(magic).wrapping_sub(flags);
+    let mut file = [magic, flags, checksum, at, at, 0, 0, at + 32].map(u32::to_le_bytes).concat();
+    file.extend(code);
+    file
 }
 
 /// Where guest code is loaded and entered, in flat 32-bit protected mode.
@@ -218,6 +233,15 @@ pub mod code {
         // again: in al, dx; test al, mask; jz again
         code.extend([0xec, 0xa8, mask, 0x74, 0xfb]);
         code
+    }
+
+    /// `cmp eax, value; jne end` around `code`.
+    pub fn if_eax_is(value: u32, code: &[u8]) -> Vec<u8> {
+        let mut all = vec![0x3d];
+        all.extend(value.to_le_bytes());
+        all.extend([0x75, code.len() as u8]);
+        all.extend(code);
+        all
     }
 
     /// Switches the machine off by ACPI.
