@@ -341,10 +341,14 @@ pub(super) fn bound(draft: &mut Draft<'_>) -> Option<Handler> {
 fn check_bound<W: Width>(cpu: &mut Cpu, at: At) -> Next {
     let linear = attempt!(cpu, at, cpu.address(at, 2 * W::BYTES as u32, false));
     let low: W = attempt!(cpu, at, cpu.load(linear, Through::Data));
+    let index = cpu.regs.get::<W>(at.dst).sign_extend() as i64;
+    // The upper bound is not even read where the lower one settles it.
+    if index < low.sign_extend() as i64 {
+        return cpu.raise(at, Exception::plain(vector::BR));
+    }
     let high = linear.wrapping_add(W::BYTES as u64);
     let high: W = attempt!(cpu, at, cpu.load(high, Through::Data));
-    let index = cpu.regs.get::<W>(at.dst).sign_extend() as i64;
-    if index < low.sign_extend() as i64 || index > high.sign_extend() as i64 {
+    if index > high.sign_extend() as i64 {
         return cpu.raise(at, Exception::plain(vector::BR));
     }
     at.next(cpu)

@@ -7,7 +7,8 @@
 //! Two things differ between masked and unmasked runs (Intel SDM volume 1, 11.5.2 and 11.5.3) and are put right here: after
 //! an unmasked exception before the computation (IE, DE, ZE), none of those after it (OE, UE, PE) is reported; and an
 //! unmasked underflow is raised by a tiny result even if it is exact. One thing is not: with an unmasked overflow or underflow
-//! PE would say whether the result were inexact if exponents had no limit; here it says what the masked run found.
+//! PE would say whether the result were inexact if exponents had no limit; here it says what the masked run found. Likewise
+//! DPPS and DPPD with an unmasked exception in their products report what their sums would have raised.
 
 /// Flags of exceptions that are found before the computation: invalid, denormal, divide by zero.
 const BEFORE: u32 = 0b00_0111;

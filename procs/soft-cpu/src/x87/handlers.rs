@@ -7,7 +7,8 @@ use super::environment::{self, Format};
 use super::{control, run};
 use crate::attempt;
 use crate::cpu::Cpu;
-use crate::fault::{Exception, Raised};
+use crate::fault::{Exception, Raised, vector};
+use crate::memory::is_canonical;
 use crate::memory::access::Through;
 use crate::op::{AddressSize, At, Next, Op};
 use crate::state::{Fx, Reg};
@@ -281,7 +282,10 @@ pub fn fxsave<const REGISTERS: u8>(cpu: &mut Cpu, at: At) -> Next {
 fn aligned(cpu: &mut Cpu, at: At, size: usize, write: bool) -> Result<u64, Raised> {
     let linear = cpu.address(at, size as u32, write)?;
     if linear & 15 != 0 {
-        return Err(cpu.fault(Exception::gp(0)));
+        // An address that is none at all is worse, and on the stack has another name.
+        let is_address = !cpu.mode.is_long() || is_canonical(linear);
+        let vector = if at.shape.is_stack() && !is_address { vector::SS } else { vector::GP };
+        return Err(cpu.fault(Exception::with_code(vector, 0)));
     }
     probe(cpu, at, size - 1, write)?;
     Ok(linear)

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use iced_x86::{Mnemonic as M, OpKind};
 
 use crate::generate::Trial;
-use crate::layout::DATA;
+use crate::layout::{Bits, DATA};
 use crate::state::{Outcome, State};
 
 #[derive(Default)]
@@ -62,6 +62,11 @@ fn settled(trial: &Trial, outcome: &Outcome) -> Outcome {
     let mut outcome = outcome.clone();
     outcome.state.flags &= !undefined_flags(trial);
     outcome.state.padding = [0; 6];
+    if trial.bits == Bits::Bits32 {
+        // Whatever a change of mode leaves in the parts that 32-bit code does not see.
+        outcome.state.registers.iter_mut().for_each(|register| *register &= 0xffff_ffff);
+        outcome.state.registers[8..].fill(0);
+    }
     if outcome.fault.is_some() && uses_mmx(trial) {
         // Whether an MMX instruction that faults has turned the stack already.
         turn_to_zero(&mut outcome.state.fx);
@@ -74,6 +79,9 @@ fn settled(trial: &Trial, outcome: &Outcome) -> Outcome {
         if writes_in_parts(trial) || reads_in_parts(trial) {
             fault.address &= !0xfff;
         }
+    }
+    if outcome.fault.is_some_and(|fault| fault.vector == 19) && matches!(trial.instruction.mnemonic(), M::Dpps | M::Dppd) {
+        outcome.state.fx[24] &= !0x3f;
     }
     if outcome.fault.is_some_and(|fault| fault.vector == 19) {
         // PE beside an unmasked overflow or underflow: see `vector::mxcsr`.

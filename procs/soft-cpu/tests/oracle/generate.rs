@@ -8,27 +8,28 @@ use iced_x86::{
     CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind, Register,
 };
 
-use crate::layout::{self, DATA, DATA_LEN, READ_ONLY};
+use crate::layout::{self, Bits, DATA, DATA_LEN, READ_ONLY};
 use crate::random::Random;
 use crate::state::State;
 
 /// An instruction in its slot.
 pub struct Trial {
+    pub bits: Bits,
     pub bytes: Vec<u8>,
     pub instruction: Instruction,
 }
 
 /// A random instruction for a slot.
-pub fn instruction(random: &mut Random, slot: usize) -> Trial {
+pub fn instruction(random: &mut Random, bits: Bits, slot: usize) -> Trial {
     loop {
-        if let Some(trial) = candidate(random, slot) {
+        if let Some(trial) = candidate(random, bits, slot) {
             return trial;
         }
     }
 }
 
-fn candidate(random: &mut Random, slot: usize) -> Option<Trial> {
-    let mut bytes = prefixes(random);
+fn candidate(random: &mut Random, bits: Bits, slot: usize) -> Option<Trial> {
+    let mut bytes = prefixes(random, bits);
     match random.below(20) {
         0..7 => bytes.push(random.next() as u8),
         7..15 => bytes.extend([0x0f, random.next() as u8]),
@@ -38,8 +39,9 @@ fn candidate(random: &mut Random, slot: usize) -> Option<Trial> {
     bytes.extend(random.next().to_le_bytes());
     bytes.extend(random.next().to_le_bytes());
     bytes.truncate(15);
-    let ip = layout::slot(slot);
-    let mut decoder = Decoder::with_ip(64, &bytes, ip, DecoderOptions::NONE);
+    let ip = layout::slot(bits, slot);
+    let number = if bits == Bits::Bits64 { 64 } else { 32 };
+    let mut decoder = Decoder::with_ip(number, &bytes, ip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     if instruction.is_invalid() || !is_wanted(&instruction) {
         return None;
@@ -56,11 +58,11 @@ fn candidate(random: &mut Random, slot: usize) -> Option<Trial> {
         let (at, size) = (offsets.displacement_offset(), offsets.displacement_size());
         bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
     }
-    let instruction = Decoder::with_ip(64, &bytes, ip, DecoderOptions::NONE).decode();
-    Some(Trial { bytes, instruction })
+    let instruction = Decoder::with_ip(number, &bytes, ip, DecoderOptions::NONE).decode();
+    Some(Trial { bits, bytes, instruction })
 }
 
-fn prefixes(random: &mut Random) -> Vec<u8> {
+fn prefixes(random: &mut Random, bits: Bits) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     if random.once_in(4) {
         bytes.push(0x66);
@@ -77,7 +79,7 @@ fn prefixes(random: &mut Random) -> Vec<u8> {
     if random.once_in(32) {
         bytes.push(random.pick(&[0x26, 0x2e, 0x36, 0x3e]));
     }
-    if random.once_in(2) {
+    if bits == Bits::Bits64 && random.once_in(2) {
         bytes.push(0x40 | random.below(16) as u8);
     }
     bytes
@@ -124,8 +126,10 @@ fn is_wanted(instruction: &Instruction) -> bool {
     let is_left_out = matches!(
         instruction.mnemonic(),
         M::Popf
+            | M::Popfd
             | M::Popfq
             | M::Pushf
+            | M::Pushfd
             | M::Pushfq
             | M::Int3
             | M::Lar
@@ -142,6 +146,9 @@ fn is_wanted(instruction: &Instruction) -> bool {
             | M::Lgs
             | M::Clflush
             | M::Enter
+            | M::Les
+            | M::Lds
+            | M::Arpl
             | M::Insb
             | M::Insw
             | M::Insd
@@ -206,7 +213,7 @@ fn target(random: &mut Random, instruction: &Instruction, near: bool) -> u64 {
     };
     let is_narrow = [instruction.memory_base(), instruction.memory_index()]
         .iter()
-        .any(|register| register.is_gpr32() || *register == Register::EIP);
+        .any(|register| register.is_gpr32() || register.is_gpr16() || *register == Register::EIP);
     let address = match random.below(50) {
         0..3 => DATA + DATA_LEN - random.below(size + 8),
         3..5 => DATA - random.below(size + 4),
@@ -238,6 +245,12 @@ pub fn state(random: &mut Random, trial: &Trial) -> State {
     }
     if has_memory(instruction) && has_registers(instruction) {
         place_memory(random, instruction, &mut registers);
+    }
+    if trial.bits == Bits::Bits32 {
+        for register in &mut registers {
+            *register &= 0xffff_ffff;
+        }
+        registers[8..].fill(0);
     }
     let flags = random.next() & crate::state::FLAGS;
     let flags = if random.once_in(8) { flags } else { flags & !0x400 };
@@ -282,7 +295,12 @@ fn place_memory(random: &mut Random, instruction: &Instruction, registers: &mut 
     let scale = u64::from(instruction.memory_index_scale());
     let distance = target.wrapping_sub(instruction.memory_displacement64());
     let is_narrow = base.is_gpr32() || index.is_gpr32();
-    let cut = |value: u64| if is_narrow { value & 0xffff_ffff } else { value };
+    let is_short = base.is_gpr16() || index.is_gpr16();
+    let cut = |value: u64| match (is_short, is_narrow) {
+        (true, _) => value & 0xffff,
+        (false, true) => value & 0xffff_ffff,
+        (false, false) => value,
+    };
     let upper = if is_narrow { random.next() << 32 } else { 0 };
     let number = |register: Register| register.full_register().number();
     if base == Register::None {

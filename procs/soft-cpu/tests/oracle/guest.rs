@@ -8,7 +8,7 @@ use bulkhead_soft_cpu::memory::access::Through;
 use bulkhead_soft_cpu::state::{Flags, Fx, Reg, Segment, cr0, cr4, efer, rflags};
 
 use crate::generate::Trial;
-use crate::layout::{self, CODE, DATA, DATA_LEN, READ_ONLY};
+use crate::layout::{self, Bits, CODE, CODE32, DATA, DATA_LEN, READ_ONLY};
 use crate::native::pattern;
 use crate::state::{FLAGS, Fault, Outcome, State};
 
@@ -63,11 +63,12 @@ impl Guest {
                 let entry = table + ((linear >> 12) % 512 + page) * 8;
                 guest.poke(entry, physical + page * 4096 | rights);
             }
-            if linear != DATA {
+            if linear != DATA && linear != CODE {
                 table += 0x1000;
             }
         };
         map(self, CODE, CODE_PAGE, 1, all);
+        map(self, CODE32, CODE_PAGE + 4096, 1, all);
         map(self, DATA, DATA_PAGES, DATA_LEN / 4096, all);
         map(self, READ_ONLY, READ_ONLY_PAGE, 1, PRESENT | USER);
     }
@@ -94,10 +95,19 @@ impl Guest {
         cpu.refresh();
     }
 
+    /// Switches between 64-bit mode and compatibility mode.
+    pub fn set_bits(&mut self, bits: Bits) {
+        let is_long = bits == Bits::Bits64;
+        let code = &mut self.cpu.segments[1];
+        code.selector = if is_long { 0x33 } else { 0x23 };
+        (code.long, code.big) = (is_long, !is_long);
+        self.cpu.refresh();
+    }
+
     /// Writes the batch's instructions, as a guest that modifies its own code.
-    pub fn place(&mut self, batch: &[Trial]) {
+    pub fn place(&mut self, bits: Bits, batch: &[Trial]) {
         for (slot, trial) in batch.iter().enumerate() {
-            let at = layout::slot(slot);
+            let at = layout::slot(bits, slot);
             // The first store may only drop what was decoded there.
             let _ = self.cpu.store_bytes(at, &trial.bytes, Through::Data);
             self.cpu.store_bytes(at, &trial.bytes, Through::Data).expect("code can be written");
@@ -117,7 +127,7 @@ impl Guest {
     }
 
     /// Interprets the instruction of a slot.
-    pub fn run(&mut self, slot: usize, trial: &Trial, before: &State) -> Outcome {
+    pub fn run(&mut self, bits: Bits, slot: usize, trial: &Trial, before: &State) -> Outcome {
         let cpu = &mut self.cpu;
         for (number, value) in (0..).zip(before.registers) {
             cpu.regs.set(Reg::general(number), value);
@@ -125,7 +135,7 @@ impl Guest {
         cpu.flags = Flags::from_rflags(before.flags);
         cpu.system_flags = before.flags & rflags::DF | rflags::FIXED | rflags::IF;
         cpu.fx = Fx::from_bytes(&before.fx);
-        let start = layout::slot(slot);
+        let start = layout::slot(bits, slot);
         cpu.set_rip(start);
         let mut stop = cpu.execute_one();
         // A repeated instruction comes up for air.

@@ -6,6 +6,10 @@ pub const CODE: u64 = 0x1000_0000;
 pub const SLOT: u64 = 32;
 /// Instructions that fit the page.
 pub const SLOTS: usize = 4096 / SLOT as usize;
+/// The same for 32-bit code.
+pub const CODE32: u64 = 0x1000_1000;
+/// Native ways between 32-bit and 64-bit code.
+pub const GATES: u64 = 0x1000_2000;
 /// Native state block.
 pub const STATE: u64 = 0x1000_4000;
 /// Two pages that may be written, nothing before them.
@@ -15,7 +19,17 @@ pub const DATA_LEN: u64 = 0x2000;
 /// Behind them nothing for one page, then a page that may only be read, then nothing.
 pub const READ_ONLY: u64 = DATA + DATA_LEN + 0x1000;
 
+/// Bits of code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    /// Compatibility mode.
+    Bits32,
+    /// 64-bit mode.
+    Bits64,
+}
+
 /// Where a slot's instruction is.
-pub fn slot(number: usize) -> u64 {
-    CODE + number as u64 * SLOT
+pub fn slot(bits: Bits, number: usize) -> u64 {
+    let page = if bits == Bits::Bits64 { CODE } else { CODE32 };
+    page + number as u64 * SLOT
 }

@@ -20,6 +20,7 @@ mod native;
 mod random;
 mod state;
 
+use layout::Bits;
 use random::Random;
 
 /// Instances of the default run.
@@ -43,16 +44,18 @@ fn the_host_cpu_and_the_interpreter_agree() {
     let mut guest = guest::Guest::new();
     let mut report = compare::Report::default();
     while report.instances < wanted {
-        let batch: Vec<_> = (0..BATCH).map(|slot| generate::instruction(&mut random, slot)).collect();
+        let bits = if random.once_in(4) { Bits::Bits32 } else { Bits::Bits64 };
+        let batch: Vec<_> = (0..BATCH).map(|slot| generate::instruction(&mut random, bits, slot)).collect();
         for (slot, trial) in batch.iter().enumerate() {
-            native.place(slot, &trial.bytes);
+            native.place(bits, slot, &trial.bytes);
         }
-        guest.place(&batch);
+        guest.set_bits(bits);
+        guest.place(bits, &batch);
         for _ in 0..STATES {
             for (slot, trial) in batch.iter().enumerate() {
                 let before = generate::state(&mut random, trial);
-                let expected = native.run(slot, &before);
-                let found = guest.run(slot, trial, &before);
+                let expected = native.run(bits, slot, &before);
+                let found = guest.run(bits, slot, trial, &before);
                 let is_equal = report.judge(trial, &before, &expected, &found, SHOWN);
                 if native.data() != guest.data() {
                     if is_equal && !(expected.fault.is_some() && compare::writes_in_parts(trial)) {

@@ -7,7 +7,7 @@ use core::arch::asm;
 use std::mem::{offset_of, zeroed};
 use std::ptr::{addr_of_mut, null_mut};
 
-use crate::layout::{self, CODE, DATA, DATA_LEN, READ_ONLY, STATE};
+use crate::layout::{self, Bits, CODE, CODE32, DATA, DATA_LEN, GATES, READ_ONLY, STATE};
 use crate::state::{FLAGS, Fault, Outcome, State};
 
 /// The state block at `STATE`.
@@ -17,6 +17,8 @@ struct Block {
     host_stack: u64,
     entry: u64,
     exit: u64,
+    /// Offset and selector of the 32-bit code to enter.
+    far: [u32; 2],
     fault: Fault,
     has_fault: u64,
     fault_rip: u64,
@@ -27,6 +29,8 @@ pub struct Native;
 impl Native {
     pub fn new() -> Self {
         map(CODE, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+        map(CODE32, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+        map(GATES, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
         map(STATE, 4096, libc::PROT_READ | libc::PROT_WRITE);
         map(DATA, DATA_LEN, libc::PROT_READ | libc::PROT_WRITE);
         map(READ_ONLY, 4096, libc::PROT_READ | libc::PROT_WRITE);
@@ -40,20 +44,29 @@ impl Native {
         }
         // SAFETY: the page is ours.
         unsafe { libc::mprotect(READ_ONLY as *mut _, 4096, libc::PROT_READ) };
+        // At its start: jmp fword ptr [far]; jmp [exit].
+        write_code(GATES, &jump(0x2c, offset_of!(Block, far)));
+        write_code(GATES + 16, &jump(0x24, offset_of!(Block, exit)));
+        // 32-bit code reaches data through these, which are null in a 64-bit process.
+        // SAFETY: 0x2b is the user's data segment on Linux.
+        unsafe { asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) 0x2b, options(nostack, preserves_flags)) };
         handle_signals();
         Self
     }
 
     /// Writes an instruction and the way out behind it.
-    pub fn place(&self, slot: usize, bytes: &[u8]) {
-        let exit = (STATE as usize + offset_of!(Block, exit)) as u32;
+    pub fn place(&self, bits: Bits, slot: usize, bytes: &[u8]) {
         let mut code = bytes.to_vec();
-        // jmp [exit]
-        code.extend([0xff, 0x24, 0x25]);
-        code.extend(exit.to_le_bytes());
-        let at = layout::slot(slot) as *mut u8;
-        // SAFETY: the slot is on the code page and long enough for any instruction and the jump.
-        unsafe { at.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+        match bits {
+            Bits::Bits64 => code.extend(jump(0x24, offset_of!(Block, exit))),
+            Bits::Bits32 => {
+                // jmp 0x33:GATES + 16
+                code.push(0xea);
+                code.extend((GATES as u32 + 16).to_le_bytes());
+                code.extend([0x33, 0]);
+            }
+        }
+        write_code(layout::slot(bits, slot), &code);
     }
 
     /// The data pages.
@@ -63,12 +76,14 @@ impl Native {
     }
 
     /// Runs the instruction of a slot.
-    pub fn run(&self, slot: usize, before: &State) -> Outcome {
+    pub fn run(&self, bits: Bits, slot: usize, before: &State) -> Outcome {
         let block = STATE as *mut Block;
         // SAFETY: the block is mapped, and only this thread uses it.
         unsafe {
             (*block).state = before.clone();
-            (*block).entry = layout::slot(slot);
+            let at = layout::slot(bits, slot);
+            (*block).entry = if bits == Bits::Bits64 { at } else { GATES };
+            (*block).far = [at as u32, 0x23];
             (*block).has_fault = 0;
             switch();
             let has_fault = (*block).has_fault != 0;
@@ -78,6 +93,17 @@ impl Native {
             Outcome { state, fault: has_fault.then_some((*block).fault) }
         }
     }
+}
+
+/// `jmp` through a pointer in the state block; `modrm` says whether near or far.
+fn jump(modrm: u8, field: usize) -> Vec<u8> {
+    let pointer = (STATE as usize + field) as u32;
+    [vec![0xff, modrm, 0x25], pointer.to_le_bytes().to_vec()].concat()
+}
+
+fn write_code(at: u64, code: &[u8]) {
+    // SAFETY: callers name places on the code pages, long enough for any instruction and a jump.
+    unsafe { (at as *mut u8).copy_from_nonoverlapping(code.as_ptr(), code.len()) };
 }
 
 /// What the data pages hold at first.
@@ -155,7 +181,7 @@ extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut 
         let registers = addr_of_mut!((*context).uc_mcontext.gregs).cast::<i64>();
         let get = |index: i32| *registers.add(index as usize) as u64;
         let rip = get(libc::REG_RIP);
-        if !(CODE..CODE + 4096).contains(&rip) {
+        if !(CODE..CODE32 + 4096).contains(&rip) {
             // Not the instruction under test: die of it.
             libc::signal(signal, libc::SIG_DFL);
             return;
@@ -167,5 +193,7 @@ extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut 
         (*block).has_fault = 1;
         (*block).fault_rip = rip;
         *registers.add(libc::REG_RIP as usize) = (*block).exit as i64;
+        let selectors = registers.add(libc::REG_CSGSFS as usize);
+        *selectors = *selectors & !0xffff | 0x33;
     }
 }

@@ -37,7 +37,7 @@ pub fn aas(cpu: &mut Cpu, at: At) -> Next {
 
 /// AAM: a radix of zero is a divide error.
 pub fn aam(cpu: &mut Cpu, at: At) -> Next {
-    let Some((value, flags)) = decimal::aam(cpu.regs.get(Reg::RAX), at.imm as u8, cpu.flags) else {
+    let Some((value, flags)) = decimal::aam(cpu.regs.get(Reg::RAX), at.imm as u8) else {
         return cpu.raise(at, Exception::DE);
     };
     cpu.regs.set(Reg::RAX, value);
@@ -47,7 +47,7 @@ pub fn aam(cpu: &mut Cpu, at: At) -> Next {
 
 /// AAD.
 pub fn aad(cpu: &mut Cpu, at: At) -> Next {
-    let (value, flags) = decimal::aad(cpu.regs.get(Reg::RAX), at.imm as u8, cpu.flags);
+    let (value, flags) = decimal::aad(cpu.regs.get(Reg::RAX), at.imm as u8);
     cpu.regs.set(Reg::RAX, value);
     cpu.flags = flags;
     at.next(cpu)
