@@ -36,6 +36,7 @@ pub mod memory;
 pub mod op;
 pub mod select;
 mod run;
+pub mod serve;
 pub mod state;
 pub mod string;
 mod system;

@@ -36,6 +36,14 @@ pub enum EngineError {
         /// The value.
         value: u64,
     },
+    /// The engine's process is gone, silent, or says what no engine says.
+    #[error("the engine's process did not {action}: {reason}")]
+    Remote {
+        /// What it was to do.
+        action: &'static str,
+        /// What happened instead.
+        reason: String,
+    },
     /// All interrupt numbers are in use.
     #[error("all {limit} interrupt numbers are in use")]
     NoGsiLeft {
@@ -48,6 +56,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// What another process did wrong.
+    pub(crate) fn remote(action: &'static str, reason: impl ToString) -> Self {
+        Self::Remote { action, reason: reason.to_string() }
+    }
+
     /// For `map_err` on a kernel call: remembers what was tried.
     pub(crate) fn host<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Host { action, source: source.into() }

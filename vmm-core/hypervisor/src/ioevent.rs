@@ -1,7 +1,9 @@
 //! Which guest writes ring a doorbell without leaving the kernel.
 
+use serde::{Deserialize, Serialize};
+
 /// The place that a guest writes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum IoAddress {
     /// A guest-physical address.
     Mmio(u64),
@@ -10,7 +12,7 @@ pub enum IoAddress {
 }
 
 /// What must be written there; the variant is the width of the write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DataMatch {
     /// Any value of any width.
     Any,
@@ -25,7 +27,7 @@ pub enum DataMatch {
 }
 
 /// A set of guest writes that signal an eventfd instead of exiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IoEvent {
     /// Where.
     pub address: IoAddress,

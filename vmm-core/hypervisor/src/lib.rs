@@ -22,6 +22,7 @@ pub mod ioevent;
 pub mod kvm;
 #[cfg(feature = "recorder")]
 pub mod recorder;
+pub mod remote;
 pub mod x86_64;
 
 pub use engine::{Hypervisor, Kick, Vcpu, Vm};

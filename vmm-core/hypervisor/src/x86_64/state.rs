@@ -3,13 +3,16 @@
 //! Callers: `boot` writes the entry state into it, `core` keeps the state of power-on and puts it back
 //! on a reset. Later also the form in which a vCPU is saved and migrated.
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use kvm_bindings::{
     kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs,
     kvm_vcpu_events, kvm_xcrs,
 };
 
 /// One vCPU's state.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct VcpuState {
     /// General registers, instruction pointer and flags.
     pub regs: kvm_regs,
@@ -35,6 +38,20 @@ pub struct VcpuState {
 /// everything up to AVX-512, and AMX, which needs more, is hidden.
 #[derive(Clone)]
 pub struct Xsave(pub [u32; 1024]);
+
+impl Serialize for Xsave {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_slice().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Xsave {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<u32>::deserialize(deserializer)?;
+        let words = words.try_into().map_err(|_| D::Error::custom("an area of another size"))?;
+        Ok(Self(words))
+    }
+}
 
 impl Default for Xsave {
     fn default() -> Self {

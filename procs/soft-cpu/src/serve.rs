@@ -1,0 +1,198 @@
+//! An engine behind messages: the far end of `bulkhead_hypervisor::remote`.
+//!
+//! ```text
+//!  main thread      requests, kicks of vCPUs, calls of devices ─► interrupts
+//!  vCPU thread n    turns ─► runs the guest ─► halts; a write that is a doorbell rings it and goes on
+//! ```
+//!
+//! Called by the process's main (and by tests) with its ends of the channels. Knows engines by their
+//! traits alone.
+//!
+//! Law: no thread waits for another. The main thread never runs the guest, so that it answers at once.
+//! A peer that breaks the protocol ends the process: the machine is its own.
+
+mod doorbells;
+mod vcpu;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use bulkhead_channel::{Channel, ChannelError};
+use bulkhead_hypervisor::remote::VcpuEnds;
+use bulkhead_hypervisor::remote::wire::{Answer, Request};
+use bulkhead_hypervisor::{EngineError, Hypervisor, Kick, Msi, Vcpu, Vm};
+use bulkhead_memory::GuestMemory;
+use bulkhead_sys::eventfd::Doorbell;
+use bulkhead_sys::poller::{Event, Interest, Poller, Token};
+
+pub use doorbells::Doorbells;
+pub use vcpu::live;
+
+const CONTROL: Token = 0;
+/// One for each vCPU's kick.
+const FIRST_KICK: Token = 1;
+/// One for each connection: its number is added.
+const FIRST_CALL: Token = 1 << 16;
+
+/// Connections that a machine may have: far more than devices have queues.
+const MOST_CONNECTIONS: usize = 4096;
+
+/// Why the engine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Core is gone or broke the protocol.
+    #[error("core: {0}")]
+    Core(#[from] ChannelError),
+    /// The engine itself.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The host refused.
+    #[error(transparent)]
+    Host(#[from] io::Error),
+}
+
+/// A device's call: each signal on it is an interrupt.
+struct Call {
+    gsi: u32,
+    bell: Doorbell,
+}
+
+/// The main thread's part.
+pub struct Service {
+    control: Channel,
+    poller: Poller,
+    vm: Arc<dyn Vm>,
+    kicks: Vec<(Doorbell, Arc<dyn Kick>)>,
+    routes: BTreeMap<u32, Msi>,
+    calls: BTreeMap<u64, Call>,
+    doorbells: Arc<Doorbells>,
+}
+
+/// What a vCPU's thread runs.
+pub struct Seat {
+    /// The vCPU.
+    pub vcpu: Box<dyn Vcpu>,
+    /// Where its turns come from.
+    pub turns: Channel,
+    /// What its writes may ring.
+    pub doorbells: Arc<Doorbells>,
+}
+
+impl Service {
+    /// Makes the machine. A thread has to be made for each seat.
+    pub fn new(
+        engine: &dyn Hypervisor,
+        memory: &GuestMemory,
+        control: Channel,
+        vcpus: Vec<VcpuEnds>,
+    ) -> Result<(Self, Vec<Seat>), ServeError> {
+        let vm = engine.create_vm(memory)?;
+        let poller = Poller::new()?;
+        poller.add(&control, CONTROL, Interest::Read)?;
+        let doorbells = Arc::<Doorbells>::default();
+        let count = u8::try_from(vcpus.len()).map_err(|_| EngineError::Bug("too many vCPUs"))?;
+        let (mut kicks, mut seats) = (Vec::new(), Vec::new());
+        for (index, VcpuEnds { turns, kick }) in (0..count).zip(vcpus) {
+            let vcpu = vm.create_vcpu(index, count)?;
+            poller.add(&kick, FIRST_KICK + Token::from(index), Interest::Read)?;
+            kicks.push((kick, vcpu.kick_handle()));
+            seats.push(Seat { vcpu, turns, doorbells: Arc::clone(&doorbells) });
+        }
+        let (routes, calls) = (BTreeMap::new(), BTreeMap::new());
+        Ok((Self { control, poller, vm, kicks, routes, calls, doorbells }, seats))
+    }
+
+    /// Serves until core hangs up (`Ok`) or breaks the protocol.
+    pub fn run(mut self) -> Result<(), ServeError> {
+        let mut events = Vec::new();
+        loop {
+            events.clear();
+            self.poller.wait(None, &mut events)?;
+            for event in &events {
+                match self.hear(event) {
+                    Err(ServeError::Core(ChannelError::Closed)) => return Ok(()),
+                    other => other?,
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, event: &Event) -> Result<(), ServeError> {
+        match event.token {
+            CONTROL => {
+                while let Some((request, fds)) = self.control.try_receive::<Request>()? {
+                    let answer = match self.obey(request, fds) {
+                        Ok(()) => Answer::Done,
+                        Err(error) => Answer::Refused(error.to_string()),
+                    };
+                    self.control.send(&answer, &[])?;
+                }
+            }
+            token @ FIRST_CALL.. => self.called(token - FIRST_CALL)?,
+            token => {
+                let place = usize::try_from(token - FIRST_KICK).unwrap_or(usize::MAX);
+                if let Some((bell, kick)) = self.kicks.get(place) {
+                    bell.clear();
+                    kick.kick();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn called(&mut self, connection: u64) -> Result<(), ServeError> {
+        let Some(call) = self.calls.get(&connection) else { return Ok(()) };
+        if !call.bell.clear() {
+            // No eventfd is readable and has nothing to be read.
+            let _ = self.poller.remove(&call.bell);
+        } else if let Some(msi) = self.routes.get(&call.gsi) {
+            self.vm.signal_msi(*msi)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
+        let bell = fds.into_iter().next().map(Doorbell::from_fd);
+        match (request, bell) {
+            (Request::Signal((address, data)), _) => self.vm.signal_msi(Msi { address, data })?,
+            (Request::Routes(changes), _) => {
+                for (gsi, route) in changes {
+                    match route {
+                        Some((address, data)) => self.routes.insert(gsi, Msi { address, data }),
+                        None => self.routes.remove(&gsi),
+                    };
+                }
+            }
+            (Request::ConnectCall { connection, gsi }, Some(bell)) => {
+                self.check_room(connection)?;
+                self.poller.add(bell.as_fd(), FIRST_CALL + connection, Interest::Read)?;
+                self.calls.insert(connection, Call { gsi, bell });
+            }
+            (Request::ConnectKick { connection, event }, Some(bell)) => {
+                self.check_room(connection)?;
+                self.doorbells.connect(connection, event, bell);
+            }
+            (Request::Disconnect { connection }, _) => {
+                self.doorbells.disconnect(connection);
+                if let Some(call) = self.calls.remove(&connection) {
+                    self.poller.remove(&call.bell)?;
+                }
+            }
+            (Request::ConnectCall { .. } | Request::ConnectKick { .. }, None) => {
+                return Err(EngineError::Bug("a connection without an eventfd").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, connection: u64) -> Result<(), EngineError> {
+        let is_small = connection < u64::MAX - FIRST_CALL;
+        let has_room = self.calls.len() + self.doorbells.len() < MOST_CONNECTIONS;
+        match is_small && has_room {
+            true => Ok(()),
+            false => Err(EngineError::Bug("more connections than a machine has")),
+        }
+    }
+}
