@@ -24,7 +24,9 @@ fn undefined_flags(trial: &Trial) -> u64 {
     match trial.instruction.mnemonic() {
         M::Div | M::Idiv => 0x8d5,
         // OF is defined for a count of 1 only; with an immediate, CPUs do not even agree with themselves.
-        M::Rol | M::Ror | M::Rcl | M::Rcr if trial.instruction.op1_kind() == OpKind::Immediate8 => 0x800,
+        M::Rol | M::Ror | M::Rcl | M::Rcr if trial.instruction.op1_kind() == OpKind::Immediate8 => {
+            0x800
+        }
         _ => 0,
     }
 }
@@ -38,15 +40,23 @@ fn reads_in_parts(trial: &Trial) -> bool {
 pub fn writes_in_parts(trial: &Trial) -> bool {
     matches!(
         trial.instruction.mnemonic(),
-        M::Fbstp | M::Fstp | M::Fnstenv | M::Fnsave | M::Fxsave | M::Fxsave64 | M::Maskmovq | M::Maskmovdqu
+        M::Fbstp
+            | M::Fstp
+            | M::Fnstenv
+            | M::Fnsave
+            | M::Fxsave
+            | M::Fxsave64
+            | M::Maskmovq
+            | M::Maskmovdqu
     )
 }
 
 fn uses_mmx(trial: &Trial) -> bool {
     let instruction = &trial.instruction;
     instruction.mnemonic() == M::Maskmovq
-        || (0..instruction.op_count().min(2))
-            .any(|index| instruction.op_kind(index) == OpKind::Register && instruction.op_register(index).is_mm())
+        || (0..instruction.op_count().min(2)).any(|index| {
+            instruction.op_kind(index) == OpKind::Register && instruction.op_register(index).is_mm()
+        })
         || matches!(instruction.mnemonic(), M::Cvtpi2ps | M::Cvtpi2pd)
 }
 
@@ -80,7 +90,9 @@ fn settled(trial: &Trial, outcome: &Outcome) -> Outcome {
             fault.address &= !0xfff;
         }
     }
-    if outcome.fault.is_some_and(|fault| fault.vector == 19) && matches!(trial.instruction.mnemonic(), M::Dpps | M::Dppd) {
+    if outcome.fault.is_some_and(|fault| fault.vector == 19)
+        && matches!(trial.instruction.mnemonic(), M::Dpps | M::Dppd)
+    {
         outcome.state.fx[24] &= !0x3f;
     }
     if outcome.fault.is_some_and(|fault| fault.vector == 19) {
@@ -96,7 +108,14 @@ fn settled(trial: &Trial, outcome: &Outcome) -> Outcome {
 
 impl Report {
     /// Counts one instance; says whether both agree.
-    pub fn judge(&mut self, trial: &Trial, before: &State, expected: &Outcome, found: &Outcome, shown: u64) -> bool {
+    pub fn judge(
+        &mut self,
+        trial: &Trial,
+        before: &State,
+        expected: &Outcome,
+        found: &Outcome,
+        shown: u64,
+    ) -> bool {
         self.instances += 1;
         self.faults += u64::from(expected.fault.is_some());
         let (expected, found) = (settled(trial, expected), settled(trial, found));
@@ -115,12 +134,20 @@ impl Report {
     }
 
     /// The states agree, but the data pages do not.
-    pub fn memory_differs(&mut self, trial: &Trial, before: &State, native: &[u8], guest: &[u8], shown: u64) {
+    pub fn memory_differs(
+        &mut self,
+        trial: &Trial,
+        before: &State,
+        native: &[u8],
+        guest: &[u8],
+        shown: u64,
+    ) {
         self.mismatches += 1;
         let code = format!("{:?}", trial.instruction.code());
         self.codes.entry(code).or_default().1 += 1;
         let mut text = String::new();
-        let bytes = (0..).zip(native.iter().zip(guest)).filter(|(_, (native, guest))| native != guest);
+        let bytes =
+            (0..).zip(native.iter().zip(guest)).filter(|(_, (native, guest))| native != guest);
         for (at, (native, guest)) in bytes.take(16) {
             let at: u64 = at;
             let _ = write!(text, " [{:#x}] {native:02x} not {guest:02x}", DATA + at);
@@ -146,7 +173,9 @@ impl Report {
             self.faults,
             self.mismatches
         );
-        for (code, (_, mismatches)) in self.codes.iter().filter(|(_, (_, mismatches))| *mismatches != 0) {
+        for (code, (_, mismatches)) in
+            self.codes.iter().filter(|(_, (_, mismatches))| *mismatches != 0)
+        {
             println!("  {code}: {mismatches}");
         }
     }
@@ -154,13 +183,15 @@ impl Report {
 
 fn differences(before: &State, expected: &Outcome, found: &Outcome) -> String {
     const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
+        "r13", "r14", "r15",
     ];
     let mut text = String::new();
     if expected.fault != found.fault {
         let _ = write!(text, " fault {:x?} not {:x?}", expected.fault, found.fault);
     }
-    let registers = expected.state.registers.iter().zip(&found.state.registers).zip(&before.registers);
+    let registers =
+        expected.state.registers.iter().zip(&found.state.registers).zip(&before.registers);
     for (name, ((expected, found), before)) in NAMES.iter().zip(registers) {
         if expected != found {
             let _ = write!(text, " {name} {expected:#x} not {found:#x} (was {before:#x})");
@@ -173,8 +204,11 @@ fn differences(before: &State, expected: &Outcome, found: &Outcome) -> String {
         let _ = write!(text, " rip {:#x} not {:#x}", expected.state.rip, found.state.rip);
     }
     for at in (0..512).step_by(8) {
-        let part = |bytes: &[u8; 512]| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let (expected, found, before) = (part(&expected.state.fx), part(&found.state.fx), part(&before.fx));
+        let part = |bytes: &[u8; 512]| {
+            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+        };
+        let (expected, found, before) =
+            (part(&expected.state.fx), part(&found.state.fx), part(&before.fx));
         if expected != found {
             let _ = write!(text, " fx[{at}] {expected:#x} not {found:#x} (was {before:#x})");
         }

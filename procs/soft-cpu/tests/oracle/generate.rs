@@ -5,7 +5,8 @@
 //! interesting is: mostly data, sometimes an edge, a read-only page, or no canonical address at all.
 
 use iced_x86::{
-    CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind, Register,
+    CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind,
+    Register,
 };
 
 use crate::layout::{self, Bits, DATA, DATA_LEN, READ_ONLY};
@@ -54,7 +55,8 @@ fn candidate(random: &mut Random, bits: Bits, slot: usize) -> Option<Trial> {
         }
         let target = target(random, &instruction, true);
         let is_relative = instruction.is_ip_rel_memory_operand();
-        let value = if is_relative { target.wrapping_sub(ip + instruction.len() as u64) } else { target };
+        let value =
+            if is_relative { target.wrapping_sub(ip + instruction.len() as u64) } else { target };
         let (at, size) = (offsets.displacement_offset(), offsets.displacement_size());
         bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
     }
@@ -166,7 +168,8 @@ fn is_wanted(instruction: &Instruction) -> bool {
             | M::Fndisi
     );
     let uses_segments = (0..instruction.op_count()).any(|index| {
-        instruction.op_kind(index) == OpKind::Register && instruction.op_register(index).is_segment_register()
+        instruction.op_kind(index) == OpKind::Register
+            && instruction.op_register(index).is_segment_register()
     });
     let is_odd = matches!(instruction.memory_segment(), Register::FS | Register::GS);
     is_offered
@@ -206,11 +209,12 @@ fn has_registers(instruction: &Instruction) -> bool {
 /// An address for the memory operand.
 fn target(random: &mut Random, instruction: &Instruction, near: bool) -> u64 {
     let size = instruction.memory_size().size().max(1) as u64;
-    let size = if matches!(instruction.mnemonic(), M::Fxsave | M::Fxrstor | M::Fxsave64 | M::Fxrstor64) {
-        512
-    } else {
-        size
-    };
+    let size =
+        if matches!(instruction.mnemonic(), M::Fxsave | M::Fxrstor | M::Fxsave64 | M::Fxrstor64) {
+            512
+        } else {
+            size
+        };
     let is_narrow = [instruction.memory_base(), instruction.memory_index()]
         .iter()
         .any(|register| register.is_gpr32() || register.is_gpr16() || *register == Register::EIP);
@@ -231,7 +235,7 @@ pub fn state(random: &mut Random, trial: &Trial) -> State {
     for register in &mut registers {
         *register = random.integer();
     }
-    registers[4] = DATA + 0x800 + random.below(0x1000) & !7;
+    registers[4] = (DATA + 0x800 + random.below(0x1000)) & !7;
     if instruction.mnemonic() == M::Leave {
         registers[5] = DATA + random.below(0x1800);
     }
@@ -258,7 +262,8 @@ pub fn state(random: &mut Random, trial: &Trial) -> State {
 }
 
 fn place_strings(random: &mut Random, instruction: &Instruction, registers: &mut [u64; 16]) {
-    let kinds: Vec<_> = (0..instruction.op_count()).map(|index| instruction.op_kind(index)).collect();
+    let kinds: Vec<_> =
+        (0..instruction.op_count()).map(|index| instruction.op_kind(index)).collect();
     let uses = |wanted: [OpKind; 3]| kinds.iter().any(|kind| wanted.contains(kind));
     let source = uses([OpKind::MemorySegSI, OpKind::MemorySegESI, OpKind::MemorySegRSI]);
     let target = uses([OpKind::MemoryESDI, OpKind::MemoryESEDI, OpKind::MemoryESRDI]);
@@ -304,11 +309,11 @@ fn place_memory(random: &mut Random, instruction: &Instruction, registers: &mut 
     let upper = if is_narrow { random.next() << 32 } else { 0 };
     let number = |register: Register| register.full_register().number();
     if base == Register::None {
-        registers[number(index)] = cut(distance) / scale | upper;
+        registers[number(index)] = (cut(distance) / scale) | upper;
     } else if index == Register::None {
         registers[number(base)] = cut(distance) | upper;
     } else if base == index {
-        registers[number(base)] = cut(distance) / (scale + 1) | upper;
+        registers[number(base)] = (cut(distance) / (scale + 1)) | upper;
     } else {
         let step = random.below(64).wrapping_sub(32);
         let step = if number(index) == 4 { 0 } else { step };

@@ -61,7 +61,7 @@ impl Guest {
             guest.poke(directory + (linear >> 21) * 8, table | all);
             for page in 0..pages {
                 let entry = table + ((linear >> 12) % 512 + page) * 8;
-                guest.poke(entry, physical + page * 4096 | rights);
+                guest.poke(entry, (physical + page * 4096) | rights);
             }
             if linear != DATA && linear != CODE {
                 table += 0x1000;
@@ -149,7 +149,9 @@ impl Guest {
                 code: exception.code.unwrap_or(0).into(),
                 address: exception.address,
             }),
-            other => Some(Fault { vector: 1000, code: 0, address: format!("{other:?}").len() as u64 }),
+            other => {
+                Some(Fault { vector: 1000, code: 0, address: format!("{other:?}").len() as u64 })
+            }
         };
         let mut registers = [0; 16];
         for (number, value) in (0..).zip(&mut registers) {

@@ -10,7 +10,10 @@
 //! A short run by default; `BULKHEAD_ORACLE=100000000` for a long one, `BULKHEAD_ORACLE_SEED` for another sequence. Only here
 //! is anything executable mapped; the crate itself never does that.
 #![allow(unsafe_code, reason = "runs random instructions natively")]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "assembly that switches the whole register state")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "assembly that switches the whole register state"
+)]
 
 mod compare;
 mod generate;
@@ -45,7 +48,8 @@ fn the_host_cpu_and_the_interpreter_agree() {
     let mut report = compare::Report::default();
     while report.instances < wanted {
         let bits = if random.once_in(4) { Bits::Bits32 } else { Bits::Bits64 };
-        let batch: Vec<_> = (0..BATCH).map(|slot| generate::instruction(&mut random, bits, slot)).collect();
+        let batch: Vec<_> =
+            (0..BATCH).map(|slot| generate::instruction(&mut random, bits, slot)).collect();
         for (slot, trial) in batch.iter().enumerate() {
             native.place(bits, slot, &trial.bytes);
         }

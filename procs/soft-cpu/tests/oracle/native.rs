@@ -49,7 +49,9 @@ impl Native {
         write_code(GATES + 16, &jump(0x24, offset_of!(Block, exit)));
         // 32-bit code reaches data through these, which are null in a 64-bit process.
         // SAFETY: 0x2b is the user's data segment on Linux.
-        unsafe { asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) 0x2b, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) 0x2b, options(nostack, preserves_flags))
+        };
         handle_signals();
         Self
     }
@@ -112,7 +114,8 @@ pub fn pattern(at: u64) -> u8 {
 }
 
 fn map(at: u64, len: u64, protection: i32) {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
     // SAFETY: maps fresh pages where nothing is.
     let got = unsafe { libc::mmap(at as *mut _, len as usize, protection, flags, -1, 0) };
     assert_eq!(got as u64, at, "the oracle's address {at:#x} is taken");
@@ -162,7 +165,8 @@ fn handle_signals() {
     let stack = Box::leak(Box::new([0u8; ALTERNATE]));
     // SAFETY: plain system calls with valid arguments; the stack lives for ever.
     unsafe {
-        let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALTERNATE };
+        let alternate =
+            libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALTERNATE };
         libc::sigaltstack(&alternate, null_mut());
         let mut action: libc::sigaction = zeroed();
         action.sa_sigaction = on_signal as *const () as usize;
