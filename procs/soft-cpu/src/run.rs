@@ -150,6 +150,11 @@ impl Cpu {
         self.run_blocks(true)
     }
 
+    /// Executes blocks until something stops them: for tests of runs of instructions. Nothing is delivered.
+    pub fn execute_blocks(&mut self) -> Stop {
+        self.run_blocks(false)
+    }
+
     fn take_signals(&mut self) -> Option<Pause> {
         let signals = self.apic.mailbox.take();
         if signals & signal::WORK != 0 {

@@ -119,19 +119,27 @@ pub fn crc32(sum: u32, value: u64, bytes: usize) -> u32 {
     match bytes {
         1 => {
             // SAFETY: as above.
-            unsafe { asm!("crc32 {0:e}, {1}", inout(reg) sum, in(reg_byte) value as u8, options(pure, nomem, nostack)) }
+            unsafe {
+                asm!("crc32 {0:e}, {1}", inout(reg) sum, in(reg_byte) value as u8, options(pure, nomem, nostack))
+            }
         }
         2 => {
             // SAFETY: as above.
-            unsafe { asm!("crc32 {0:e}, {1:x}", inout(reg) sum, in(reg) value, options(pure, nomem, nostack)) }
+            unsafe {
+                asm!("crc32 {0:e}, {1:x}", inout(reg) sum, in(reg) value, options(pure, nomem, nostack))
+            }
         }
         4 => {
             // SAFETY: as above.
-            unsafe { asm!("crc32 {0:e}, {1:e}", inout(reg) sum, in(reg) value, options(pure, nomem, nostack)) }
+            unsafe {
+                asm!("crc32 {0:e}, {1:e}", inout(reg) sum, in(reg) value, options(pure, nomem, nostack))
+            }
         }
         _ => {
             // SAFETY: as above.
-            unsafe { asm!("crc32 {0:r}, {1:r}", inout(reg) sum, in(reg) value, options(pure, nomem, nostack)) }
+            unsafe {
+                asm!("crc32 {0:r}, {1:r}", inout(reg) sum, in(reg) value, options(pure, nomem, nostack))
+            }
         }
     }
     sum as u32

@@ -61,11 +61,15 @@ macro_rules! quotients {
         fn div(low: Self, high: Self, divisor: Self) -> Option<(Self, Self)> {
             let dividend = <$double>::from(high) << <$word>::BITS | <$double>::from(low);
             let quotient = dividend.checked_div(<$double>::from(divisor))?;
-            Some((<$word>::try_from(quotient).ok()?, (dividend % <$double>::from(divisor)) as $word))
+            Some((
+                <$word>::try_from(quotient).ok()?,
+                (dividend % <$double>::from(divisor)) as $word,
+            ))
         }
         #[inline(always)]
         fn idiv(low: Self, high: Self, divisor: Self) -> Option<(Self, Self)> {
-            let dividend = (<$double>::from(high) << <$word>::BITS | <$double>::from(low)) as $signed_double;
+            let dividend =
+                (<$double>::from(high) << <$word>::BITS | <$double>::from(low)) as $signed_double;
             let divisor = <$signed_double>::from(divisor as $signed);
             let quotient = dividend.checked_div(divisor)?;
             Some((<$signed>::try_from(quotient).ok()? as $word, (dividend % divisor) as $word))

@@ -32,7 +32,9 @@ fn of4(handlers: Sized4, bytes: usize) -> Option<Handler> {
 }
 
 fn of3(handlers: Sized3, bytes: usize) -> Option<Handler> {
-    bytes.is_power_of_two().then(|| handlers.get((bytes.trailing_zeros() as usize).checked_sub(1)?).copied())?
+    bytes
+        .is_power_of_two()
+        .then(|| handlers.get((bytes.trailing_zeros() as usize).checked_sub(1)?).copied())?
 }
 
 /// Names the handler and fills `dst`, `src` and `imm`; nothing if the instruction is no integer instruction.
@@ -125,11 +127,19 @@ fn two<O: two::Two>(draft: &mut Draft<'_>) -> Option<Handler> {
         }
         (None, Some(src), _) => {
             draft.op.src = src;
-            if is_locked { sized4!(two::locked_register, O) } else { sized4!(two::memory_register, O) }
+            if is_locked {
+                sized4!(two::locked_register, O)
+            } else {
+                sized4!(two::memory_register, O)
+            }
         }
         (None, _, imm) => {
             draft.op.imm = imm?;
-            if is_locked { sized4!(two::locked_immediate, O) } else { sized4!(two::memory_immediate, O) }
+            if is_locked {
+                sized4!(two::locked_immediate, O)
+            } else {
+                sized4!(two::memory_immediate, O)
+            }
         }
     };
     of4(handlers, bytes)
@@ -141,7 +151,14 @@ fn one<O: one::One>(draft: &mut Draft<'_>) -> Option<Handler> {
         draft.op.dst = dst;
         return of4(sized4!(one::register, O), bytes);
     }
-    of4(if draft.instruction.has_lock_prefix() { sized4!(one::locked, O) } else { sized4!(one::memory, O) }, bytes)
+    of4(
+        if draft.instruction.has_lock_prefix() {
+            sized4!(one::locked, O)
+        } else {
+            sized4!(one::memory, O)
+        },
+        bytes,
+    )
 }
 
 fn turn<O: shifts::Turn>(draft: &mut Draft<'_>) -> Option<Handler> {
@@ -151,7 +168,11 @@ fn turn<O: shifts::Turn>(draft: &mut Draft<'_>) -> Option<Handler> {
     draft.op.src = if by_cl { Reg::RCX } else { Reg::ZERO };
     if let Some(dst) = draft.register(0) {
         draft.op.dst = dst;
-        let handlers = if by_cl { sized4!(shifts::register_cl, O) } else { sized4!(shifts::register_immediate, O) };
+        let handlers = if by_cl {
+            sized4!(shifts::register_cl, O)
+        } else {
+            sized4!(shifts::register_immediate, O)
+        };
         return of4(handlers, bytes);
     }
     of4(sized4!(shifts::memory, O), bytes)
@@ -222,11 +243,19 @@ fn bit<O: bit::Change>(draft: &mut Draft<'_>) -> Option<Handler> {
         }
         (None, Some(src)) => {
             draft.op.src = src;
-            if is_locked { sized3!(bit::locked_register, O) } else { sized3!(bit::memory_register, O) }
+            if is_locked {
+                sized3!(bit::locked_register, O)
+            } else {
+                sized3!(bit::memory_register, O)
+            }
         }
         (None, None) => {
             draft.op.imm = draft.immediate(1)?;
-            if is_locked { sized3!(bit::locked_immediate, O) } else { sized3!(bit::memory_immediate, O) }
+            if is_locked {
+                sized3!(bit::locked_immediate, O)
+            } else {
+                sized3!(bit::memory_immediate, O)
+            }
         }
     };
     of3(handlers, bytes)
@@ -270,7 +299,14 @@ fn compare_exchange(draft: &mut Draft<'_>) -> Option<Handler> {
         return of4(sized4!(exchange::compare_register), bytes);
     }
     let is_locked = draft.instruction.has_lock_prefix();
-    of4(if is_locked { sized4!(exchange::compare_locked) } else { sized4!(exchange::compare_memory) }, bytes)
+    of4(
+        if is_locked {
+            sized4!(exchange::compare_locked)
+        } else {
+            sized4!(exchange::compare_memory)
+        },
+        bytes,
+    )
 }
 
 fn exchange_add(draft: &mut Draft<'_>) -> Option<Handler> {
@@ -281,7 +317,10 @@ fn exchange_add(draft: &mut Draft<'_>) -> Option<Handler> {
         return of4(sized4!(exchange::add_register), bytes);
     }
     let is_locked = draft.instruction.has_lock_prefix();
-    of4(if is_locked { sized4!(exchange::add_locked) } else { sized4!(exchange::add_memory) }, bytes)
+    of4(
+        if is_locked { sized4!(exchange::add_locked) } else { sized4!(exchange::add_memory) },
+        bytes,
+    )
 }
 
 /// Makes an array with one entry for each condition.
@@ -311,15 +350,18 @@ macro_rules! conditions {
 /// SETcc in the order of their condition numbers.
 const SETS: [Mnemonic; 16] = {
     use Mnemonic::*;
-    [Seto, Setno, Setb, Setae, Sete, Setne, Setbe, Seta, Sets, Setns, Setp, Setnp, Setl, Setge, Setle, Setg]
+    [
+        Seto, Setno, Setb, Setae, Sete, Setne, Setbe, Seta, Sets, Setns, Setp, Setnp, Setl, Setge,
+        Setle, Setg,
+    ]
 };
 
 /// CMOVcc in the order of their condition numbers.
 const MOVES: [Mnemonic; 16] = {
     use Mnemonic::*;
     [
-        Cmovo, Cmovno, Cmovb, Cmovae, Cmove, Cmovne, Cmovbe, Cmova, Cmovs, Cmovns, Cmovp, Cmovnp, Cmovl, Cmovge,
-        Cmovle, Cmovg,
+        Cmovo, Cmovno, Cmovb, Cmovae, Cmove, Cmovne, Cmovbe, Cmova, Cmovs, Cmovns, Cmovp, Cmovnp,
+        Cmovl, Cmovge, Cmovle, Cmovg,
     ]
 };
 

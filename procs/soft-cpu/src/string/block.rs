@@ -28,7 +28,10 @@ pub fn copy<W: Width>(cpu: &mut Cpu, at: At, count: u64) -> u64 {
     let count = count.min((readable.min(writable) / W::BYTES) as u64);
     // A target less than one element above the source reads what the element before it wrote: bytewise, that is another result.
     let distance = (to as usize).wrapping_sub(from as usize);
-    if (1..W::BYTES).contains(&distance) || wraps(cpu, at, Reg::RSI, W::BYTES, count) || wraps(cpu, at, Reg::RDI, W::BYTES, count) {
+    if (1..W::BYTES).contains(&distance)
+        || wraps(cpu, at, Reg::RSI, W::BYTES, count)
+        || wraps(cpu, at, Reg::RDI, W::BYTES, count)
+    {
         return 0;
     }
     // SAFETY: both spans are guest RAM, `to` writable, and at least this long.

@@ -97,7 +97,11 @@ strings! { Pcmpistri Pcmpistrm Pcmpestri Pcmpestrm }
 /// the magnitude counts, and anything above 16 counts as 16.
 #[inline(always)]
 pub fn length(register: u64, wide: bool) -> u64 {
-    let magnitude = if wide { (register as i64).unsigned_abs() } else { u64::from((register as i32).unsigned_abs()) };
+    let magnitude = if wide {
+        (register as i64).unsigned_abs()
+    } else {
+        u64::from((register as i32).unsigned_abs())
+    };
     magnitude.min(16)
 }
 
@@ -130,7 +134,9 @@ fn compare<N: Compare>(draft: &mut Draft<'_>) -> Option<Handler> {
     by_source!(draft, 1, run_compare, N)
 }
 
-fn strings<N: CompareStrings, const MASK: bool, const WIDE: bool>(draft: &mut Draft<'_>) -> Option<Handler> {
+fn strings<N: CompareStrings, const MASK: bool, const WIDE: bool>(
+    draft: &mut Draft<'_>,
+) -> Option<Handler> {
     draft.op.dst = xmm_register(draft, 0)?;
     draft.op.imm = draft.immediate(2)?;
     if draft.is_memory(1) {
@@ -158,11 +164,15 @@ fn run_ptest<S: Source>(cpu: &mut Cpu, at: At) -> Next {
     at.next(cpu)
 }
 
-fn run_strings<N: CompareStrings, S: Source, const MASK: bool, const WIDE: bool>(cpu: &mut Cpu, at: At) -> Next {
+fn run_strings<N: CompareStrings, S: Source, const MASK: bool, const WIDE: bool>(
+    cpu: &mut Cpu,
+    at: At,
+) -> Next {
     let right = attempt!(cpu, at, S::fetch(cpu, at));
     let a = length(cpu.regs.get(Reg::RAX), WIDE);
     let d = length(cpu.regs.get(Reg::RDX), WIDE);
-    let (index, mask, flags) = entry(const { &N::TABLE }, at.imm)(operand::get(cpu, at.dst), right, a, d);
+    let (index, mask, flags) =
+        entry(const { &N::TABLE }, at.imm)(operand::get(cpu, at.dst), right, a, d);
     if MASK {
         operand::set(cpu, Reg(0), mask);
     } else {

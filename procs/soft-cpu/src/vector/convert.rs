@@ -130,7 +130,11 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
 
 fn to_integer<N: ToInteger>(draft: &mut Draft<'_>) -> Option<Handler> {
     draft.op.dst = draft.register(0)?;
-    if draft.size(0) == 8 { by_source!(draft, 1, run_to64, N) } else { by_source!(draft, 1, run_to32, N) }
+    if draft.size(0) == 8 {
+        by_source!(draft, 1, run_to64, N)
+    } else {
+        by_source!(draft, 1, run_to32, N)
+    }
 }
 
 fn from_integer<N: FromInteger>(draft: &mut Draft<'_>) -> Option<Handler> {

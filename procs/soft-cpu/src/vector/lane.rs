@@ -136,16 +136,12 @@ pub fn masked_store_target(draft: &mut Draft<'_>) {
     draft.op.displacement = 0;
 }
 
-/// Writes the bytes of `value` whose mask has its top bit set, each by itself: the others are somebody else's. If there is
-/// any, all pages of the operand must be writable. If there is none, MASKMOVDQU looks only where it crosses a page (what an
-/// empty mask does is each CPU's own choice; this is the host's).
+/// Writes the bytes of `value` whose mask has its top bit set, each by itself: the others are somebody else's. All pages of the
+/// operand must be writable, also where the mask is empty (which is each CPU's own choice; this is the host's).
 pub fn store_masked(cpu: &mut Cpu, at: At, value: &[u8], mask: &[u8]) -> Result<(), Raised> {
     let linear = cpu.address(at, value.len() as u32, true)?;
     let through = if at.shape.is_stack() { Through::Stack } else { Through::Data };
     let in_first = (PAGE - linear % PAGE).min(value.len() as u64) as usize;
-    if value.len() == 16 && in_first == 16 && mask.iter().all(|byte| byte & 0x80 == 0) {
-        return Ok(());
-    }
     prove_byte(cpu, at, 0)?;
     prove_byte(cpu, at, in_first.min(value.len() - 1))?;
     for (index, (byte, mask)) in (0..).zip(value.iter().zip(mask)) {

@@ -3,14 +3,14 @@
 //! The CPU enters MMX state also where the conversion then raises an unmasked exception.
 
 use super::mmx;
-use crate::x87::control;
-use crate::x87::handlers::wait;
 use super::operand::{self, Source, mm_register, raise_simd, xmm_register};
 use super::{Xmm, mxcsr};
 use crate::attempt;
 use crate::cpu::Cpu;
 use crate::op::{At, Handler, Next};
 use crate::select::Draft;
+use crate::x87::control;
+use crate::x87::handlers::wait;
 use core::arch::asm;
 use iced_x86::Mnemonic;
 
@@ -94,7 +94,11 @@ fn to_mmx<N: ToMmx>(draft: &mut Draft<'_>) -> Option<Handler> {
         draft.op.src = src;
         return Some(run_to::<N, operand::Register16>);
     }
-    Some(if draft.size(1) == 16 { run_to::<N, operand::Aligned> } else { run_to::<N, operand::Memory8> })
+    Some(if draft.size(1) == 16 {
+        run_to::<N, operand::Aligned>
+    } else {
+        run_to::<N, operand::Memory8>
+    })
 }
 
 /// From memory these do not enter MMX state.

@@ -43,7 +43,12 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
 }
 
 /// Picks among register to register, memory to register and register to memory.
-fn choose(draft: &mut Draft<'_>, moving: Handler, loading: Handler, storing: Handler) -> Option<Handler> {
+fn choose(
+    draft: &mut Draft<'_>,
+    moving: Handler,
+    loading: Handler,
+    storing: Handler,
+) -> Option<Handler> {
     let Some(dst) = xmm_register(draft, 0) else {
         draft.op.src = xmm_register(draft, 1)?;
         return Some(storing);

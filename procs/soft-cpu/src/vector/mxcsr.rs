@@ -51,7 +51,12 @@ pub fn settle(guest: &mut u32, raised: u32, tiny: impl FnOnce(u32) -> u32) -> Re
 }
 
 #[cold]
-fn judge(guest: &mut u32, raised: u32, unmasked: u32, tiny: impl FnOnce(u32) -> u32) -> Result<(), Unmasked> {
+fn judge(
+    guest: &mut u32,
+    raised: u32,
+    unmasked: u32,
+    tiny: impl FnOnce(u32) -> u32,
+) -> Result<(), Unmasked> {
     if raised & unmasked & BEFORE != 0 {
         *guest |= raised & BEFORE;
         return Err(Unmasked);

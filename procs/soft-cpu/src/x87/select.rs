@@ -39,7 +39,8 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
 
 /// How much FXSAVE and FXRSTOR move: the mode says how many XMM registers, REX.W how wide the pointers are.
 fn registers(draft: &Draft<'_>) -> Registers {
-    let is_wide = matches!(draft.instruction.code(), Code::Fxsave64_m512byte | Code::Fxrstor64_m512byte);
+    let is_wide =
+        matches!(draft.instruction.code(), Code::Fxsave64_m512byte | Code::Fxrstor64_m512byte);
     match (draft.mode.is_long(), is_wide) {
         (false, _) => Registers::Eight,
         (true, false) => Registers::Sixteen,
@@ -71,7 +72,8 @@ fn computing(draft: &mut Draft<'_>) -> Option<Handler> {
         return Some(handlers::on_registers);
     }
     draft.op.imm = u64::from(opcode) << 8 | u64::from(modrm);
-    let is_store = matches!((opcode, modrm), (0xd9 | 0xdd, 1..=3) | (0xdb, 1..=3 | 7) | (0xdf, 1..=3 | 6 | 7));
+    let is_store =
+        matches!((opcode, modrm), (0xd9 | 0xdd, 1..=3) | (0xdb, 1..=3 | 7) | (0xdf, 1..=3 | 6 | 7));
     Some(match (draft.size(0), is_store) {
         (2, false) => handlers::load::<2>,
         (4, false) => handlers::load::<4>,

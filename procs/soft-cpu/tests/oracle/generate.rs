@@ -5,10 +5,11 @@
 //! interesting is: mostly data, sometimes an edge, a read-only page, or no canonical address at all.
 
 use iced_x86::{
-    CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind, Register,
+    CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind,
+    Register,
 };
 
-use crate::layout::{self, Bits, DATA, DATA_LEN, READ_ONLY};
+use crate::layout::{Bits, DATA, DATA_LEN, READ_ONLY};
 use crate::random::Random;
 use crate::state::State;
 
@@ -19,16 +20,64 @@ pub struct Trial {
     pub instruction: Instruction,
 }
 
-/// A random instruction for a slot.
-pub fn instruction(random: &mut Random, bits: Bits, slot: usize) -> Trial {
+/// Random instructions in a row that reach memory by fixed addresses only, so that each finds it where it was meant to be.
+pub fn run(random: &mut Random, bits: Bits, at: u64, length: usize) -> Vec<Trial> {
+    let mut run = Vec::new();
+    let mut next = at;
+    while run.len() < length {
+        let trial = instruction(random, bits, next);
+        if stays_in_place(&trial.instruction) {
+            next += trial.bytes.len() as u64;
+            run.push(trial);
+        }
+    }
+    run
+}
+
+/// Whether no register decides which memory the instruction touches.
+fn stays_in_place(instruction: &Instruction) -> bool {
+    let is_explicit = |index| {
+        matches!(
+            instruction.op_kind(index),
+            OpKind::Register
+                | OpKind::Memory
+                | OpKind::Immediate8
+                | OpKind::Immediate8_2nd
+                | OpKind::Immediate16
+                | OpKind::Immediate32
+                | OpKind::Immediate64
+                | OpKind::Immediate8to16
+                | OpKind::Immediate8to32
+                | OpKind::Immediate8to64
+                | OpKind::Immediate32to64
+        )
+    };
+    (0..instruction.op_count()).all(is_explicit)
+        && !instruction.is_stack_instruction()
+        && !(has_memory(instruction) && (has_registers(instruction) || reaches(instruction)))
+        && instruction.mnemonic() != M::Xlatb
+        && !leaves_loose_ends(instruction)
+}
+
+/// Instructions that leave something undefined that a later one could look at: flags, and what is stored of the last x87
+/// instruction.
+fn leaves_loose_ends(instruction: &Instruction) -> bool {
+    let mnemonic = instruction.mnemonic();
+    matches!(mnemonic, M::Div | M::Idiv | M::Fxsave | M::Fxsave64 | M::Fnsave | M::Fnstenv)
+        || matches!(mnemonic, M::Rol | M::Ror | M::Rcl | M::Rcr)
+            && instruction.op1_kind() == OpKind::Immediate8
+}
+
+/// A random instruction for an address.
+pub fn instruction(random: &mut Random, bits: Bits, at: u64) -> Trial {
     loop {
-        if let Some(trial) = candidate(random, bits, slot) {
+        if let Some(trial) = candidate(random, bits, at) {
             return trial;
         }
     }
 }
 
-fn candidate(random: &mut Random, bits: Bits, slot: usize) -> Option<Trial> {
+fn candidate(random: &mut Random, bits: Bits, ip: u64) -> Option<Trial> {
     let mut bytes = prefixes(random, bits);
     match random.below(20) {
         0..7 => bytes.push(random.next() as u8),
@@ -39,7 +88,6 @@ fn candidate(random: &mut Random, bits: Bits, slot: usize) -> Option<Trial> {
     bytes.extend(random.next().to_le_bytes());
     bytes.extend(random.next().to_le_bytes());
     bytes.truncate(15);
-    let ip = layout::slot(bits, slot);
     let number = if bits == Bits::Bits64 { 64 } else { 32 };
     let mut decoder = Decoder::with_ip(number, &bytes, ip, DecoderOptions::NONE);
     let instruction = decoder.decode();
@@ -54,7 +102,8 @@ fn candidate(random: &mut Random, bits: Bits, slot: usize) -> Option<Trial> {
         }
         let target = target(random, &instruction, true);
         let is_relative = instruction.is_ip_rel_memory_operand();
-        let value = if is_relative { target.wrapping_sub(ip + instruction.len() as u64) } else { target };
+        let value =
+            if is_relative { target.wrapping_sub(ip + instruction.len() as u64) } else { target };
         let (at, size) = (offsets.displacement_offset(), offsets.displacement_size());
         bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
     }
@@ -166,7 +215,8 @@ fn is_wanted(instruction: &Instruction) -> bool {
             | M::Fndisi
     );
     let uses_segments = (0..instruction.op_count()).any(|index| {
-        instruction.op_kind(index) == OpKind::Register && instruction.op_register(index).is_segment_register()
+        instruction.op_kind(index) == OpKind::Register
+            && instruction.op_register(index).is_segment_register()
     });
     let is_odd = matches!(instruction.memory_segment(), Register::FS | Register::GS);
     is_offered
@@ -206,11 +256,12 @@ fn has_registers(instruction: &Instruction) -> bool {
 /// An address for the memory operand.
 fn target(random: &mut Random, instruction: &Instruction, near: bool) -> u64 {
     let size = instruction.memory_size().size().max(1) as u64;
-    let size = if matches!(instruction.mnemonic(), M::Fxsave | M::Fxrstor | M::Fxsave64 | M::Fxrstor64) {
-        512
-    } else {
-        size
-    };
+    let size =
+        if matches!(instruction.mnemonic(), M::Fxsave | M::Fxrstor | M::Fxsave64 | M::Fxrstor64) {
+            512
+        } else {
+            size
+        };
     let is_narrow = [instruction.memory_base(), instruction.memory_index()]
         .iter()
         .any(|register| register.is_gpr32() || register.is_gpr16() || *register == Register::EIP);
@@ -224,28 +275,15 @@ fn target(random: &mut Random, instruction: &Instruction, near: bool) -> u64 {
     if size >= 16 && !random.once_in(5) { address & !15 } else { address }
 }
 
-/// A random state to run an instruction from.
-pub fn state(random: &mut Random, trial: &Trial) -> State {
-    let instruction = &trial.instruction;
+/// A random state to run instructions from. The first one's operands are put in place.
+pub fn state(random: &mut Random, run: &[Trial]) -> State {
     let mut registers = [0; 16];
     for register in &mut registers {
         *register = random.integer();
     }
-    registers[4] = DATA + 0x800 + random.below(0x1000) & !7;
-    if instruction.mnemonic() == M::Leave {
-        registers[5] = DATA + random.below(0x1800);
-    }
-    if instruction.mnemonic() == M::Xlatb {
-        registers[3] = DATA + random.below(0x1800);
-    }
-    place_strings(random, instruction, &mut registers);
-    if has_memory(instruction) && reaches(instruction) {
-        let bit = instruction.op1_register();
-        registers[bit.full_register().number()] = random.below(0x20000).wrapping_sub(0x10000);
-    }
-    if has_memory(instruction) && has_registers(instruction) {
-        place_memory(random, instruction, &mut registers);
-    }
+    registers[4] = (DATA + 0x800 + random.below(0x1000)) & !7;
+    let trial = &run[0];
+    place_operands(random, &trial.instruction, &mut registers);
     if trial.bits == Bits::Bits32 {
         for register in &mut registers {
             *register &= 0xffff_ffff;
@@ -254,11 +292,36 @@ pub fn state(random: &mut Random, trial: &Trial) -> State {
     }
     let flags = random.next() & crate::state::FLAGS;
     let flags = if random.once_in(8) { flags } else { flags & !0x400 };
-    State { registers, flags, rip: 0, padding: [0; 6], fx: image(random, instruction) }
+    let is_plain = run.iter().all(|trial| is_plain(&trial.instruction));
+    State { registers, flags, rip: 0, padding: [0; 6], fx: image(random, is_plain) }
+}
+
+fn place_operands(random: &mut Random, instruction: &Instruction, registers: &mut [u64; 16]) {
+    if instruction.mnemonic() == M::Leave {
+        registers[5] = DATA + random.below(0x1800);
+    }
+    if instruction.mnemonic() == M::Xlatb {
+        registers[3] = DATA + random.below(0x1800);
+    }
+    place_strings(random, instruction, registers);
+    if has_memory(instruction) && reaches(instruction) {
+        let bit = instruction.op1_register();
+        registers[bit.full_register().number()] = random.below(0x20000).wrapping_sub(0x10000);
+    }
+    if has_memory(instruction) && has_registers(instruction) {
+        place_memory(random, instruction, registers);
+    }
+}
+
+/// Whether it looks at general registers only.
+fn is_plain(instruction: &Instruction) -> bool {
+    let newest = CpuidFeature::X64 as u32;
+    instruction.cpuid_features().iter().all(|feature| *feature as u32 <= newest)
 }
 
 fn place_strings(random: &mut Random, instruction: &Instruction, registers: &mut [u64; 16]) {
-    let kinds: Vec<_> = (0..instruction.op_count()).map(|index| instruction.op_kind(index)).collect();
+    let kinds: Vec<_> =
+        (0..instruction.op_count()).map(|index| instruction.op_kind(index)).collect();
     let uses = |wanted: [OpKind; 3]| kinds.iter().any(|kind| wanted.contains(kind));
     let source = uses([OpKind::MemorySegSI, OpKind::MemorySegESI, OpKind::MemorySegRSI]);
     let target = uses([OpKind::MemoryESDI, OpKind::MemoryESEDI, OpKind::MemoryESRDI]);
@@ -304,11 +367,11 @@ fn place_memory(random: &mut Random, instruction: &Instruction, registers: &mut 
     let upper = if is_narrow { random.next() << 32 } else { 0 };
     let number = |register: Register| register.full_register().number();
     if base == Register::None {
-        registers[number(index)] = cut(distance) / scale | upper;
+        registers[number(index)] = (cut(distance) / scale) | upper;
     } else if index == Register::None {
         registers[number(base)] = cut(distance) | upper;
     } else if base == index {
-        registers[number(base)] = cut(distance) / (scale + 1) | upper;
+        registers[number(base)] = (cut(distance) / (scale + 1)) | upper;
     } else {
         let step = random.below(64).wrapping_sub(32);
         let step = if number(index) == 4 { 0 } else { step };
@@ -318,10 +381,8 @@ fn place_memory(random: &mut Random, instruction: &Instruction, registers: &mut 
 }
 
 /// x87, MMX and SSE registers: interesting ones where the instruction looks at them.
-fn image(random: &mut Random, instruction: &Instruction) -> [u8; 512] {
+fn image(random: &mut Random, is_plain: bool) -> [u8; 512] {
     let mut bytes = [0; 512];
-    let features = instruction.cpuid_features();
-    let is_plain = features.iter().all(|feature| *feature as u32 <= CpuidFeature::X64 as u32);
     let (control, status, tags) = if is_plain { (0x37f, 0, 0xff) } else { x87(random) };
     bytes[0..2].copy_from_slice(&control.to_le_bytes());
     bytes[2..4].copy_from_slice(&status.to_le_bytes());

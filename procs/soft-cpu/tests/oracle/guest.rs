@@ -7,8 +7,7 @@ use bulkhead_soft_cpu::memory::Ram;
 use bulkhead_soft_cpu::memory::access::Through;
 use bulkhead_soft_cpu::state::{Flags, Fx, Reg, Segment, cr0, cr4, efer, rflags};
 
-use crate::generate::Trial;
-use crate::layout::{self, Bits, CODE, CODE32, DATA, DATA_LEN, READ_ONLY};
+use crate::layout::{Bits, CODE, CODE32, DATA, DATA_LEN, READ_ONLY};
 use crate::native::pattern;
 use crate::state::{FLAGS, Fault, Outcome, State};
 
@@ -61,7 +60,7 @@ impl Guest {
             guest.poke(directory + (linear >> 21) * 8, table | all);
             for page in 0..pages {
                 let entry = table + ((linear >> 12) % 512 + page) * 8;
-                guest.poke(entry, physical + page * 4096 | rights);
+                guest.poke(entry, (physical + page * 4096) | rights);
             }
             if linear != DATA && linear != CODE {
                 table += 0x1000;
@@ -104,14 +103,11 @@ impl Guest {
         self.cpu.refresh();
     }
 
-    /// Writes the batch's instructions, as a guest that modifies its own code.
-    pub fn place(&mut self, bits: Bits, batch: &[Trial]) {
-        for (slot, trial) in batch.iter().enumerate() {
-            let at = layout::slot(bits, slot);
-            // The first store may only drop what was decoded there.
-            let _ = self.cpu.store_bytes(at, &trial.bytes, Through::Data);
-            self.cpu.store_bytes(at, &trial.bytes, Through::Data).expect("code can be written");
-        }
+    /// Writes code, as a guest that modifies its own.
+    pub fn place(&mut self, at: u64, bytes: &[u8]) {
+        // The first store may only drop what was decoded there.
+        let _ = self.cpu.store_bytes(at, bytes, Through::Data);
+        self.cpu.store_bytes(at, bytes, Through::Data).expect("code can be written");
     }
 
     pub fn data(&self) -> &[u8] {
@@ -126,8 +122,31 @@ impl Guest {
         }
     }
 
-    /// Interprets the instruction of a slot.
-    pub fn run(&mut self, bits: Bits, slot: usize, trial: &Trial, before: &State) -> Outcome {
+    /// Interprets one instruction of `len` bytes.
+    pub fn run_one(&mut self, at: u64, len: usize, before: &State) -> Outcome {
+        self.set_registers(at, before);
+        let mut stop = self.cpu.execute_one();
+        // A repeated instruction comes up for air.
+        while stop == Stop::Lookup && self.cpu.rip() == at {
+            stop = self.cpu.execute_one();
+        }
+        self.outcome(at + len as u64, stop)
+    }
+
+    /// Interprets blocks until something stops; `len` bytes on, that is the end.
+    pub fn run_all(&mut self, at: u64, len: usize, before: &State) -> Outcome {
+        self.set_registers(at, before);
+        let mut stop = self.cpu.execute_blocks();
+        while stop == Stop::Lookup {
+            stop = self.cpu.execute_blocks();
+        }
+        let end = at + len as u64;
+        let is_end =
+            self.cpu.rip() == end && matches!(stop, Stop::Fault(fault) if fault.vector == 6);
+        self.outcome(end, if is_end { Stop::Lookup } else { stop })
+    }
+
+    fn set_registers(&mut self, at: u64, before: &State) {
         let cpu = &mut self.cpu;
         for (number, value) in (0..).zip(before.registers) {
             cpu.regs.set(Reg::general(number), value);
@@ -135,13 +154,11 @@ impl Guest {
         cpu.flags = Flags::from_rflags(before.flags);
         cpu.system_flags = before.flags & rflags::DF | rflags::FIXED | rflags::IF;
         cpu.fx = Fx::from_bytes(&before.fx);
-        let start = layout::slot(bits, slot);
-        cpu.set_rip(start);
-        let mut stop = cpu.execute_one();
-        // A repeated instruction comes up for air.
-        while stop == Stop::Lookup && cpu.rip() == start {
-            stop = cpu.execute_one();
-        }
+        cpu.set_rip(at);
+    }
+
+    fn outcome(&mut self, end: u64, stop: Stop) -> Outcome {
+        let cpu = &self.cpu;
         let fault = match stop {
             Stop::Lookup => None,
             Stop::Fault(exception) => Some(Fault {
@@ -149,15 +166,15 @@ impl Guest {
                 code: exception.code.unwrap_or(0).into(),
                 address: exception.address,
             }),
-            other => Some(Fault { vector: 1000, code: 0, address: format!("{other:?}").len() as u64 }),
+            other => {
+                Some(Fault { vector: 1000, code: 0, address: format!("{other:?}").len() as u64 })
+            }
         };
         let mut registers = [0; 16];
         for (number, value) in (0..).zip(&mut registers) {
             *value = cpu.regs.get(Reg::general(number));
         }
-        let rip = cpu.rip();
-        let expected = start + trial.bytes.len() as u64;
-        let rip = if fault.is_none() && rip == expected { 0 } else { rip };
+        let rip = if fault.is_none() && cpu.rip() == end { 0 } else { cpu.rip() };
         let flags = cpu.rflags() & FLAGS;
         let state = State { registers, flags, rip, padding: [0; 6], fx: cpu.fx.to_bytes() };
         Outcome { state, fault }

@@ -19,6 +19,11 @@ pub const DATA_LEN: u64 = 0x2000;
 /// Behind them nothing for one page, then a page that may only be read, then nothing.
 pub const READ_ONLY: u64 = DATA + DATA_LEN + 0x1000;
 
+/// Bytes for a run of instructions.
+pub const RUN: u64 = 256;
+/// Runs that fit the page.
+pub const RUNS: usize = 4096 / RUN as usize;
+
 /// Bits of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bits {
@@ -28,8 +33,17 @@ pub enum Bits {
     Bits64,
 }
 
+/// The page that code of these bits is placed on.
+pub fn page(bits: Bits) -> u64 {
+    if bits == Bits::Bits64 { CODE } else { CODE32 }
+}
+
 /// Where a slot's instruction is.
 pub fn slot(bits: Bits, number: usize) -> u64 {
-    let page = if bits == Bits::Bits64 { CODE } else { CODE32 };
-    page + number as u64 * SLOT
+    page(bits) + number as u64 * SLOT
+}
+
+/// Where a run's first instruction is.
+pub fn run(bits: Bits, number: usize) -> u64 {
+    page(bits) + number as u64 * RUN
 }

@@ -10,7 +10,10 @@
 //! A short run by default; `BULKHEAD_ORACLE=100000000` for a long one, `BULKHEAD_ORACLE_SEED` for another sequence. Only here
 //! is anything executable mapped; the crate itself never does that.
 #![allow(unsafe_code, reason = "runs random instructions natively")]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "assembly that switches the whole register state")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "assembly that switches the whole register state"
+)]
 
 mod compare;
 mod generate;
@@ -25,44 +28,82 @@ use random::Random;
 
 /// Instances of the default run.
 const SHORT: u64 = 200_000;
-/// Different instructions that are placed on the code page together.
-const BATCH: usize = layout::SLOTS;
 /// States that each instruction is tried with.
 const STATES: u64 = 8;
-/// Mismatches shown in full.
-const SHOWN: u64 = 20;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Instructions of a run.
+const RUN_LENGTH: usize = 8;
+
 #[test]
-fn the_host_cpu_and_the_interpreter_agree() {
+fn the_host_cpu_and_the_interpreter_agree_on_single_instructions() {
     let wanted = number("BULKHEAD_ORACLE", SHORT);
     let mut random = Random::new(number("BULKHEAD_ORACLE_SEED", 1));
     let native = native::Native::new();
     let mut guest = guest::Guest::new();
+    guest.set_data(native.data());
     let mut report = compare::Report::default();
     while report.instances < wanted {
         let bits = if random.once_in(4) { Bits::Bits32 } else { Bits::Bits64 };
-        let batch: Vec<_> = (0..BATCH).map(|slot| generate::instruction(&mut random, bits, slot)).collect();
-        for (slot, trial) in batch.iter().enumerate() {
-            native.place(bits, slot, &trial.bytes);
-        }
         guest.set_bits(bits);
-        guest.place(bits, &batch);
-        for _ in 0..STATES {
-            for (slot, trial) in batch.iter().enumerate() {
-                let before = generate::state(&mut random, trial);
-                let expected = native.run(bits, slot, &before);
-                let found = guest.run(bits, slot, trial, &before);
-                let is_equal = report.judge(trial, &before, &expected, &found, SHOWN);
-                if native.data() != guest.data() {
-                    if is_equal && !(expected.fault.is_some() && compare::writes_in_parts(trial)) {
-                        report.memory_differs(trial, &before, native.data(), guest.data(), SHOWN);
-                    }
-                    guest.set_data(native.data());
-                }
+        let mut batch = Vec::new();
+        for slot in 0..layout::SLOTS {
+            let at = layout::slot(bits, slot);
+            let trial = generate::instruction(&mut random, bits, at);
+            native.place(bits, at, &trial.bytes);
+            guest.place(at, &trial.bytes);
+            batch.push((at, trial));
+        }
+        for (at, trial) in (0..STATES).flat_map(|_| &batch) {
+            let before = generate::state(&mut random, std::slice::from_ref(trial));
+            let expected = native.run(bits, *at, &before);
+            let found = guest.run_one(*at, trial.bytes.len(), &before);
+            report.judge(
+                std::slice::from_ref(trial),
+                &before,
+                [&expected, &found],
+                [native.data(), guest.data()],
+            );
+            if native.data() != guest.data() {
+                guest.set_data(native.data());
+            }
+        }
+    }
+    report.print();
+    assert_eq!(report.mismatches, 0, "the interpreter disagrees with the host CPU");
+}
+
+#[test]
+fn the_host_cpu_and_the_interpreter_agree_on_runs_of_instructions() {
+    let wanted = number("BULKHEAD_ORACLE", SHORT) / RUN_LENGTH as u64;
+    let mut random = Random::new(number("BULKHEAD_ORACLE_SEED", 1));
+    let native = native::Native::new();
+    let mut guest = guest::Guest::new();
+    guest.set_data(native.data());
+    let mut report = compare::Report::default();
+    while report.instances < wanted {
+        let bits = if random.once_in(4) { Bits::Bits32 } else { Bits::Bits64 };
+        guest.set_bits(bits);
+        let mut batch = Vec::new();
+        for number in 0..layout::RUNS {
+            let at = layout::run(bits, number);
+            let run = generate::run(&mut random, bits, at, RUN_LENGTH);
+            let bytes: Vec<_> = run.iter().flat_map(|trial| trial.bytes.clone()).collect();
+            native.place(bits, at, &bytes);
+            // ud2: the end.
+            guest.place(at, &[&bytes[..], &[0x0f, 0x0b]].concat());
+            batch.push((at, bytes.len(), run));
+        }
+        for (at, len, run) in (0..STATES).flat_map(|_| &batch) {
+            let before = generate::state(&mut random, run);
+            let expected = native.run(bits, *at, &before);
+            let found = guest.run_all(*at, *len, &before);
+            report.judge(run, &before, [&expected, &found], [native.data(), guest.data()]);
+            if native.data() != guest.data() {
+                guest.set_data(native.data());
             }
         }
     }

@@ -6,8 +6,9 @@
 use core::arch::asm;
 use std::mem::{offset_of, zeroed};
 use std::ptr::{addr_of_mut, null_mut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::layout::{self, Bits, CODE, CODE32, DATA, DATA_LEN, GATES, READ_ONLY, STATE};
+use crate::layout::{Bits, CODE, CODE32, DATA, DATA_LEN, GATES, READ_ONLY, STATE};
 use crate::state::{FLAGS, Fault, Outcome, State};
 
 /// The state block at `STATE`.
@@ -24,38 +25,31 @@ struct Block {
     fault_rip: u64,
 }
 
-pub struct Native;
+pub struct Native {
+    _pages: MutexGuard<'static, bool>,
+}
+
+/// Only one test at a time has the pages.
+static PAGES: Mutex<bool> = Mutex::new(false);
 
 impl Native {
     pub fn new() -> Self {
-        map(CODE, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
-        map(CODE32, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
-        map(GATES, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
-        map(STATE, 4096, libc::PROT_READ | libc::PROT_WRITE);
-        map(DATA, DATA_LEN, libc::PROT_READ | libc::PROT_WRITE);
-        map(READ_ONLY, 4096, libc::PROT_READ | libc::PROT_WRITE);
-        for at in 0..DATA_LEN {
-            // SAFETY: just mapped.
-            unsafe { ((DATA + at) as *mut u8).write(pattern(at)) };
+        let mut are_mapped = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*are_mapped {
+            map_pages();
+            *are_mapped = true;
         }
-        for at in 0..4096 {
-            // SAFETY: just mapped.
-            unsafe { ((READ_ONLY + at) as *mut u8).write(pattern(at)) };
-        }
-        // SAFETY: the page is ours.
-        unsafe { libc::mprotect(READ_ONLY as *mut _, 4096, libc::PROT_READ) };
-        // At its start: jmp fword ptr [far]; jmp [exit].
-        write_code(GATES, &jump(0x2c, offset_of!(Block, far)));
-        write_code(GATES + 16, &jump(0x24, offset_of!(Block, exit)));
         // 32-bit code reaches data through these, which are null in a 64-bit process.
         // SAFETY: 0x2b is the user's data segment on Linux.
-        unsafe { asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) 0x2b, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) 0x2b, options(nostack, preserves_flags))
+        };
         handle_signals();
-        Self
+        Self { _pages: are_mapped }
     }
 
     /// Writes an instruction and the way out behind it.
-    pub fn place(&self, bits: Bits, slot: usize, bytes: &[u8]) {
+    pub fn place(&self, bits: Bits, at: u64, bytes: &[u8]) {
         let mut code = bytes.to_vec();
         match bits {
             Bits::Bits64 => code.extend(jump(0x24, offset_of!(Block, exit))),
@@ -66,7 +60,7 @@ impl Native {
                 code.extend([0x33, 0]);
             }
         }
-        write_code(layout::slot(bits, slot), &code);
+        write_code(at, &code);
     }
 
     /// The data pages.
@@ -75,13 +69,12 @@ impl Native {
         unsafe { std::slice::from_raw_parts(DATA as *const u8, DATA_LEN as usize) }
     }
 
-    /// Runs the instruction of a slot.
-    pub fn run(&self, bits: Bits, slot: usize, before: &State) -> Outcome {
+    /// Runs what was placed there.
+    pub fn run(&self, bits: Bits, at: u64, before: &State) -> Outcome {
         let block = STATE as *mut Block;
         // SAFETY: the block is mapped, and only this thread uses it.
         unsafe {
             (*block).state = before.clone();
-            let at = layout::slot(bits, slot);
             (*block).entry = if bits == Bits::Bits64 { at } else { GATES };
             (*block).far = [at as u32, 0x23];
             (*block).has_fault = 0;
@@ -93,6 +86,27 @@ impl Native {
             Outcome { state, fault: has_fault.then_some((*block).fault) }
         }
     }
+}
+
+fn map_pages() {
+    let code = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    for page in [CODE, CODE32, GATES] {
+        map(page, 4096, code);
+    }
+    for (at, len) in [(STATE, 4096), (DATA, DATA_LEN), (READ_ONLY, 4096)] {
+        map(at, len, libc::PROT_READ | libc::PROT_WRITE);
+    }
+    for (start, len) in [(DATA, DATA_LEN), (READ_ONLY, 4096)] {
+        for at in 0..len {
+            // SAFETY: just mapped.
+            unsafe { ((start + at) as *mut u8).write(pattern(at)) };
+        }
+    }
+    // SAFETY: the page is ours.
+    unsafe { libc::mprotect(READ_ONLY as *mut _, 4096, libc::PROT_READ) };
+    // At its start: jmp fword ptr [far]; then jmp [exit].
+    write_code(GATES, &jump(0x2c, offset_of!(Block, far)));
+    write_code(GATES + 16, &jump(0x24, offset_of!(Block, exit)));
 }
 
 /// `jmp` through a pointer in the state block; `modrm` says whether near or far.
@@ -112,7 +126,8 @@ pub fn pattern(at: u64) -> u8 {
 }
 
 fn map(at: u64, len: u64, protection: i32) {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
     // SAFETY: maps fresh pages where nothing is.
     let got = unsafe { libc::mmap(at as *mut _, len as usize, protection, flags, -1, 0) };
     assert_eq!(got as u64, at, "the oracle's address {at:#x} is taken");
@@ -162,7 +177,8 @@ fn handle_signals() {
     let stack = Box::leak(Box::new([0u8; ALTERNATE]));
     // SAFETY: plain system calls with valid arguments; the stack lives for ever.
     unsafe {
-        let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALTERNATE };
+        let alternate =
+            libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALTERNATE };
         libc::sigaltstack(&alternate, null_mut());
         let mut action: libc::sigaction = zeroed();
         action.sa_sigaction = on_signal as *const () as usize;

@@ -36,7 +36,17 @@ impl Random {
             1 => self.below(256).wrapping_neg(),
             2 => 1 << self.below(64),
             3 => (1u64 << self.below(64)).wrapping_sub(1),
-            4 => self.pick(&[0, 1, u64::MAX, 1 << 31, (1 << 31) - 1, 1 << 63, (1 << 63) - 1, 0x80, 0x8000]),
+            4 => self.pick(&[
+                0,
+                1,
+                u64::MAX,
+                1 << 31,
+                (1 << 31) - 1,
+                1 << 63,
+                (1 << 63) - 1,
+                0x80,
+                0x8000,
+            ]),
             5 => self.next() & 0xffff_ffff,
             _ => self.next(),
         }
@@ -122,7 +132,7 @@ impl Random {
         let exponent = match self.below(4) {
             0 => self.pick(&[0, 1, 0x7fff, 0x3fff, 0x7ffe, 0x8000, 0xffff, 0xbfff, 0x4000, 0x403e]),
             1 => self.next() & 0xffff,
-            _ => 0x3fff + self.below(40) - 20 | self.below(2) << 15,
+            _ => (0x3fff + self.below(40) - 20) | self.below(2) << 15,
         };
         u128::from(exponent & 0xffff) << 64 | u128::from(mantissa)
     }

@@ -70,7 +70,8 @@ pub fn memory<O: Scan, W: Wide>(cpu: &mut Cpu, at: At) -> Next {
 
 /// `bswap r`. Of 16 bits it is undefined, and current CPUs clear them.
 pub fn bswap<W: Wide>(cpu: &mut Cpu, at: At) -> Next {
-    let value = if W::BYTES == 2 { W::truncate(0) } else { cpu.regs.get::<W>(at.dst).bytes_swapped() };
+    let value =
+        if W::BYTES == 2 { W::truncate(0) } else { cpu.regs.get::<W>(at.dst).bytes_swapped() };
     cpu.regs.set(at.dst, value);
     at.next(cpu)
 }
