@@ -15,6 +15,8 @@ pub enum ProcessClass {
     Control,
     /// vCPUs and guest memory.
     Core,
+    /// Executes the guest where there is no KVM.
+    SoftCpu,
     /// virtio-blk.
     VhostBlk,
     /// virtio-console.
@@ -29,11 +31,12 @@ pub enum ProcessClass {
 
 impl ProcessClass {
     /// Every class.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Supervisor,
         Self::Launcher,
         Self::Control,
         Self::Core,
+        Self::SoftCpu,
         Self::VhostBlk,
         Self::VhostConsole,
         Self::VhostRng,
@@ -48,6 +51,7 @@ impl ProcessClass {
             Self::Launcher => "launcher",
             Self::Control => "control",
             Self::Core => "core",
+            Self::SoftCpu => "soft-cpu",
             Self::VhostBlk => "vhost-blk",
             Self::VhostConsole => "vhost-console",
             Self::VhostRng => "vhost-rng",

@@ -47,6 +47,27 @@ impl DevicePlan {
     }
 }
 
+/// What executes the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// The host's processor, by `/dev/kvm`.
+    Kvm,
+    /// A process of ours, in software.
+    Soft,
+}
+
+impl EngineKind {
+    /// Descriptors of an engine: `/dev/kvm`; or the control channel to soft-cpu, then for each vCPU
+    /// the channel of its turns and the eventfd of its kicks.
+    pub fn fd_count(self, cpus: u32) -> usize {
+        match self {
+            Self::Kvm => 1,
+            Self::Soft => 1 + 2 * cpus as usize,
+        }
+    }
+}
+
 /// The VM as core needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorePlan {
@@ -54,6 +75,8 @@ pub struct CorePlan {
     pub cpus: u32,
     /// Bytes of guest memory; the memfd has as many.
     pub memory: u64,
+    /// What executes the guest.
+    pub engine: EngineKind,
     /// Kernel command line.
     pub append: String,
     /// The first port of a debug-exit device, if there is one.
@@ -68,8 +91,8 @@ pub struct CorePlan {
 /// To core.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CoreCommand {
-    /// First message. Descriptors: `/dev/kvm`, the RAM memfd, the serial stream (socket), the
-    /// kernel, and the initial RAM disk if there is one.
+    /// First message. Descriptors: the engine's ([`EngineKind::fd_count`]), the RAM memfd, the serial
+    /// stream (socket), the kernel, and the initial RAM disk if there is one.
     Plan(Box<CorePlan>),
     /// The descriptors of device number `device`: see [`DevicePlan::fd_count`].
     Device {
@@ -170,7 +193,9 @@ pub enum CoreEvent {
 impl Message for CoreCommand {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Plan(plan) => 4 + usize::from(plan.initrd),
+            Self::Plan(plan) => {
+                plan.engine.fd_count(plan.cpus) + 3 + usize::from(plan.initrd)
+            }
             Self::Device { fds, .. } => usize::from(*fds),
             Self::DeviceConnected { .. } => 3,
             Self::Boot { initrd } => 1 + usize::from(*initrd),

@@ -30,6 +30,7 @@ pub mod launch;
 pub mod record;
 pub mod session;
 pub mod sink;
+pub mod soft_cpu;
 pub mod spec;
 pub mod start;
 

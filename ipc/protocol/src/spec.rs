@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::EngineKind;
 use crate::launch::Layer;
 
 /// How image data is cached by the host.
@@ -108,6 +109,8 @@ pub struct VmSpec {
     pub no_reboot: bool,
     /// Reaction to a crash of the guest.
     pub on_crash: OnCrash,
+    /// What executes the guest.
+    pub engine: EngineKind,
     /// The first port of a debug-exit device.
     pub debug_exit: Option<u16>,
     /// Layers of the sandbox that may be missing.

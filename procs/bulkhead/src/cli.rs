@@ -110,6 +110,9 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
+    /// What executes the guest: kvm, or soft, which needs no virtualization [default: kvm]
+    #[arg(long, value_name = "ENGINE")]
+    pub cpu: Option<String>,
     /// Guest memory, e.g. 512M or 4G [default: 512M]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,

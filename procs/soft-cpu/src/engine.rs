@@ -19,7 +19,7 @@ use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
-use crate::system::{Clock, Leaves};
+use crate::system::{Clock, Leaves, host_frequency};
 
 /// Device interrupt numbers that there are.
 const GSIS: u32 = 1024;
@@ -27,6 +27,14 @@ const GSIS: u32 = 1024;
 /// Makes machines in software.
 #[derive(Debug, Default)]
 pub struct Soft;
+
+impl Soft {
+    /// Measures the host's counter, which takes a while and a call that a sealed process has not: for a
+    /// process that will be sealed before it makes a machine.
+    pub fn prepare() {
+        host_frequency();
+    }
+}
 
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {

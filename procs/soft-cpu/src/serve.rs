@@ -24,11 +24,15 @@ use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_hypervisor::remote::wire::{Answer, Request};
 use bulkhead_hypervisor::{EngineError, Hypervisor, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::GuestMemory;
+use bulkhead_runtime::RuntimeError;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 
 pub use doorbells::Doorbells;
 pub use vcpu::live;
+
+/// The token of the supervisor's channel in the poller that [`Service::new`] is given.
+pub const SUPERVISOR: Token = u64::MAX;
 
 const CONTROL: Token = 0;
 /// One for each vCPU's kick.
@@ -51,6 +55,9 @@ pub enum ServeError {
     /// The host refused.
     #[error(transparent)]
     Host(#[from] io::Error),
+    /// The supervisor is gone or broke the protocol.
+    #[error(transparent)]
+    Supervisor(#[from] RuntimeError),
 }
 
 /// A device's call: each signal on it is an interrupt.
@@ -87,9 +94,9 @@ impl Service {
         memory: &GuestMemory,
         control: Channel,
         vcpus: Vec<VcpuEnds>,
+        poller: Poller,
     ) -> Result<(Self, Vec<Seat>), ServeError> {
         let vm = engine.create_vm(memory)?;
-        let poller = Poller::new()?;
         poller.add(&control, CONTROL, Interest::Read)?;
         let doorbells = Arc::<Doorbells>::default();
         let count = u8::try_from(vcpus.len()).map_err(|_| EngineError::Bug("too many vCPUs"))?;
@@ -104,23 +111,33 @@ impl Service {
         Ok((Self { control, poller, vm, kicks, routes, calls, doorbells }, seats))
     }
 
-    /// Serves until core hangs up (`Ok`) or breaks the protocol.
-    pub fn run(mut self) -> Result<(), ServeError> {
+    /// Serves until core hangs up (`Ok`) or breaks the protocol, or `supervisor`, which is called when
+    /// something has happened at [`SUPERVISOR`], says that it is enough (`false`).
+    pub fn run(
+        mut self,
+        supervisor: &mut dyn FnMut() -> Result<bool, ServeError>,
+    ) -> Result<(), ServeError> {
         let mut events = Vec::new();
         loop {
             events.clear();
             self.poller.wait(None, &mut events)?;
             for event in &events {
-                match self.hear(event) {
-                    Err(ServeError::Core(ChannelError::Closed)) => return Ok(()),
-                    other => other?,
+                match self.hear(event, supervisor) {
+                    Ok(true) => {}
+                    Ok(false) | Err(ServeError::Core(ChannelError::Closed)) => return Ok(()),
+                    Err(error) => return Err(error),
                 }
             }
         }
     }
 
-    fn hear(&mut self, event: &Event) -> Result<(), ServeError> {
+    fn hear(
+        &mut self,
+        event: &Event,
+        supervisor: &mut dyn FnMut() -> Result<bool, ServeError>,
+    ) -> Result<bool, ServeError> {
         match event.token {
+            SUPERVISOR => return supervisor(),
             CONTROL => {
                 while let Some((request, fds)) = self.control.try_receive::<Request>()? {
                     let answer = match self.obey(request, fds) {
@@ -130,7 +147,7 @@ impl Service {
                     self.control.send(&answer, &[])?;
                 }
             }
-            token @ FIRST_CALL.. => self.called(token - FIRST_CALL)?,
+            token @ FIRST_CALL..SUPERVISOR => self.called(token - FIRST_CALL)?,
             token => {
                 let place = usize::try_from(token - FIRST_KICK).unwrap_or(usize::MAX);
                 if let Some((bell, kick)) = self.kicks.get(place) {
@@ -139,7 +156,7 @@ impl Service {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn called(&mut self, connection: u64) -> Result<(), ServeError> {
@@ -188,7 +205,7 @@ impl Service {
     }
 
     fn check_room(&self, connection: u64) -> Result<(), EngineError> {
-        let is_small = connection < u64::MAX - FIRST_CALL;
+        let is_small = connection < SUPERVISOR - FIRST_CALL;
         let has_room = self.calls.len() + self.doorbells.len() < MOST_CONNECTIONS;
         match is_small && has_room {
             true => Ok(()),

@@ -14,6 +14,7 @@ use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
 use bulkhead_soft_cpu::Soft;
 use bulkhead_soft_cpu::serve::{ServeError, Service, live};
 use bulkhead_sys::eventfd::Doorbell;
+use bulkhead_sys::poller::Poller;
 
 const RAM: u64 = 8 << 20;
 const SOON: Duration = Duration::from_secs(20);
@@ -40,8 +41,11 @@ impl Far {
             theirs.push(VcpuEnds { turns: its_turns, kick: kick.try_clone().unwrap() });
             ours.push(VcpuEnds { turns, kick });
         }
-        let (service, seats) = Service::new(engine, memory, its_control, theirs).unwrap();
-        let main = std::thread::spawn(move || service.run());
+        let (service, seats) = {
+            let poller = Poller::new().unwrap();
+            Service::new(engine, memory, its_control, theirs, poller).unwrap()
+        };
+        let main = std::thread::spawn(move || service.run(&mut || Ok(true)));
         let threads = seats.into_iter().map(|seat| std::thread::spawn(move || live(seat))).collect();
         let vm = Some(Remote::new(control, ours).create_vm(memory).unwrap());
         Self { vm, main, threads }

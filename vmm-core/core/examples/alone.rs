@@ -59,6 +59,7 @@ fn main() -> anyhow::Result<()> {
                     cpus: cpus.parse()?,
                     memory,
                     append: append.clone(),
+                    engine: bulkhead_protocol::core::EngineKind::Kvm,
                     debug_exit: None,
                     initrd: initrd != "-",
                     devices: sockets.iter().map(|socket| disk(socket)).collect(),

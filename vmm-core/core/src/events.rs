@@ -10,6 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::Context;
+use bulkhead_hypervisor::Hypervisor;
 use bulkhead_hypervisor::kvm::Kvm;
 use bulkhead_machine::Request;
 use bulkhead_machine::power::Button;
@@ -26,7 +27,7 @@ use crate::devices::{Devices, News};
 use crate::life::Life;
 use crate::machine::{Machine, MachineError, Parts};
 use crate::notice::{Notice, Notices};
-use crate::plan::{Images, Plan};
+use crate::plan::{Engine, Images, Plan};
 use crate::serial::Serial;
 use crate::supervisor::Supervisor;
 
@@ -73,11 +74,11 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
     poller.add(&supervisor, CHANNEL, Interest::Read)?;
     poller.add(&*bell, BELL, Interest::Read)?;
     let (notices, taken) = Notices::new(Arc::clone(&bell));
-    let Plan { cpus, layout, memory, ram, append, debug_exit, devices, kvm, serial, images } = plan;
-    let parts = |kvm| Parts { kvm, cpus, memory: memory.clone(), layout, append, debug_exit };
-    let made = Kvm::from_fd(kvm)
-        .map_err(MachineError::from)
-        .and_then(|kvm| Machine::new(parts(kvm), &notices, wake(&bell)))
+    let Plan { cpus, layout, memory, ram, append, debug_exit, devices, engine, serial, images } =
+        plan;
+    let parts = |engine| Parts { engine, cpus, memory: memory.clone(), layout, append, debug_exit };
+    let made = hypervisor(engine)
+        .and_then(|engine| Machine::new(parts(engine), &notices, wake(&bell)))
         .and_then(|machine| machine.load(&images, &|| supervisor.breathe(0)).map(|()| machine));
     drop(images);
     let machine = match made {
@@ -107,6 +108,13 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
         held: false,
     };
     core.serve()
+}
+
+fn hypervisor(engine: Engine) -> Result<Box<dyn Hypervisor>, MachineError> {
+    Ok(match engine {
+        Engine::Kvm(fd) => Box::new(Kvm::from_fd(fd)?),
+        Engine::Soft(remote) => Box::new(remote),
+    })
 }
 
 /// Called by devices on any thread: rings, nothing else.

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_boot::{Boot, BootError};
-use bulkhead_hypervisor::kvm::Kvm;
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::{EngineError, Hypervisor, Vcpu, Vm};
 use bulkhead_machine::uart::Wake;
@@ -74,7 +73,7 @@ pub struct Machine {
 /// What a machine is made of.
 pub struct Parts {
     /// The engine.
-    pub kvm: Kvm,
+    pub engine: Box<dyn Hypervisor>,
     /// vCPUs.
     pub cpus: u8,
     /// RAM, mapped.
@@ -90,8 +89,8 @@ pub struct Parts {
 impl Machine {
     /// Makes it, with its vCPUs stopped before their first instruction and nothing in RAM.
     pub fn new(parts: Parts, notices: &Notices, wake: Wake) -> Result<Self, MachineError> {
-        let Parts { kvm, cpus, memory, layout, append, debug_exit } = parts;
-        let vm = kvm.create_vm(&memory)?;
+        let Parts { engine, cpus, memory, layout, append, debug_exit } = parts;
+        let vm = engine.create_vm(&memory)?;
         let mut vcpus = Vec::new();
         for index in 0..cpus {
             vcpus.push(vm.create_vcpu(index, cpus)?);

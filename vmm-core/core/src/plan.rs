@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
-use bulkhead_protocol::core::{CoreCommand, DevicePlan};
+use bulkhead_channel::Channel;
+use bulkhead_hypervisor::remote::{Remote, VcpuEnds};
+use bulkhead_protocol::core::{CoreCommand, DevicePlan, EngineKind};
+use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::verify_sealed;
 
 /// How long the supervisor may take to attest this process and to send the plan.
@@ -27,6 +30,14 @@ pub struct Images {
     pub initrd: Option<File>,
 }
 
+/// What executes the guest.
+pub enum Engine {
+    /// `/dev/kvm`.
+    Kvm(OwnedFd),
+    /// A process in software.
+    Soft(Remote),
+}
+
 /// The machine to be made.
 pub struct Plan {
     /// vCPUs.
@@ -43,8 +54,8 @@ pub struct Plan {
     pub debug_exit: Option<u16>,
     /// Devices in slot order.
     pub devices: Vec<DevicePlan>,
-    /// `/dev/kvm`.
-    pub kvm: OwnedFd,
+    /// What executes the guest.
+    pub engine: Engine,
     /// The stream of the first serial port.
     pub serial: OwnedFd,
     /// What to boot first.
@@ -80,7 +91,11 @@ impl Plan {
         }
         let mut fds = fds.into_iter();
         let mut next = |what| fds.next().with_context(|| format!("the plan comes without {what}"));
-        let (kvm, ram, serial) = (next("/dev/kvm")?, next("RAM")?, next("a serial stream")?);
+        let engine = match plan.engine {
+            EngineKind::Kvm => Engine::Kvm(next("/dev/kvm")?),
+            EngineKind::Soft => Engine::Soft(soft(threads, &mut next)?),
+        };
+        let (ram, serial) = (next("RAM")?, next("a serial stream")?);
         let kernel = next("a kernel")?.into();
         let initrd = if plan.initrd { Some(next("an initrd")?.into()) } else { None };
         let layout = RamLayout::new(plan.memory)?;
@@ -94,11 +109,24 @@ impl Plan {
             append: plan.append,
             debug_exit: plan.debug_exit,
             devices: plan.devices,
-            kvm,
+            engine,
             serial,
             images: Images { kernel, initrd },
         })
     }
+}
+
+/// Our ends of a software engine.
+fn soft(
+    vcpus: u8,
+    next: &mut impl FnMut(&'static str) -> anyhow::Result<OwnedFd>,
+) -> anyhow::Result<Remote> {
+    let control = Channel::from_fd(next("an engine")?);
+    let ends = (0..vcpus).map(|_| {
+        let turns = Channel::from_fd(next("a vCPU's channel")?);
+        Ok(VcpuEnds { turns, kick: Doorbell::from_fd(next("a vCPU's kick")?) })
+    });
+    Ok(Remote::new(control, ends.collect::<anyhow::Result<_>>()?))
 }
 
 fn check_device(device: &DevicePlan) -> anyhow::Result<()> {
@@ -131,6 +159,7 @@ mod tests {
             cpus: 2,
             memory: 4 << 20,
             append: "quiet".into(),
+            engine: EngineKind::Kvm,
             debug_exit: None,
             initrd: false,
             devices: Vec::new(),

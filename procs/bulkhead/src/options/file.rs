@@ -17,6 +17,7 @@ struct VmFile {
     kernel: Option<std::path::PathBuf>,
     initrd: Option<std::path::PathBuf>,
     append: Option<String>,
+    cpu: Option<String>,
     cpus: Option<u32>,
     memory: Option<toml::Value>,
     console: Option<String>,
@@ -39,6 +40,7 @@ const KEYS: &[&str] = &[
     "kernel",
     "initrd",
     "append",
+    "cpu",
     "cpus",
     "memory",
     "console",
@@ -67,6 +69,7 @@ pub fn merge(options: &mut RunOptions, path: &Path) -> anyhow::Result<()> {
     options.kernel = options.kernel.take().or(file.kernel);
     options.initrd = options.initrd.take().or(file.initrd);
     options.append = options.append.take().or(file.append);
+    options.cpu = options.cpu.take().or(file.cpu);
     options.cpus = options.cpus.take().or(file.cpus.map(|cpus| cpus.to_string()));
     options.memory = options.memory.take().or(file.memory.as_ref().map(plain));
     options.console = options.console.take().or(file.console);

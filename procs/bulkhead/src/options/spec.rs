@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bulkhead_protocol::core::EngineKind;
 use bulkhead_protocol::launch::Layer;
 use bulkhead_protocol::spec::{DiskSpec, OnCrash, Spec, StorageSpec, VmSpec};
 
@@ -64,6 +65,7 @@ pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
         rng: options.rng,
         no_reboot: options.no_reboot,
         on_crash: on_crash(options.on_crash.as_deref())?,
+        engine: engine(options.cpu.as_deref())?,
         debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
         weaker: layers(&options.weaker)?,
     };
@@ -143,6 +145,14 @@ fn disks(texts: &[String]) -> anyhow::Result<Vec<DiskSpec>> {
         disks.push(disk);
     }
     Ok(disks)
+}
+
+fn engine(text: Option<&str>) -> anyhow::Result<EngineKind> {
+    match text {
+        None | Some("kvm") => Ok(EngineKind::Kvm),
+        Some("soft") => Ok(EngineKind::Soft),
+        Some(other) => Err(refuse("--cpu", other, "there is no such engine", "choose kvm or soft")),
+    }
 }
 
 /// A port, in either base. Four are claimed from there.

@@ -6,6 +6,9 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
+/// How long the host's counter is watched.
+const MEASUREMENT: Duration = Duration::from_millis(10);
+
 /// A machine's clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -23,11 +26,14 @@ pub(crate) fn host_counter() -> u64 {
 }
 
 /// Ticks of the host's counter a second, measured once for the process against the monotonic clock.
-fn host_frequency() -> u64 {
+pub(crate) fn host_frequency() -> u64 {
     static MEASURED: OnceLock<u64> = OnceLock::new();
     *MEASURED.get_or_init(|| {
         let (started, first) = (Instant::now(), host_counter());
-        std::thread::sleep(Duration::from_millis(20));
+        // Not asleep: a process on its way to its seal may not have the call.
+        while started.elapsed() < MEASUREMENT {
+            std::hint::spin_loop();
+        }
         let (elapsed, last) = (started.elapsed(), host_counter());
         let ticks = u128::from(last.wrapping_sub(first));
         let frequency = ticks * 1_000_000_000 / elapsed.as_nanos().max(1);

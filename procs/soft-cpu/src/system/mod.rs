@@ -13,7 +13,7 @@ mod table;
 mod startup;
 mod watch;
 
-pub(crate) use clock::Clock;
+pub(crate) use clock::{Clock, host_frequency};
 pub use cpuid::Leaves;
 pub(crate) use descriptor::selector_code;
 

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use bulkhead_protocol::core::DeviceKind;
+use bulkhead_protocol::core::{DeviceKind, EngineKind};
 use bulkhead_sys::poller::Poller;
 
 use super::control::Api;
@@ -87,13 +87,18 @@ impl Instance {
             return Ok(());
         };
         let (vcpus, memory, console) = (machine.cpus, machine.memory, machine.console);
+        let engine = machine.engine.kind();
         self.streams.all.push(Stream::new(terms.serial)?);
         if console {
             self.streams.all.push(Stream::new(terms.console)?);
         }
         let cpus = self.plan.core_cpus.clone();
         let core = self.post(Role::Core, "", &cpus, vec![vcpus.to_string()]);
-        self.machine = Some(Machine::new(core, memory)?);
+        let soft = matches!(engine, EngineKind::Soft);
+        if soft {
+            self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string()]);
+        }
+        self.machine = Some(Machine::new(core, memory, soft.then_some(vcpus))?);
         Ok(())
     }
 

@@ -151,7 +151,8 @@ impl Instance {
         };
         let role = place.role;
         let never_served = !place.has_served;
-        if role == Role::Core || (never_served && !self.started && fall.cause != Cause::Outside) {
+        let is_the_machine = matches!(role, Role::Core | Role::SoftCpu);
+        if is_the_machine || (never_served && !self.started && fall.cause != Cause::Outside) {
             return self.fail(sentence(&fall));
         }
         place.own_fault |= fall.cause != Cause::Outside;
@@ -197,7 +198,7 @@ impl Instance {
             }
             Role::Console(device) | Role::Rng(device) => self.device_lost(device),
             Role::Control => self.calls.clear(),
-            Role::Core | Role::Sink(_) => {}
+            Role::Core | Role::SoftCpu | Role::Sink(_) => {}
         }
     }
 

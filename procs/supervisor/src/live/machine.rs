@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
 use bulkhead_protocol::event::{EndReason, EventKind};
+use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::spec::OnCrash;
 use bulkhead_sys::memfd::create_sealed;
 
-use super::post::Phase;
+use super::cords::Cords;
+use super::post::{Phase, Role};
 use super::token::PostIndex;
 use super::{Due, Instance, Outcome};
 use crate::plan;
+use crate::plan::Engine;
 use crate::refusal::refuse;
 
 /// State of the machine.
@@ -35,16 +38,20 @@ pub struct Machine {
     /// State.
     pub power: Power,
     ram: OwnedFd,
+    /// Channels between core and soft-cpu, until both have theirs.
+    cords: Option<Cords>,
     run_was_sent: bool,
 }
 
 impl Machine {
     /// A machine with `memory` bytes of fresh RAM, which nobody has touched yet.
-    pub fn new(core: PostIndex, memory: u64) -> std::io::Result<Self> {
+    /// `soft`: vCPUs that are executed in software.
+    pub fn new(core: PostIndex, memory: u64, soft: Option<u32>) -> std::io::Result<Self> {
         Ok(Self {
             core,
             power: Power::Starting,
             ram: create_sealed("guest-ram", memory)?,
+            cords: soft.map(Cords::new).transpose()?,
             run_was_sent: false,
         })
     }
@@ -67,12 +74,17 @@ impl Instance {
         let command = CoreCommand::Plan(Box::new(CorePlan {
             cpus: planned.cpus,
             memory: planned.memory,
+            engine: planned.engine.kind(),
             append: planned.append.clone(),
             debug_exit: planned.debug_exit,
             initrd: planned.initrd.is_some(),
             devices: self.devices.iter().map(|d| d.plan.clone()).collect(),
         }));
-        let mut fds = vec![planned.kvm.as_fd(), machine.ram.as_fd(), serial];
+        let mut fds = match &planned.engine {
+            Engine::Kvm(kvm) => vec![kvm.as_fd()],
+            Engine::Soft => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
+        };
+        fds.extend([machine.ram.as_fd(), serial]);
         fds.extend(payloads(planned));
         let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) else {
             return;
@@ -84,10 +96,41 @@ impl Instance {
             let _ = process.command(command, &fds);
         }
         self.was_planned(post);
+        self.cut_cords();
         for device in 0..self.devices.len() {
             self.connect_device(device);
         }
         self.run_if_connected();
+    }
+
+    /// Hands soft-cpu RAM and its ends of what leads to core.
+    pub(super) fn plan_soft_cpu(&mut self, post: PostIndex) {
+        let (Some(planned), Some(machine)) = (&self.plan.machine, &self.machine) else {
+            return;
+        };
+        let vcpus = planned.cpus as u8;
+        let command = SoftCpuCommand::Plan { vcpus, memory: planned.memory };
+        let mut fds = vec![machine.ram.as_fd()];
+        fds.extend(machine.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
+        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
+            let _ = process.command(command, &fds);
+        }
+        self.was_planned(post);
+        self.cut_cords();
+    }
+
+    /// Drops our copies of the channels once both processes have theirs: each must see the other end.
+    fn cut_cords(&mut self) {
+        let planned = |role| {
+            let post = self.posts.iter().find(|post| post.role == role);
+            post.is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)))
+        };
+        if planned(Role::Core)
+            && planned(Role::SoftCpu)
+            && let Some(machine) = &mut self.machine
+        {
+            machine.cords = None;
+        }
     }
 
     /// Whether core has its plan.

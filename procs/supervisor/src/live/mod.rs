@@ -16,6 +16,7 @@
 mod allowance;
 mod begin;
 mod control;
+mod cords;
 mod death;
 mod device;
 mod disk;

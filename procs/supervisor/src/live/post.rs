@@ -29,6 +29,8 @@ use crate::restart::Restart;
 pub enum Role {
     /// The machine.
     Core,
+    /// What executes its guest in software.
+    SoftCpu,
     /// The API socket.
     Control,
     /// Keeps the output of stream number so-and-so.
@@ -48,6 +50,7 @@ impl Role {
     pub fn class(self) -> ProcessClass {
         match self {
             Self::Core => ProcessClass::Core,
+            Self::SoftCpu => ProcessClass::SoftCpu,
             Self::Control => ProcessClass::Control,
             Self::Sink(_) => ProcessClass::Sink,
             Self::Console(_) => ProcessClass::VhostConsole,

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::core::EngineKind;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{DiskSource, Spec};
 use nix::fcntl::OFlag;
@@ -59,6 +60,9 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
     }
     if let Spec::Vm(vm) = spec {
         classes.extend([ProcessClass::Core, ProcessClass::Sink]);
+        if vm.engine == EngineKind::Soft {
+            classes.push(ProcessClass::SoftCpu);
+        }
         if vm.console {
             classes.push(ProcessClass::VhostConsole);
         }

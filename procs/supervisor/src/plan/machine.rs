@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use bulkhead_protocol::core::EngineKind;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{OnCrash, VmSpec};
 use nix::fcntl::OFlag;
@@ -41,8 +42,8 @@ pub struct Machine {
     pub kernel: Payload,
     /// Initial RAM disk.
     pub initrd: Option<Payload>,
-    /// `/dev/kvm`.
-    pub kvm: OwnedFd,
+    /// What executes the guest.
+    pub engine: Engine,
     /// Whether there is a virtio-console.
     pub console: bool,
     /// Whether there is a virtio-rng.
@@ -55,10 +56,29 @@ pub struct Machine {
     pub debug_exit: Option<u16>,
 }
 
+/// What executes the guest.
+#[derive(Debug)]
+pub enum Engine {
+    /// `/dev/kvm`.
+    Kvm(OwnedFd),
+    /// A soft-cpu process.
+    Soft,
+}
+
+impl Engine {
+    /// As core is told.
+    pub fn kind(&self) -> EngineKind {
+        match self {
+            Self::Kvm(_) => EngineKind::Kvm,
+            Self::Soft => EngineKind::Soft,
+        }
+    }
+}
+
 impl Machine {
     /// Plans the machine of `spec`.
     pub fn plan(spec: &VmSpec) -> Result<Self, Refusal> {
-        check_cpus(spec.cpus)?;
+        check_cpus(spec.cpus, spec.engine)?;
         check_memory(spec.memory, host_memory())?;
         check_append(&spec.append)?;
         let kernel = payload("--kernel", &spec.kernel, spec.memory)?;
@@ -72,7 +92,10 @@ impl Machine {
             append: spec.append.clone(),
             kernel,
             initrd,
-            kvm: open_kvm()?,
+            engine: match spec.engine {
+                EngineKind::Kvm => Engine::Kvm(open_kvm()?),
+                EngineKind::Soft => Engine::Soft,
+            },
             console: spec.console,
             rng: spec.rng,
             no_reboot: spec.no_reboot,
@@ -82,9 +105,13 @@ impl Machine {
     }
 }
 
-fn check_cpus(cpus: u32) -> Result<(), Refusal> {
-    match cpus {
-        1..=16 => Ok(()),
+fn check_cpus(cpus: u32, engine: EngineKind) -> Result<(), Refusal> {
+    match (cpus, engine) {
+        (1..=16, EngineKind::Kvm) | (1..=8, EngineKind::Soft) => Ok(()),
+        (_, EngineKind::Soft) => {
+            let reason = "a machine in software has 1 to 8";
+            Err(refuse("--cpus", cpus, reason, "choose from 1 to 8, or --cpu kvm"))
+        }
         _ => Err(refuse("--cpus", cpus, "a machine has 1 to 16", "choose from 1 to 16")),
     }
 }

@@ -27,7 +27,7 @@ use bulkhead_protocol::spec::Spec;
 pub use binaries::Binaries;
 pub use disk::{Disk, Foreign, Image, Source};
 pub use export::Export;
-pub use machine::Machine;
+pub use machine::{Engine, Machine};
 
 use crate::cgroup::{self, Folder, Limits};
 use crate::placement::{Placement, Wish, place};

@@ -52,6 +52,7 @@ impl Host {
             rng: true,
             no_reboot: false,
             on_crash: OnCrash::Stop,
+            engine: bulkhead_protocol::core::EngineKind::Kvm,
             debug_exit: None,
             weaker: vec![],
         }

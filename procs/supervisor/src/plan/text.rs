@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::spec::CacheMode;
 
+use super::machine::Engine;
 use super::{Disk, Machine, Plan, Source};
 
 impl Display for Plan {
@@ -21,8 +22,16 @@ impl Display for Plan {
         process(f, ProcessClass::Launcher, "", "the helpers' executables", &[])?;
         process(f, ProcessClass::Control, "", "the control socket", &[])?;
         if let Some(machine) = &self.machine {
-            let holds = "/dev/kvm, guest memory, kernel, ttyS0, kicks and calls";
-            process(f, ProcessClass::Core, "", holds, &self.core_cpus)?;
+            let engine = match machine.engine {
+                Engine::Kvm(_) => "/dev/kvm",
+                Engine::Soft => "channels to soft-cpu",
+            };
+            let holds = format!("{engine}, guest memory, kernel, ttyS0, kicks and calls");
+            process(f, ProcessClass::Core, "", &holds, &self.core_cpus)?;
+            if let Engine::Soft = machine.engine {
+                let holds = "guest memory, channels to core, kicks and calls";
+                process(f, ProcessClass::SoftCpu, "", holds, &self.core_cpus)?;
+            }
             if machine.console {
                 let holds = "console stream, in-flight table, granted memory";
                 process(f, ProcessClass::VhostConsole, "", holds, &[])?;

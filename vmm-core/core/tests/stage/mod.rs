@@ -70,6 +70,7 @@ impl Stage {
         let plan = CorePlan {
             cpus: script.cpus.into(),
             memory: script.memory,
+            engine: bulkhead_protocol::core::EngineKind::Kvm,
             append: "quiet".into(),
             debug_exit: script.debug_exit.then_some(DEBUG_EXIT),
             initrd: false,

@@ -123,6 +123,7 @@ fn vm() -> VmSpec {
         rng: true,
         no_reboot: false,
         on_crash: OnCrash::Reset,
+        engine: bulkhead_protocol::core::EngineKind::Soft,
         debug_exit: Some(0xf4),
         weaker: vec![Layer::Cgroup],
     }
@@ -200,6 +201,7 @@ fn core_commands() -> Vec<CoreCommand> {
     let plan = CorePlan {
         cpus: 2,
         memory: 512 << 20,
+        engine: bulkhead_protocol::core::EngineKind::Kvm,
         append: "quiet".into(),
         debug_exit: Some(0xf4),
         initrd: true,

@@ -1,0 +1,148 @@
+//! The soft-cpu process: threads, seal, plan, and then an engine behind messages.
+//!
+//! Its first argument is the number of vCPUs; each has a thread, made before the seal. It holds guest
+//! memory, its ends of the channels to core, and the kicks and calls that core passes on.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bulkhead_channel::Channel;
+use bulkhead_hypervisor::remote::VcpuEnds;
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
+use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::soft_cpu::SoftCpuCommand;
+use bulkhead_protocol::start::Nothing;
+use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
+use bulkhead_soft_cpu::Soft;
+use bulkhead_soft_cpu::serve::{SUPERVISOR, Seat, ServeError, Service, live};
+use bulkhead_sys::clock::Deadline;
+use bulkhead_sys::eventfd::Doorbell;
+use bulkhead_sys::memfd::verify_sealed;
+use bulkhead_sys::poller::{Interest, Poller};
+
+/// The supervisor attests before it sends the plan; a start takes milliseconds.
+const PLAN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Most vCPUs of a machine in software.
+const MOST_VCPUS: u8 = 8;
+
+/// A vCPU's stack: a block's operations call one another where the compiler makes no jump of it.
+const STACK: usize = 1 << 20;
+
+type SoftHelper = Helper<SoftCpuCommand, Nothing>;
+
+fn main() {
+    let start = Start::new(ProcessClass::SoftCpu);
+    match serve(start) {
+        Ok(()) => bulkhead_runtime::exit(0),
+        Err(error) if is_end(&error) => bulkhead_runtime::exit(0),
+        Err(error) => {
+            bulkhead_runtime::log(&format!("soft-cpu: {error:#}"));
+            bulkhead_runtime::exit(1);
+        }
+    }
+}
+
+fn is_end(error: &anyhow::Error) -> bool {
+    let ended = |error: &RuntimeError| matches!(error, RuntimeError::Closed);
+    match error.downcast_ref() {
+        Some(ServeError::Supervisor(error)) => ended(error),
+        _ => error.downcast_ref().is_some_and(ended),
+    }
+}
+
+fn serve(start: Start) -> Result<()> {
+    let vcpus = vcpus_of_argument()?;
+    Soft::prepare();
+    seed();
+    let seats = threads(vcpus)?;
+    let poller = Poller::new().context("epoll")?;
+    let helper: SoftHelper = start.seal()?;
+    let (SoftCpuCommand::Plan { vcpus: planned, memory }, fds) =
+        helper.plan(Deadline::after(PLAN_DEADLINE))?;
+    ensure!(planned == vcpus, "a plan for {planned} vCPUs, {vcpus} threads");
+    let mut fds = fds.into_iter();
+    let memory = map(memory, &fds.next().context("no guest memory came")?)?;
+    let control = Channel::from_fd(fds.next().context("no channel to core came")?);
+    let ends = vcpu_ends(fds)?;
+    ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
+    poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
+    let (service, taken) = Service::new(&Soft, &memory, control, ends, poller)?;
+    for (seat, thread) in taken.into_iter().zip(seats) {
+        ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
+    }
+    helper.ready()?;
+    Ok(service.run(&mut || hear(&helper))?)
+}
+
+fn vcpus_of_argument() -> Result<u8> {
+    let argument = std::env::args().nth(1).context("no number of vCPUs was given")?;
+    match argument.parse() {
+        Ok(vcpus @ 1..=MOST_VCPUS) => Ok(vcpus),
+        _ => bail!("{argument:?} is no number of vCPUs from 1 to {MOST_VCPUS}"),
+    }
+}
+
+/// A thread for each vCPU, which waits for its seat. Returns once each has begun: a thread's first
+/// steps take calls that a sealed process has not.
+fn threads(count: u8) -> Result<Vec<Sender<Seat>>> {
+    let begun = Arc::new(Barrier::new(usize::from(count) + 1));
+    let mut seats = Vec::new();
+    for number in 0..count {
+        let (seat, taken) = channel();
+        let begun = Arc::clone(&begun);
+        let thread = std::thread::Builder::new().name(format!("vcpu{number}")).stack_size(STACK);
+        thread.spawn(move || {
+            seed();
+            begun.wait();
+            sit(&taken);
+        })?;
+        seats.push(seat);
+    }
+    begun.wait();
+    Ok(seats)
+}
+
+/// Has this thread's hash tables seeded now: the first one asks the kernel, which a sealed process may not.
+fn seed() {
+    std::hint::black_box(std::hash::RandomState::new());
+}
+
+/// Runs a vCPU. Its fault is the machine's.
+fn sit(seat: &Receiver<Seat>) {
+    let Ok(seat) = seat.recv() else { return };
+    if let Err(error) = live(seat) {
+        bulkhead_runtime::log(&format!("soft-cpu: {error}"));
+        bulkhead_runtime::exit(1);
+    }
+}
+
+fn map(len: u64, ram: &OwnedFd) -> Result<GuestMemory> {
+    verify_sealed(ram.as_fd(), len).context("guest memory")?;
+    let layout = RamLayout::new(len).context("guest memory")?;
+    Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")
+}
+
+fn vcpu_ends(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Vec<VcpuEnds>> {
+    let mut ends = Vec::new();
+    while let Some(turns) = fds.next() {
+        let kick = Doorbell::from_fd(fds.next().context("a vCPU without kicks")?);
+        ends.push(VcpuEnds { turns: Channel::from_fd(turns), kick });
+    }
+    Ok(ends)
+}
+
+/// What the supervisor says; `false`: stop.
+fn hear(helper: &SoftHelper) -> Result<bool, ServeError> {
+    while let Some(incoming) = helper.try_receive()? {
+        match incoming {
+            Incoming::Heartbeat(number) => helper.alive(number, 0)?,
+            Incoming::Role(..) | Incoming::Stop => return Ok(false),
+        }
+    }
+    Ok(true)
+}
