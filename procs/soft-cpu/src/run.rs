@@ -131,10 +131,20 @@ impl Cpu {
                     return self.stop;
                 }
             }
-            if self.stop != Stop::Lookup {
+            if self.stop != Stop::Lookup || self.has_to_look() {
                 return self.stop;
             }
         }
+    }
+
+    /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
+    /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
+    fn has_to_look(&self) -> bool {
+        self.shadow
+            || self.system_flags & rflags::TF != 0
+            || self.is_strict
+            || self.debug.control & 0xff != 0
+            || self.interrupt_is_due()
     }
 
     /// Completes an instruction whose accesses have been answered, unless it needs a further one.
