@@ -7,6 +7,7 @@ use bulkhead_memory::GuestMemory;
 
 use crate::apic::Apic;
 use crate::block::Blocks;
+use crate::engine::Doorbells;
 use crate::fault::{Exception, Raised, Stop};
 use crate::memory::tlb::{Bank, Tlb};
 use crate::memory::{Ram, Replay};
@@ -159,6 +160,8 @@ pub struct Cpu {
     pub replay: Replay,
     /// The local APIC.
     pub(crate) apic: Apic,
+    /// Guest writes that ring instead of leaving.
+    pub(crate) doorbells: Arc<Doorbells>,
     /// The machine's clock.
     pub(crate) clock: Clock,
     /// What `cpuid` answers.
@@ -214,6 +217,7 @@ impl Cpu {
             blocks,
             replay: Replay::default(),
             apic,
+            doorbells: Arc::default(),
             clock,
             leaves,
             executed: 0,

@@ -187,8 +187,8 @@ impl Cpu {
         let key = Key { host: host as u64, mode: self.mode.0 | alone };
         if let Some(block) = self.blocks.find(key) {
             // SAFETY: the tables hold live blocks.
-            let (is_whole, second) = unsafe { ((*block).is_whole(), (*block).second) };
-            if is_whole {
+            let second = unsafe { (*block).second };
+            if second == 0 {
                 return Ok(Next::to(block));
             }
             let following = linear.wrapping_add(PAGE) & !(PAGE - 1);

@@ -1,5 +1,7 @@
 //! What happens when the TLB has no answer: checks, walks, fills, pages that are special.
 
+use bulkhead_hypervisor::IoAddress;
+
 use super::access::Through;
 use super::host;
 use super::outside::Outside;
@@ -315,7 +317,9 @@ impl Cpu {
             let mut bytes = [0; 8];
             bytes[..piece.len()].copy_from_slice(piece);
             let value = u64::from_le_bytes(bytes);
-            if !self.store_local_apic(at, width, value) {
+            let inside = self.store_local_apic(at, width, value)
+                || self.doorbells.ring(IoAddress::Mmio(at), width, value);
+            if !inside {
                 self.outside(Outside::MemoryWrite { address: at, width, value })?;
             }
             at = at.wrapping_add(piece.len() as u64);

@@ -9,3 +9,4 @@ mod memory;
 mod mode;
 mod stage;
 mod startup;
+mod wire;

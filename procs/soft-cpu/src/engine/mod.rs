@@ -1,0 +1,185 @@
+//! The engine's traits, in the process that calls them.
+//!
+//! Callers: tests and examples today, later the sealed process's main loop. RAM is used where
+//! [`GuestMemory`] mapped it; devices are whoever answers the exits.
+
+mod call;
+mod doorbell;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use bulkhead_hypervisor::x86_64::VcpuState;
+use bulkhead_hypervisor::x86_64::processor::Place;
+use bulkhead_hypervisor::{
+    EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
+};
+use bulkhead_memory::GuestMemory;
+
+use crate::apic::{Apic, Fabric, Mailbox, signal};
+use crate::cpu::Cpu;
+use crate::memory::{Outside, Ram};
+use crate::run::{Activity, Pause};
+use crate::system::{Clock, Leaves};
+
+use call::Calls;
+pub(crate) use doorbell::Doorbells;
+
+/// Makes machines in software.
+#[derive(Debug, Default)]
+pub struct Soft;
+
+impl Hypervisor for Soft {
+    fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        let fabric = Arc::<Fabric>::default();
+        Ok(Arc::new(SoftVm {
+            ram: Arc::new(Ram::new(memory)),
+            clock: Clock::start(),
+            calls: Calls::new(Arc::clone(&fabric))?,
+            doorbells: Arc::default(),
+            fabric,
+        }))
+    }
+}
+
+/// One machine.
+struct SoftVm {
+    ram: Arc<Ram>,
+    fabric: Arc<Fabric>,
+    clock: Clock,
+    calls: Arc<Calls>,
+    doorbells: Arc<Doorbells>,
+}
+
+impl Vm for SoftVm {
+    fn create_vcpu(&self, index: u8, count: u8) -> Result<Box<dyn Vcpu>, EngineError> {
+        let leaves = Leaves::new(Place { index, count }, self.clock.frequency);
+        let apic = Apic::new(index, self.fabric.clone())
+            .ok_or(EngineError::Bug("more vCPUs than a machine has"))?;
+        let mailbox = apic.mailbox.clone();
+        let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
+        cpu.doorbells = self.doorbells.clone();
+        if index != 0 {
+            cpu.activity = Activity::WaitsForStartup;
+        }
+        Ok(Box::new(SoftVcpu { cpu, mailbox, bytes: [0; 8], asked: None }))
+    }
+
+    fn signal_msi(&self, msi: Msi) -> Result<(), EngineError> {
+        self.fabric.deliver(msi);
+        Ok(())
+    }
+
+    fn allocate_gsi(&self) -> Result<Gsi, EngineError> {
+        self.calls.allocate()
+    }
+
+    fn release_gsi(&self, gsi: Gsi) {
+        self.calls.release(gsi);
+    }
+
+    fn set_routes(&self, changes: &[(Gsi, Option<Msi>)]) -> Result<(), EngineError> {
+        self.calls.set_routes(changes);
+        Ok(())
+    }
+
+    fn connect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
+        self.calls.connect(call, gsi)
+    }
+
+    fn disconnect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
+        self.calls.disconnect(call, gsi)
+    }
+
+    fn connect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
+        self.doorbells.connect(event, kick)
+    }
+
+    fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
+        self.doorbells.disconnect(event, kick);
+        Ok(())
+    }
+}
+
+/// One vCPU.
+struct SoftVcpu {
+    cpu: Cpu,
+    mailbox: Arc<Mailbox>,
+    /// The bytes of the access that the last exit reported.
+    bytes: [u8; 8],
+    asked: Option<Outside>,
+}
+
+impl SoftVcpu {
+    /// Takes the answer to the last exit.
+    fn complete(&mut self) {
+        if self.asked.take().is_some() {
+            self.cpu.replay.answer(u64::from_le_bytes(self.bytes));
+        }
+    }
+
+    fn ask(&mut self) -> Exit<'_> {
+        let Some(request) = self.cpu.replay.waiting() else {
+            return Exit::InternalError { code: 0 };
+        };
+        self.asked = Some(request);
+        self.bytes = [0; 8];
+        match request {
+            Outside::PortRead { port, width } => {
+                Exit::PioIn { port, width, data: &mut self.bytes[..width.into()] }
+            }
+            Outside::PortWrite { port, width, value } => {
+                self.bytes = value.to_le_bytes();
+                Exit::PioOut { port, width, data: &self.bytes[..width.into()] }
+            }
+            Outside::MemoryRead { address, width } => {
+                Exit::MmioRead { address, data: &mut self.bytes[..width.into()] }
+            }
+            Outside::MemoryWrite { address, width, value } => {
+                self.bytes = value.to_le_bytes();
+                Exit::MmioWrite { address, data: &self.bytes[..width.into()] }
+            }
+        }
+    }
+}
+
+impl Vcpu for SoftVcpu {
+    fn run(&mut self) -> Result<Exit<'_>, EngineError> {
+        self.complete();
+        Ok(match self.cpu.run() {
+            Pause::Outside => self.ask(),
+            Pause::Kicked => Exit::Interrupted,
+            Pause::Ended(vector) => Exit::Eoi(vector),
+            Pause::Shutdown => Exit::Shutdown,
+        })
+    }
+
+    fn kick_handle(&self) -> Arc<dyn Kick> {
+        Arc::new(Bell(self.mailbox.clone()))
+    }
+
+    fn state(&mut self) -> Result<Box<VcpuState>, EngineError> {
+        self.complete();
+        self.cpu.finish_access();
+        Ok(self.cpu.save())
+    }
+
+    fn excuse_pause(&mut self) {
+        self.cpu.excuse_pause();
+    }
+
+    fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.asked = None;
+        self.cpu.restore(state);
+        Ok(())
+    }
+}
+
+/// Ends a run.
+struct Bell(Arc<Mailbox>);
+
+impl Kick for Bell {
+    fn kick(&self) {
+        self.0.signal(signal::KICK);
+    }
+}
