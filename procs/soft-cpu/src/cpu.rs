@@ -181,7 +181,6 @@ impl Cpu {
 
     /// A processor as at power-on, of a machine with this RAM.
     pub(crate) fn new(ram: Arc<Ram>, apic: Apic, clock: Clock, leaves: Leaves) -> Self {
-        let blocks = Blocks::new(&ram);
         let mut cpu = Self {
             regs: Registers::default(),
             flags: Flags::default(),
@@ -214,7 +213,7 @@ impl Cpu {
             checks_alignment: false,
             is_alone: false,
             ram,
-            blocks,
+            blocks: Blocks::new(),
             replay: Replay::default(),
             apic,
             doorbells: Arc::default(),

@@ -46,6 +46,13 @@ pub(crate) enum Pause {
 impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
+        self.go_inside();
+        let pause = self.run_inside();
+        self.go_outside();
+        pause
+    }
+
+    fn run_inside(&mut self) -> Pause {
         loop {
             if self.apic.mailbox.signals.load(Ordering::Relaxed) != 0
                 && let Some(pause) = self.take_signals()
@@ -149,8 +156,12 @@ impl Cpu {
 
     /// Completes an instruction whose accesses have been answered, unless it needs a further one.
     pub(crate) fn finish_access(&mut self) {
-        if self.replay.is_pending() && self.run_blocks(true) == Stop::Lookup {
-            self.replay.clear();
+        if self.replay.is_pending() {
+            self.go_inside();
+            if self.run_blocks(true) == Stop::Lookup {
+                self.replay.clear();
+            }
+            self.go_outside();
         }
     }
 
@@ -167,6 +178,7 @@ impl Cpu {
 
     fn take_signals(&mut self) -> Option<Pause> {
         let signals = self.apic.mailbox.take();
+        self.obey();
         if signals & signal::WORK != 0 {
             self.apic.collect();
         }
@@ -214,6 +226,8 @@ impl Cpu {
         let expiry = self.apic.expiry();
         let longest = (expiry != u64::MAX)
             .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        self.go_outside();
         self.apic.mailbox.clone().sleep(longest);
+        self.go_inside();
     }
 }

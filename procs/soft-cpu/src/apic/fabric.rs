@@ -44,6 +44,14 @@ impl Fabric {
         self.mailboxes.get(usize::from(index)).cloned()
     }
 
+    /// The mailboxes of all vCPUs there are but this one.
+    pub(super) fn others(&self, own: &Arc<Mailbox>) -> Vec<Arc<Mailbox>> {
+        let is_other = |mailbox: &&Arc<Mailbox>| {
+            mailbox.present.load(Ordering::Acquire) && !Arc::ptr_eq(mailbox, own)
+        };
+        self.mailboxes.iter().filter(is_other).cloned().collect()
+    }
+
     /// Delivers a device's message.
     pub(crate) fn deliver(&self, msi: Msi) {
         if msi.address >> 20 & 0xfff != 0xfee {
