@@ -13,11 +13,11 @@ use crate::memory::tlb::{Bank, Tlb};
 use crate::memory::{Ram, Replay};
 use crate::op::{At, Next};
 use crate::run::Activity;
-use crate::system::{Clock, Leaves};
 use crate::state::{
-    Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0, cr4,
-    efer, rflags,
+    Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0,
+    cr4, efer, rflags,
 };
+use crate::system::{Clock, Leaves};
 
 /// What the meaning of instruction bytes depends on: part of every block's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

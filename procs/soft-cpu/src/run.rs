@@ -171,6 +171,12 @@ impl Cpu {
         self.run_blocks(true)
     }
 
+    /// Writes code as an instruction of this vCPU would: for the same tests.
+    pub fn write_code(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Raised> {
+        self.is_alone = true;
+        self.store_bytes(linear, bytes, crate::memory::access::Through::Data)
+    }
+
     /// Executes blocks until something stops them: for tests of runs of instructions. Nothing is delivered.
     pub fn execute_blocks(&mut self) -> Stop {
         self.run_blocks(false)

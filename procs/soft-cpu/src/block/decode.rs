@@ -8,9 +8,9 @@ use crate::cpu::{Cpu, Mode};
 use crate::fault::{Exception, Raised};
 use crate::flow;
 use crate::memory::order::Order;
-use crate::memory::{CodeMap, host};
 use crate::memory::ram::PAGE;
 use crate::memory::walk::Access;
+use crate::memory::{CodeMap, host};
 use crate::op::{Op, Shape};
 use crate::select::{Draft, Ending, FAMILIES, place_memory};
 use crate::state::Reg;
@@ -117,7 +117,8 @@ impl Cpu {
             let behind = usize::from(length).saturating_sub(count).max(1);
             self.mark(place, count);
             self.mark(second, behind);
-            if self.is_still(place, &all[..count]) && self.is_still(second, &all[count..][..behind]) {
+            if self.is_still(place, &all[..count]) && self.is_still(second, &all[count..][..behind])
+            {
                 slots[0] = Slot { head: Block::new(key, second as u64, 1, length) };
                 let block = self.register(key, slots);
                 self.list(block, second);

@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
-use bulkhead_hypervisor::{
-    EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
-};
+use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::GuestMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
