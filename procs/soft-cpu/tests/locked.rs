@@ -1,6 +1,6 @@
 //! Locked instructions of two processors on the same RAM: no update is lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use bulkhead_memory::{Grant, GuestMemory, GuestRange, RamLayout, Rights};
@@ -14,7 +14,7 @@ const CODE: u64 = 0x1000;
 /// Three counters of 32 bits, the last at an odd address.
 const COUNTERS: [u64; 3] = [0x500, 0x508, 0x511];
 /// Rounds of each processor.
-const ROUNDS: u32 = 50_000;
+const ROUNDS: u32 = 500_000;
 
 /// Real-mode code: each round adds one to each counter, by INC, XADD and CMPXCHG.
 fn code() -> Vec<u8> {
@@ -36,11 +36,12 @@ fn code() -> Vec<u8> {
     .concat()
 }
 
-fn run(ram: Arc<Ram>) -> Stop {
+fn run(ram: Arc<Ram>, start: &Barrier) -> Stop {
     let mut cpu = Cpu::alone(ram).expect("a processor");
     cpu.segments[1] = Segment { kind: 0xb, ..Segment::real(0) };
     cpu.refresh();
     cpu.set_rip(CODE);
+    start.wait();
     loop {
         match cpu.execute_blocks() {
             Stop::Lookup => {}
@@ -65,10 +66,11 @@ fn two_processors_lose_no_locked_update() {
     let place = memory.check(GuestRange::new(CODE, code.len() as u64)).expect("within RAM");
     place.copy_out(&code).expect("copied");
     let ram = Arc::new(Ram::new(&memory));
+    let start = Arc::new(Barrier::new(2));
     let processors: Vec<_> = (0..2)
         .map(|_| {
-            let ram = ram.clone();
-            thread::spawn(move || run(ram))
+            let (ram, start) = (ram.clone(), start.clone());
+            thread::spawn(move || run(ram, &start))
         })
         .collect();
     for processor in processors {
