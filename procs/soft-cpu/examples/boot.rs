@@ -1,78 +1,97 @@
-//! Boots a kernel on the software CPU in this process, with the machine's serial port on stdout: for
-//! finding out whether a fault is the engine's own.
+//! Boots a kernel on the software CPU in this process, with the machine's serial port on stdin and
+//! stdout: for finding out whether a fault is the engine's own.
 //!
-//! `boot MEBIBYTES KERNEL INITRD|- COMMAND-LINE [MARKER]`: ends when the guest switches off, resets or
-//! crashes, or when it has printed the marker. Figures go to stderr.
+//! `boot CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE [MARKER]`: ends when the guest switches off, resets
+//! or crashes, when it has printed the marker, or after `LIMIT` seconds (environment). Figures go to stderr.
 
 use std::fs::File;
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_boot::Boot;
-use bulkhead_hypervisor::{Exit, Hypervisor, Vm};
-use bulkhead_machine::bus::{Bus, BusDevice, BusRange};
-use bulkhead_machine::ioapic::Ioapic;
-use bulkhead_machine::irq::IrqLine;
-use bulkhead_machine::layout;
-use bulkhead_machine::pci::host::{ConfigAddress, ConfigData, ConfigPorts, ECAM_LEN, Ecam};
-use bulkhead_machine::pci::{HostBridge, PciHost};
-use bulkhead_machine::pm_timer::PmTimer;
-use bulkhead_machine::power::{Power, PowerBlock, PowerPort};
+use bulkhead_hypervisor::{Exit, Hypervisor, Kick, Vcpu};
 use bulkhead_machine::request::Requests;
-use bulkhead_machine::reset::{KeyboardReset, ResetRegister};
-use bulkhead_machine::rtc::Rtc;
-use bulkhead_machine::uart::Uart;
 use bulkhead_memory::{Grant, RamLayout, Rights};
 use bulkhead_soft_cpu::Soft;
 
-type Failure = Box<dyn std::error::Error>;
+#[path = "../tests/boot/board.rs"]
+mod board;
 
-struct Board {
-    pio: Arc<Bus>,
-    mmio: Arc<Bus>,
-    ioapic: Arc<Ioapic>,
-    uart: Arc<Uart>,
+use board::{Board, Failure, board};
+
+/// What all threads share.
+struct Stage {
+    board: Board,
+    over: Arc<AtomicBool>,
+    exits: AtomicU64,
+    /// The last of what the guest has printed.
+    seen: Mutex<Vec<u8>>,
+    marker: Option<String>,
 }
 
-fn place(bus: &Bus, first: u64, len: u64, device: Arc<dyn BusDevice>) -> Result<(), Failure> {
-    Ok(bus.claim(BusRange::new(first, len).ok_or("no range")?, device)?)
-}
+impl Stage {
+    fn print(&self) -> Result<(), Failure> {
+        let mut seen = self.seen.lock().map_err(|_| "a thread has died")?;
+        self.board.uart.drain(|bytes| {
+            seen.extend_from_slice(bytes);
+            let mut out = std::io::stdout();
+            out.write_all(bytes)?;
+            out.flush()?;
+            Ok(bytes.len())
+        });
+        if let Some(marker) = &self.marker
+            && seen.windows(marker.len()).any(|part| part == marker.as_bytes())
+        {
+            eprintln!("\nboot: the marker came");
+            self.over.store(true, Ordering::Relaxed);
+        }
+        let old = seen.len().saturating_sub(200);
+        seen.drain(..old);
+        Ok(())
+    }
 
-fn board(vm: Arc<dyn Vm>, requests: &Requests) -> Result<Board, Failure> {
-    let (pio, mmio) = (Bus::new(), Bus::new());
-    let ioapic = Ioapic::new(vm);
-    let uart = Uart::new(IrqLine::new(&ioapic, layout::COM1_PIN), Arc::new(|| {}));
-    let power = Power::new(IrqLine::new(&ioapic, layout::SCI_PIN), Arc::clone(requests));
-    let window = BusRange::new(layout::PCI_LOW_WINDOW, layout::PCI_LOW_WINDOW_LEN);
-    let pci = PciHost::new(Arc::clone(&mmio), window.ok_or("no window")?);
-    pci.plug(Arc::new(HostBridge::new()))?;
-    let ports = Arc::<ConfigPorts>::default();
-    place(&mmio, layout::ECAM, ECAM_LEN, Arc::new(Ecam(Arc::clone(&pci))))?;
-    let address = Arc::new(ConfigAddress(Arc::clone(&ports)));
-    place(&pio, layout::PCI_CONFIG_ADDRESS.into(), 1, address)?;
-    let data = Arc::new(ConfigData { ports, host: pci });
-    place(&pio, layout::PCI_CONFIG_DATA.into(), 4, data)?;
-    let port = |block| Arc::new(PowerPort(Arc::clone(&power), block));
-    place(&pio, layout::PM1_EVENT.into(), 4, port(PowerBlock::Events))?;
-    place(&pio, layout::PM1_CONTROL.into(), 2, port(PowerBlock::Control))?;
-    place(&pio, layout::GPE0.into(), layout::GPE0_LEN.into(), port(PowerBlock::GeneralEvents))?;
-    place(&pio, layout::PM_TIMER.into(), 4, Arc::new(PmTimer::new()))?;
-    place(&pio, layout::RESET.into(), 1, Arc::new(ResetRegister(Arc::clone(requests))))?;
-    let keyboard = Arc::new(KeyboardReset::new(Arc::clone(requests)));
-    place(&pio, layout::KEYBOARD_COMMAND.into(), 1, keyboard)?;
-    place(&mmio, layout::IOAPIC, layout::IOAPIC_LEN, ioapic.clone())?;
-    place(&pio, layout::COM1.into(), layout::COM1_LEN.into(), uart.clone())?;
-    place(&pio, layout::RTC.into(), 2, Arc::new(Rtc::of_host()))?;
-    Ok(Board { pio, mmio, ioapic, uart })
+    fn answer(&self, exit: Exit<'_>) -> Result<(), Failure> {
+        self.exits.fetch_add(1, Ordering::Relaxed);
+        let Board { pio, mmio, ioapic, .. } = &self.board;
+        match exit {
+            Exit::PioIn { port, width, data } => {
+                data.chunks_mut(width.into()).for_each(|data| pio.read(port.into(), data));
+            }
+            Exit::PioOut { port, width, data } => {
+                data.chunks(width.into()).for_each(|data| pio.write(port.into(), data));
+                self.print()?;
+            }
+            Exit::MmioRead { address, data } => mmio.read(address, data),
+            Exit::MmioWrite { address, data } => mmio.write(address, data),
+            Exit::Eoi(vector) => ioapic.end_of_interrupt(vector),
+            Exit::Interrupted => {}
+            other => return Err(format!("{other:?}").into()),
+        }
+        Ok(())
+    }
+
+    fn run(&self, index: usize, vcpu: &mut dyn Vcpu) -> Result<(), Failure> {
+        while !self.over.load(Ordering::Relaxed) {
+            let exit = vcpu.run()?;
+            if let Err(reason) = self.answer(exit) {
+                eprintln!("\nboot: vCPU {index}: {reason}");
+                self.over.store(true, Ordering::Relaxed);
+            }
+        }
+        let state = vcpu.state()?;
+        eprintln!("boot: vCPU {index} at {:#x}", state.regs.rip);
+        Ok(())
+    }
 }
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, mebibytes, kernel, initrd, append, marker @ ..] = &arguments[..] else {
-        return Err("usage: boot MEBIBYTES KERNEL INITRD|- COMMAND-LINE [MARKER]".into());
+    let [_, cpus, mebibytes, kernel, initrd, append, marker @ ..] = &arguments[..] else {
+        return Err("usage: boot CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE [MARKER]".into());
     };
+    let cpus: u8 = cpus.parse()?;
     let layout = RamLayout::new(mebibytes.parse::<u64>()? << 20)?;
     let memfd = bulkhead_sys::memfd::create_sealed("ram", layout.total())?;
     let memory = Grant::whole(&layout, Rights::ReadWrite).map(&memfd)?;
@@ -83,69 +102,62 @@ fn main() -> Result<(), Failure> {
         command_line: append,
         memory: &memory,
         layout: &layout,
-        cpus: 1,
+        cpus,
         breathe: &|| {},
     })?;
     let vm = Soft.create_vm(&memory)?;
-    let mut vcpu = vm.create_vcpu(0, 1)?;
+    let vcpus = (0..cpus).map(|index| vm.create_vcpu(index, cpus));
+    let mut vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
+    let kicks: Vec<Arc<dyn Kick>> = vcpus.iter().map(|vcpu| vcpu.kick_handle()).collect();
     let over = Arc::new(AtomicBool::new(false));
     let requested = Arc::clone(&over);
     let requests: Requests = Arc::new(move |request| {
         eprintln!("\nboot: the guest asks for {request:?}");
         requested.store(true, Ordering::Relaxed);
     });
-    let board = board(vm, &requests)?;
-    let mut state = vcpu.state()?;
+    let stage = Arc::new(Stage {
+        board: board(vm, &requests)?,
+        over: Arc::clone(&over),
+        exits: AtomicU64::new(0),
+        seen: Mutex::default(),
+        marker: marker.first().cloned(),
+    });
+    let mut state = vcpus[0].state()?;
     entry.apply(&mut state);
-    vcpu.set_state(&state)?;
+    vcpus[0].set_state(&state)?;
     let started = Instant::now();
-    let (mut exits, mut seen) = (0u64, Vec::new());
-    if let Ok(seconds) = std::env::var("LIMIT") {
-        let (seconds, over) = (seconds.parse()?, Arc::clone(&over));
-        let kick = vcpu.kick_handle();
+    let threads = vcpus.into_iter().enumerate().map(|(index, mut vcpu)| {
+        let stage = Arc::clone(&stage);
         std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_secs(seconds));
-            over.store(true, Ordering::Relaxed);
-            kick.kick();
-        });
+            if let Err(error) = stage.run(index, vcpu.as_mut()) {
+                eprintln!("boot: vCPU {index}: {error}");
+            }
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    type_into(&stage);
+    let limit = std::env::var("LIMIT").map_or(Ok(3600), |limit| limit.parse())?;
+    while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(limit) {
+        std::thread::sleep(Duration::from_millis(10));
     }
-    let out = Mutex::new(std::io::stdout());
-    while !over.load(Ordering::Relaxed) {
-        exits += 1;
-        match vcpu.run()? {
-            Exit::PioIn { port, width, data } => {
-                data.chunks_mut(width.into()).for_each(|data| board.pio.read(port.into(), data));
-            }
-            Exit::PioOut { port, width, data } => {
-                data.chunks(width.into()).for_each(|data| board.pio.write(port.into(), data));
-                board.uart.drain(|bytes| {
-                    seen.extend_from_slice(bytes);
-                    let mut out = out.lock().map_err(|_| std::io::ErrorKind::Other)?;
-                    out.write_all(bytes)?;
-                    out.flush()?;
-                    Ok(bytes.len())
-                });
-                if let [marker] = marker
-                    && seen.windows(marker.len()).any(|part| part == marker.as_bytes())
-                {
-                    eprintln!("\nboot: the marker came");
-                    break;
-                }
-                let old = seen.len().saturating_sub(200);
-                seen.drain(..old);
-            }
-            Exit::MmioRead { address, data } => board.mmio.read(address, data),
-            Exit::MmioWrite { address, data } => board.mmio.write(address, data),
-            Exit::Eoi(vector) => board.ioapic.end_of_interrupt(vector),
-            Exit::Interrupted => {}
-            other => {
-                eprintln!("\nboot: {other:?}");
-                break;
+    over.store(true, Ordering::Relaxed);
+    kicks.iter().for_each(|kick| kick.kick());
+    for thread in threads {
+        thread.join().map_err(|_| "a vCPU's thread has died")?;
+    }
+    eprintln!("boot: {:?}, {} exits", started.elapsed(), stage.exits.load(Ordering::Relaxed));
+    Ok(())
+}
+
+/// Passes stdin on to the guest.
+fn type_into(stage: &Arc<Stage>) {
+    let stage = Arc::clone(stage);
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        while let Ok(1) = std::io::stdin().read(&mut byte) {
+            while stage.board.uart.input(&byte) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
-    }
-    let state = vcpu.state()?;
-    eprintln!("boot: {:?}, {exits} exits, rip {:#x}", started.elapsed(), state.regs.rip);
-    eprintln!("boot: {:x?}", state.regs);
-    Ok(())
+    });
 }

@@ -5,10 +5,8 @@ use std::time::Instant;
 use bulkhead_hypervisor::{Exit, Hypervisor};
 use bulkhead_memory::{Grant, GuestRange, RamLayout, Rights};
 use bulkhead_soft_cpu::Soft;
-use iced_x86::code_asm::{
-    CodeAssembler, dl, dx, eax, ebx, ecx, edi, edx, esi, esp, dword_ptr, al,
-};
-use iced_x86::{IcedError};
+use iced_x86::IcedError;
+use iced_x86::code_asm::{CodeAssembler, al, dl, dword_ptr, dx, eax, ebx, ecx, edi, edx, esi, esp};
 
 type Failure = Box<dyn std::error::Error>;
 

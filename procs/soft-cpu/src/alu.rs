@@ -21,6 +21,7 @@ use crate::width::Width;
 
 pub use arithmetic::Arithmetic;
 pub use bits::Bits;
+pub use handlers::fused::select as fuse;
 pub use multiply::{Multiply, Truncated};
 pub use select::select;
 pub use shift::{DoubleShift, Shift};

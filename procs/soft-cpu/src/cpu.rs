@@ -7,16 +7,17 @@ use bulkhead_memory::GuestMemory;
 
 use crate::apic::Apic;
 use crate::block::Blocks;
+use crate::engine::Doorbells;
 use crate::fault::{Exception, Raised, Stop};
 use crate::memory::tlb::{Bank, Tlb};
 use crate::memory::{Ram, Replay};
 use crate::op::{At, Next};
 use crate::run::Activity;
-use crate::system::{Clock, Leaves};
 use crate::state::{
-    Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0, cr4,
-    efer, rflags,
+    Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0,
+    cr4, efer, rflags,
 };
+use crate::system::{Clock, Leaves};
 
 /// What the meaning of instruction bytes depends on: part of every block's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,6 +160,8 @@ pub struct Cpu {
     pub replay: Replay,
     /// The local APIC.
     pub(crate) apic: Apic,
+    /// Guest writes that ring instead of leaving.
+    pub(crate) doorbells: Arc<Doorbells>,
     /// The machine's clock.
     pub(crate) clock: Clock,
     /// What `cpuid` answers.
@@ -178,7 +181,6 @@ impl Cpu {
 
     /// A processor as at power-on, of a machine with this RAM.
     pub(crate) fn new(ram: Arc<Ram>, apic: Apic, clock: Clock, leaves: Leaves) -> Self {
-        let blocks = Blocks::new(&ram);
         let mut cpu = Self {
             regs: Registers::default(),
             flags: Flags::default(),
@@ -211,9 +213,10 @@ impl Cpu {
             checks_alignment: false,
             is_alone: false,
             ram,
-            blocks,
+            blocks: Blocks::new(),
             replay: Replay::default(),
             apic,
+            doorbells: Arc::default(),
             clock,
             leaves,
             executed: 0,

@@ -46,6 +46,13 @@ pub(crate) enum Pause {
 impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
+        self.go_inside();
+        let pause = self.run_inside();
+        self.go_outside();
+        pause
+    }
+
+    fn run_inside(&mut self) -> Pause {
         loop {
             if self.apic.mailbox.signals.load(Ordering::Relaxed) != 0
                 && let Some(pause) = self.take_signals()
@@ -131,16 +138,30 @@ impl Cpu {
                     return self.stop;
                 }
             }
-            if self.stop != Stop::Lookup {
+            if self.stop != Stop::Lookup || self.has_to_look() {
                 return self.stop;
             }
         }
     }
 
+    /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
+    /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
+    fn has_to_look(&self) -> bool {
+        self.shadow
+            || self.system_flags & rflags::TF != 0
+            || self.is_strict
+            || self.debug.control & 0xff != 0
+            || self.interrupt_is_due()
+    }
+
     /// Completes an instruction whose accesses have been answered, unless it needs a further one.
     pub(crate) fn finish_access(&mut self) {
-        if self.replay.is_pending() && self.run_blocks(true) == Stop::Lookup {
-            self.replay.clear();
+        if self.replay.is_pending() {
+            self.go_inside();
+            if self.run_blocks(true) == Stop::Lookup {
+                self.replay.clear();
+            }
+            self.go_outside();
         }
     }
 
@@ -150,6 +171,12 @@ impl Cpu {
         self.run_blocks(true)
     }
 
+    /// Writes code as an instruction of this vCPU would: for the same tests.
+    pub fn write_code(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Raised> {
+        self.is_alone = true;
+        self.store_bytes(linear, bytes, crate::memory::access::Through::Data)
+    }
+
     /// Executes blocks until something stops them: for tests of runs of instructions. Nothing is delivered.
     pub fn execute_blocks(&mut self) -> Stop {
         self.run_blocks(false)
@@ -157,6 +184,7 @@ impl Cpu {
 
     fn take_signals(&mut self) -> Option<Pause> {
         let signals = self.apic.mailbox.take();
+        self.obey();
         if signals & signal::WORK != 0 {
             self.apic.collect();
         }
@@ -204,6 +232,8 @@ impl Cpu {
         let expiry = self.apic.expiry();
         let longest = (expiry != u64::MAX)
             .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        self.go_outside();
         self.apic.mailbox.clone().sleep(longest);
+        self.go_inside();
     }
 }

@@ -10,6 +10,7 @@ pub mod decimal;
 pub mod divide;
 pub mod exchange;
 pub mod extend;
+pub mod fused;
 pub mod one;
 pub mod product;
 pub mod scan;

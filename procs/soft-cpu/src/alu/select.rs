@@ -54,9 +54,9 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         M::Dec => one::<one::Dec>(draft),
         M::Neg => one::<one::Neg>(draft),
         M::Not => one::<one::Not>(draft),
-        M::Shl | M::Sal => turn::<shifts::Shl>(draft),
-        M::Shr => turn::<shifts::Shr>(draft),
-        M::Sar => turn::<shifts::Sar>(draft),
+        M::Shl | M::Sal => shift::<shifts::Shl>(draft),
+        M::Shr => shift::<shifts::Shr>(draft),
+        M::Sar => shift::<shifts::Sar>(draft),
         M::Rol => turn::<shifts::Rol>(draft),
         M::Ror => turn::<shifts::Ror>(draft),
         M::Rcl => turn::<shifts::Rcl>(draft),
@@ -159,6 +159,18 @@ fn one<O: one::One>(draft: &mut Draft<'_>) -> Option<Handler> {
         },
         bytes,
     )
+}
+
+fn shift<O: shifts::Turn + shifts::Shifting>(draft: &mut Draft<'_>) -> Option<Handler> {
+    let bytes = draft.size(0);
+    let mask = if bytes == 8 { 0x3f } else { 0x1f };
+    match (draft.register(0), draft.immediate(1)) {
+        (Some(dst), Some(count)) if count & mask != 0 => {
+            (draft.op.dst, draft.op.imm) = (dst, count);
+            of4(sized4!(shifts::register_by, O), bytes)
+        }
+        _ => turn::<O>(draft),
+    }
 }
 
 fn turn<O: shifts::Turn>(draft: &mut Draft<'_>) -> Option<Handler> {

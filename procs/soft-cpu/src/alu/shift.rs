@@ -22,6 +22,12 @@ pub trait Shift: Sized {
     fn rcl(self, count: u8, before: Flags) -> (Self, Flags);
     /// RCR.
     fn rcr(self, count: u8, before: Flags) -> (Self, Flags);
+    /// SHL by a count that is not zero after masking: no flag survives.
+    fn shl_by(self, count: u8) -> (Self, Flags);
+    /// SHR likewise.
+    fn shr_by(self, count: u8) -> (Self, Flags);
+    /// SAR likewise.
+    fn sar_by(self, count: u8) -> (Self, Flags);
 }
 
 /// Shifts that take their new bits from a second operand. There is no 8-bit form; 16-bit operands with a count above 16 are
@@ -45,6 +51,22 @@ macro_rules! shift_one {
                     a = inout($class) value, in("cl") count, inout("ax") flags, options(pure, nomem, nostack));
             }
             (value, Flags(flags))
+        }
+    };
+}
+
+macro_rules! shift_by {
+    ($name:ident, $mnemonic:literal, $class:ident, $size:literal) => {
+        #[inline(always)]
+        fn $name(self, count: u8) -> (Self, Flags) {
+            let mut value = self;
+            let after: u16;
+            // SAFETY: arithmetic on registers; reads and writes no memory.
+            unsafe {
+                asm!(concat!($mnemonic, " {a", $size, "}, cl"), "lahf", "seto al",
+                    a = inout($class) value, in("cl") count, out("ax") after, options(pure, nomem, nostack));
+            }
+            (value, Flags(after))
         }
     };
 }
@@ -75,6 +97,9 @@ macro_rules! shifts {
             shift_one!(ror, "ror", $class, $size);
             shift_one!(rcl, "rcl", $class, $size);
             shift_one!(rcr, "rcr", $class, $size);
+            shift_by!(shl_by, "shl", $class, $size);
+            shift_by!(shr_by, "shr", $class, $size);
+            shift_by!(sar_by, "sar", $class, $size);
         }
     };
 }

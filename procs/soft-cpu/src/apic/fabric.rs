@@ -44,6 +44,14 @@ impl Fabric {
         self.mailboxes.get(usize::from(index)).cloned()
     }
 
+    /// The mailboxes of all vCPUs there are but this one.
+    pub(super) fn others(&self, own: &Arc<Mailbox>) -> Vec<Arc<Mailbox>> {
+        let is_other = |mailbox: &&Arc<Mailbox>| {
+            mailbox.present.load(Ordering::Acquire) && !Arc::ptr_eq(mailbox, own)
+        };
+        self.mailboxes.iter().filter(is_other).cloned().collect()
+    }
+
     /// Delivers a device's message.
     pub(crate) fn deliver(&self, msi: Msi) {
         if msi.address >> 20 & 0xfff != 0xfee {
@@ -89,11 +97,15 @@ fn matches(mailbox: &Mailbox, destination: Destination) -> bool {
         Destination::Logical(to) if extended && to > 0xff => {
             to == u32::MAX || to >> 16 == logical >> 16 && to & logical & 0xffff != 0
         }
-        Destination::Logical(to) if extended => to == 0xff || logical >> 16 == 0 && to & logical != 0,
+        Destination::Logical(to) if extended => {
+            to == 0xff || logical >> 16 == 0 && to & logical != 0
+        }
         Destination::Logical(to) => {
             let own = logical >> 24;
             let flat = mailbox.format.load(Ordering::Relaxed) >> 28 == 0xf;
-            to == 0xff || flat && to & own != 0 || !flat && to >> 4 == own >> 4 && to & own & 0xf != 0
+            to == 0xff
+                || flat && to & own != 0
+                || !flat && to >> 4 == own >> 4 && to & own & 0xf != 0
         }
     }
 }

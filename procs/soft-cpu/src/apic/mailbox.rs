@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::memory::order::Orders;
+
 /// Bits of the signal word.
 pub(crate) mod signal {
     /// Interrupts were posted, or the run loop shall look up for another reason.
@@ -37,6 +39,8 @@ pub(crate) struct Mailbox {
     /// Logical destination register, and in xAPIC mode the destination format.
     pub(super) logical: AtomicU32,
     pub(super) format: AtomicU32,
+    /// What other vCPUs order about code.
+    pub(crate) orders: Orders,
     sleeping: Mutex<()>,
     wake: Condvar,
 }

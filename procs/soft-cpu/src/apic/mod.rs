@@ -81,6 +81,11 @@ impl Apic {
         Some(apic)
     }
 
+    /// The other vCPUs' mailboxes.
+    pub(crate) fn others(&self) -> Vec<Arc<Mailbox>> {
+        self.fabric.others(&self.mailbox)
+    }
+
     /// As after INIT: everything but the base and the id.
     pub(crate) fn reset(&mut self) {
         self.registers = [0; 64];

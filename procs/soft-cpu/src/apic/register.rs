@@ -136,7 +136,10 @@ impl Cpu {
         }
         self.apic.publish();
         // A lower priority may let an interrupt through.
-        self.apic.mailbox.signals.fetch_or(super::signal::WORK, std::sync::atomic::Ordering::Relaxed);
+        self.apic
+            .mailbox
+            .signals
+            .fetch_or(super::signal::WORK, std::sync::atomic::Ordering::Relaxed);
         true
     }
 
@@ -156,7 +159,10 @@ impl Cpu {
         if mode == 5 && low & 1 << 14 == 0 && low & 1 << 15 != 0 {
             return;
         }
-        self.apic.fabric.clone().send(destination, Message { mode, vector: low as u8, level: false });
+        self.apic
+            .fabric
+            .clone()
+            .send(destination, Message { mode, vector: low as u8, level: false });
     }
 
     /// IA32_APIC_BASE is written. The page does not move, and x2APIC mode is left only by way of "off".

@@ -39,7 +39,7 @@ impl Apic {
     /// Nanoseconds of one count: the bus ticks a thousand million times a second.
     fn divider(&self) -> u64 {
         let bits = self.registers[at::DIVIDE];
-        let shift = (bits & 3 | bits >> 1 & 4) + 1 & 7;
+        let shift = ((bits & 3 | bits >> 1 & 4) + 1) & 7;
         1 << shift
     }
 

@@ -3,14 +3,14 @@
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind};
 
 use super::arena::{Block, Slot};
-use super::code_map::CodeMap;
 use super::{Key, Link};
 use crate::cpu::{Cpu, Mode};
 use crate::fault::{Exception, Raised};
 use crate::flow;
-use crate::memory::host;
+use crate::memory::order::Order;
 use crate::memory::ram::PAGE;
 use crate::memory::walk::Access;
+use crate::memory::{CodeMap, host};
 use crate::op::{Op, Shape};
 use crate::select::{Draft, Ending, FAMILIES, place_memory};
 use crate::state::Reg;
@@ -39,22 +39,57 @@ impl Cpu {
 
     /// Decodes the block at a linear address whose first byte has this key.
     pub(super) fn decode(&mut self, key: Key, linear: u64) -> Result<*const Block, Raised> {
-        let mut bytes = [0; WINDOW + LONGEST];
         let in_page = (PAGE - linear % PAGE) as usize;
         let count = in_page.min(WINDOW);
-        // SAFETY: `key.host` came from a TLB entry for this page; the bytes do not leave it.
-        unsafe { host::copy_in(key.host as *const u8, &mut bytes[..count]) };
-        let mut slots = Vec::with_capacity(16);
+        let place = key.host as *const u8;
+        self.claim(place);
         let alone = key.mode & Mode::ALONE != 0;
-        let decoded = self.decode_run(&bytes[..count], linear % PAGE, alone, &mut slots);
-        let block = match decoded {
-            Some((instructions, length)) => {
+        let mut slots = Vec::with_capacity(16);
+        loop {
+            let mut bytes = [0; WINDOW + LONGEST];
+            // SAFETY: `key.host` came from a TLB entry for this page; the bytes do not leave it.
+            unsafe { host::copy_in(place, &mut bytes[..count]) };
+            let decoded = self.decode_run(&bytes[..count], linear % PAGE, alone, &mut slots);
+            let Some((instructions, length)) = decoded else {
+                return self.decode_crossing(key, linear, &mut bytes, count, &mut slots);
+            };
+            let length_used = usize::from(length.max(1));
+            self.mark(place, length_used);
+            if self.is_still(place, &bytes[..length_used]) {
                 slots[0] = Slot { head: Block::new(key, 0, instructions, length) };
-                self.register(key, linear, &slots, length.into())
+                return Ok(self.register(key, &slots));
             }
-            None => self.decode_crossing(key, linear, &mut bytes, count, &mut slots)?,
+        }
+    }
+
+    /// The page at `place` is code from now on: no vCPU writes to it past the slow path.
+    fn claim(&mut self, place: *const u8) {
+        let physical = self.physical_of(place);
+        let Some(page) = self.ram.page_number(physical) else {
+            return;
         };
-        Ok(block)
+        if self.ram.code().add(page, CodeMap::mask(physical, 1)) == 0 {
+            let first = Self::page_of(physical);
+            self.forbid_writes(first);
+            self.order(Order::ForbidWrites(first), true);
+        }
+    }
+
+    /// From now on writes to these bytes, of a claimed page, drop what was decoded from it.
+    fn mark(&mut self, place: *const u8, count: usize) {
+        let physical = self.physical_of(place);
+        if let Some(page) = self.ram.page_number(physical) {
+            self.ram.code().add(page, CodeMap::mask(physical, count));
+        }
+    }
+
+    /// Whether nobody has written to the bytes before they were marked.
+    fn is_still(&self, place: *const u8, bytes: &[u8]) -> bool {
+        let mut now = [0; WINDOW + LONGEST];
+        let now = &mut now[..bytes.len()];
+        // SAFETY: `place` is where the bytes were read from.
+        unsafe { host::copy_in(place, now) };
+        now == bytes
     }
 
     /// The first instruction goes on in the next page.
@@ -69,40 +104,43 @@ impl Cpu {
         let following = linear.wrapping_add(PAGE) & !(PAGE - 1);
         let following = if self.mode.is_long() { following } else { following & 0xffff_ffff };
         let second = self.fetch_page(following)?;
-        let all = &mut bytes[..count + LONGEST];
-        // SAFETY: `fetch_page` gave the address of a page of guest RAM.
-        unsafe { host::copy_in(second, &mut all[count..]) };
-        let (_, length) = self.decode_run(all, linear % PAGE, true, slots).unwrap_or((1, 1));
-        slots[0] = Slot { head: Block::new(key, second as u64, 1, length) };
-        let block = self.register(key, linear, slots, count);
-        let physical = self.physical_of(second);
-        let rest = usize::from(length).saturating_sub(count).max(1);
-        self.note_code(block, physical, rest);
-        Ok(block)
+        self.claim(second);
+        let place = key.host as *const u8;
+        loop {
+            let all = &mut bytes[..count + LONGEST];
+            // SAFETY: `key.host` and `second` are of pages of guest RAM, up to whose end and from whose
+            // beginning is read.
+            unsafe { host::copy_in(place, &mut all[..count]) };
+            // SAFETY: as above.
+            unsafe { host::copy_in(second, &mut all[count..]) };
+            let (_, length) = self.decode_run(all, linear % PAGE, true, slots).unwrap_or((1, 1));
+            let behind = usize::from(length).saturating_sub(count).max(1);
+            self.mark(place, count);
+            self.mark(second, behind);
+            if self.is_still(place, &all[..count]) && self.is_still(second, &all[count..][..behind])
+            {
+                slots[0] = Slot { head: Block::new(key, second as u64, 1, length) };
+                let block = self.register(key, slots);
+                self.list(block, second);
+                return Ok(block);
+            }
+        }
     }
 
-    fn register(&mut self, key: Key, _linear: u64, slots: &[Slot], bytes: usize) -> *const Block {
+    fn register(&mut self, key: Key, slots: &[Slot]) -> *const Block {
         let block = self.blocks.arena.put(slots);
         self.blocks.all.insert(key, block);
         self.blocks.recent[key.slot()] = block;
         self.blocks.decoded += 1;
-        let physical = self.physical_of(key.host as *const u8);
-        self.note_code(block, physical, bytes.max(1));
+        self.list(block, key.host as *const u8);
         block
     }
 
-    /// From now on writes to these bytes drop the block.
-    fn note_code(&mut self, block: *const Block, physical: u64, bytes: usize) {
-        let Some(page) = self.ram.page_number(physical) else {
-            return;
-        };
-        if self.blocks.map.chunks(page) == 0
-            && let Some(host) = self.ram.host(Self::page_of(physical), PAGE)
-        {
-            self.tlb.forbid_writes(host as u64);
+    /// A drop of the page drops the block.
+    fn list(&mut self, block: *const Block, place: *const u8) {
+        if let Some(page) = self.ram.page_number(self.physical_of(place)) {
+            self.blocks.by_page.entry(page).or_default().push(block);
         }
-        self.blocks.map.add(page, CodeMap::mask(physical, bytes));
-        self.blocks.by_page.entry(page).or_default().push(block);
     }
 
     fn physical_of(&self, host: *const u8) -> u64 {
@@ -126,6 +164,8 @@ impl Cpu {
         let mut instruction = Instruction::default();
         let mut instructions = 0;
         let limit = if alone { 1 } else { MOST };
+        // The instruction before, and its slot.
+        let mut before: Option<(Instruction, usize)> = None;
         loop {
             let start = decoder.position();
             if instructions == limit || start >= bytes.len() {
@@ -141,7 +181,15 @@ impl Cpu {
                 return Some((instructions as u16, start as u16));
             }
             instructions += 1;
+            let slot = slots.len();
             let ending = self.draft(&instruction, start as u16, page_offset, slots);
+            if let Some((first, at)) = before
+                && let Some(condition) = flow::fusable(&instruction, mode, page_offset)
+                && let Some(pair) = crate::alu::fuse(&first, condition)
+            {
+                slots[at].op.handler = pair;
+            }
+            before = Some((instruction, slot));
             let end = decoder.position() as u16;
             if ending == Ending::Block {
                 return Some((instructions as u16, end));

@@ -13,14 +13,12 @@
 //! Law: operations are freed only by [`Blocks::forget_all`], which the run loop calls between blocks.
 
 mod arena;
-mod code_map;
 mod decode;
 mod link;
 
 use std::collections::HashMap;
 
 use arena::Arena;
-use code_map::CodeMap;
 
 pub(crate) use arena::Block;
 pub(crate) use link::Link;
@@ -54,7 +52,6 @@ pub struct Blocks {
     recent: Box<[*const Block]>,
     all: HashMap<Key, *const Block>,
     by_page: HashMap<u64, Vec<*const Block>>,
-    map: CodeMap,
     /// Links within a page that carry another number are stale: code was dropped.
     pub(crate) code_epoch: u64,
     /// Links between pages that carry another number are stale: code was dropped, or a translation.
@@ -72,13 +69,12 @@ unsafe impl Send for Blocks {}
 
 impl Blocks {
     /// None yet.
-    pub fn new(ram: &Ram) -> Self {
+    pub fn new() -> Self {
         Self {
             arena: Arena::default(),
             recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
             all: HashMap::new(),
             by_page: HashMap::new(),
-            map: CodeMap::new(ram.pages()),
             code_epoch: 1,
             far_epoch: 1,
             decoded: 0,
@@ -87,23 +83,11 @@ impl Blocks {
         }
     }
 
-    /// Whether code was decoded from the page at `physical`: it must have no write tag.
-    pub fn is_code_page(&self, ram: &Ram, physical: u64) -> bool {
-        ram.page_number(physical).is_some_and(|page| self.map.chunks(page) != 0)
-    }
-
-    /// Whether code was decoded from bytes near these, which lie within one page.
-    pub fn covers(&self, ram: &Ram, physical: u64, size: usize) -> bool {
-        ram.page_number(physical)
-            .is_some_and(|page| self.map.chunks(page) & CodeMap::mask(physical, size) != 0)
-    }
-
     /// Forgets all blocks of the page at `physical`.
     pub fn invalidate(&mut self, ram: &Ram, physical: u64) {
         let Some(page) = ram.page_number(physical) else {
             return;
         };
-        self.map.clear(page);
         for block in self.by_page.remove(&page).unwrap_or_default() {
             // SAFETY: listed blocks are in the arena, which was not emptied since.
             let key = unsafe { (*block).key() };
@@ -119,7 +103,6 @@ impl Blocks {
         self.recent.fill(std::ptr::null());
         self.all.clear();
         self.by_page.clear();
-        self.map.clear_all();
         self.arena.empty();
         self.code_epoch += 1;
         self.far_epoch += 1;
@@ -187,8 +170,8 @@ impl Cpu {
         let key = Key { host: host as u64, mode: self.mode.0 | alone };
         if let Some(block) = self.blocks.find(key) {
             // SAFETY: the tables hold live blocks.
-            let (is_whole, second) = unsafe { ((*block).is_whole(), (*block).second) };
-            if is_whole {
+            let second = unsafe { (*block).second };
+            if second == 0 {
                 return Ok(Next::to(block));
             }
             let following = linear.wrapping_add(PAGE) & !(PAGE - 1);

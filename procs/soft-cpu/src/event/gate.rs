@@ -106,7 +106,13 @@ impl Cpu {
         Ok(segment)
     }
 
-    fn enter_long(&mut self, event: Event, gate: Gate, code: Segment, cpl: u8) -> Result<(), Raised> {
+    fn enter_long(
+        &mut self,
+        event: Event,
+        gate: Gate,
+        code: Segment,
+        cpl: u8,
+    ) -> Result<(), Raised> {
         let old_stack = self.segments[SegmentName::Ss as usize].selector;
         let old_pointer: u64 = self.regs.get(crate::state::Reg::RSP);
         let changes = cpl != self.cpl;
@@ -149,14 +155,21 @@ impl Cpu {
         Ok(())
     }
 
-    fn enter_legacy(&mut self, event: Event, gate: Gate, code: Segment, cpl: u8) -> Result<(), Raised> {
+    fn enter_legacy(
+        &mut self,
+        event: Event,
+        gate: Gate,
+        code: Segment,
+        cpl: u8,
+    ) -> Result<(), Raised> {
         let changes = cpl != self.cpl;
         let old = Stack {
             segment: self.segments[SegmentName::Ss as usize],
             pointer: self.stack_pointer(),
             cpl: self.cpl,
         };
-        let (old_rsp, old_flags) = (self.regs.get::<u32>(crate::state::Reg::RSP), self.pushed_flags(event));
+        let (old_rsp, old_flags) =
+            (self.regs.get::<u32>(crate::state::Reg::RSP), self.pushed_flags(event));
         let (old_code, rip) = (self.segments[SegmentName::Cs as usize].selector, self.rip());
         if changes {
             let (selector, pointer) = self.task_stack(cpl)?;
@@ -231,7 +244,8 @@ impl Cpu {
     /// The stack for a privilege level from a 32- or 16-bit task state segment.
     pub(crate) fn task_stack(&mut self, cpl: u8) -> Result<(u16, u32), Raised> {
         let is_wide = self.task.kind & 8 != 0;
-        let (offset, size) = if is_wide { (4 + 8 * u64::from(cpl), 8) } else { (2 + 4 * u64::from(cpl), 4) };
+        let (offset, size) =
+            if is_wide { (4 + 8 * u64::from(cpl), 8) } else { (2 + 4 * u64::from(cpl), 4) };
         if offset + size - 1 > u64::from(self.task.limit) {
             let code = selector_code(self.task.selector);
             return Err(self.fault(Exception::with_code(vector::TS, code)));

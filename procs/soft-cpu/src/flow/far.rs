@@ -84,7 +84,12 @@ fn call_memory<W: Width>(cpu: &mut Cpu, at: At) -> Next {
 
 type Push = fn(&mut Cpu, u64, u16, u64) -> Result<u64, Raised>;
 
-fn push_return<W: Width>(cpu: &mut Cpu, mut pointer: u64, selector: u16, rip: u64) -> Result<u64, Raised> {
+fn push_return<W: Width>(
+    cpu: &mut Cpu,
+    mut pointer: u64,
+    selector: u16,
+    rip: u64,
+) -> Result<u64, Raised> {
     cpu.push_below(&mut pointer, W::truncate(selector.into()))?;
     cpu.push_below(&mut pointer, W::truncate(rip))?;
     Ok(pointer)
@@ -160,8 +165,7 @@ impl Cpu {
 /// `imm`: bytes of arguments to drop.
 pub(super) fn ret(draft: &mut Draft<'_>) -> Option<Handler> {
     draft.ending = Ending::Block;
-    draft.op.imm =
-        if draft.instruction.op_count() == 1 { draft.immediate(0)? & 0xffff } else { 0 };
+    draft.op.imm = if draft.instruction.op_count() == 1 { draft.immediate(0)? & 0xffff } else { 0 };
     Some(match draft.instruction.code() {
         Code::Retfw | Code::Retfw_imm16 => return_far::<u16>,
         Code::Retfd | Code::Retfd_imm16 => return_far::<u32>,

@@ -10,7 +10,7 @@ mod near;
 use iced_x86::Mnemonic as M;
 
 pub(crate) use coprocessor::Coprocessor;
-pub(crate) use near::jump_handler;
+pub(crate) use near::{branch, fusable, jump_handler};
 
 use crate::cpu::Cpu;
 use crate::fault::Exception;

@@ -3,7 +3,7 @@
 //! In every operation here `imm` is the target relative to the block's first byte. Outside 64-bit mode
 //! `displacement` is the mask of the new instruction pointer, and the code segment's limit is checked.
 
-use iced_x86::{Code, Mnemonic as M, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 use crate::attempt;
 use crate::cpu::{Cpu, Mode};
@@ -11,7 +11,7 @@ use crate::fault::Exception;
 use crate::memory::ram::PAGE;
 use crate::op::{At, Handler, Next};
 use crate::select::{Draft, Ending};
-use crate::state::Reg;
+use crate::state::{Flags, Reg};
 use crate::width::Width;
 
 /// Whether a target is in the page of the block's first byte.
@@ -136,6 +136,23 @@ pub(super) fn conditional(draft: &mut Draft<'_>) -> Option<Handler> {
         };
     }
     Some(table!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15))
+}
+
+/// Whether `alu` may execute this jump together with the instruction before it; its condition's number.
+pub(crate) fn fusable(jump: &Instruction, mode: Mode, page_offset: u64) -> Option<u8> {
+    let is_local = is_local(page_offset, jump.near_branch_target());
+    let fits = jump.is_jcc_short_or_near() && mode.is_long() && is_local;
+    fits.then(|| (jump.condition_code() as u8).wrapping_sub(1))
+}
+
+/// The jump of a fused pair, whose operation `at` is: taken or not, by flags that need not come from memory.
+#[inline(always)]
+pub(crate) fn branch<const CONDITION: u8>(cpu: &mut Cpu, at: At, flags: Flags) -> Next {
+    if flags.holds::<CONDITION>() {
+        let target = cpu.rip().wrapping_add(at.imm);
+        return cpu.follow::<true>(at, target);
+    }
+    at.behind_link().enter(cpu)
 }
 
 fn jump_if<const CONDITION: u8, const LOCAL: bool>(cpu: &mut Cpu, at: At) -> Next {

@@ -51,9 +51,28 @@ impl Cpu {
         self.segmented_address(at, offset, size, write)
     }
 
+    /// Linear address of a memory operand that needs no checks of segments.
+    #[inline(always)]
+    fn flat_address(&self, at: At) -> u64 {
+        let base: u64 = self.regs.get(crate::state::Reg::base_of(at.shape.segment()));
+        base.wrapping_add(self.offset(at))
+    }
+
     /// Reads the memory operand.
     #[inline(always)]
     pub fn read<W: Width>(&mut self, at: At) -> Result<W, Raised> {
+        if at.shape.is_flat()
+            && let Some(place) = self.hit_read(self.flat_address(at), W::BYTES as u64)
+        {
+            // SAFETY: a read tag is installed only for guest RAM, and the access does not cross its page.
+            return Ok(unsafe { host::load(place) });
+        }
+        self.read_elsewhere(at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_elsewhere<W: Width>(&mut self, at: At) -> Result<W, Raised> {
         let linear = self.address(at, W::BYTES as u32, false)?;
         self.load(linear, Through::of(at))
     }
@@ -61,6 +80,19 @@ impl Cpu {
     /// Writes the memory operand.
     #[inline(always)]
     pub fn write<W: Width>(&mut self, at: At, value: W) -> Result<(), Raised> {
+        if at.shape.is_flat()
+            && let Some(place) = self.hit_write(self.flat_address(at), W::BYTES as u64)
+        {
+            // SAFETY: a write tag is installed only for guest RAM, and the access does not cross its page.
+            unsafe { host::store(place, value) };
+            return Ok(());
+        }
+        self.write_elsewhere(at, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_elsewhere<W: Width>(&mut self, at: At, value: W) -> Result<(), Raised> {
         let linear = self.address(at, W::BYTES as u32, true)?;
         self.store(linear, value, Through::of(at))
     }
@@ -73,8 +105,9 @@ impl Cpu {
         at: At,
         change: impl FnOnce(&mut Self, W) -> W,
     ) -> Result<(), Raised> {
-        let linear = self.address(at, W::BYTES as u32, true)?;
-        if let Some(place) = self.hit_write(linear, W::BYTES as u64) {
+        if at.shape.is_flat()
+            && let Some(place) = self.hit_write(self.flat_address(at), W::BYTES as u64)
+        {
             // SAFETY: a write tag is installed only for guest RAM, and the access does not cross its page.
             let old = unsafe { host::load(place) };
             let new = change(self, old);
@@ -82,6 +115,17 @@ impl Cpu {
             unsafe { host::store(place, new) };
             return Ok(());
         }
+        self.modify_elsewhere(at, change)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn modify_elsewhere<W: Width>(
+        &mut self,
+        at: At,
+        change: impl FnOnce(&mut Self, W) -> W,
+    ) -> Result<(), Raised> {
+        let linear = self.address(at, W::BYTES as u32, true)?;
         self.modify_slow(linear, Through::of(at), change)
     }
 
@@ -167,31 +211,47 @@ impl Cpu {
     /// Reads 16 bytes of the memory operand.
     #[inline(always)]
     pub fn read_u128(&mut self, at: At) -> Result<u128, Raised> {
-        let linear = self.address(at, 16, false)?;
-        if let Some(place) = self.hit_read(linear, 16) {
+        if at.shape.is_flat()
+            && let Some(place) = self.hit_read(self.flat_address(at), 16)
+        {
             // SAFETY: a read tag is installed only for guest RAM, and the access does not cross its page.
             let low: u64 = unsafe { host::load(place) };
             // SAFETY: as above.
             let high: u64 = unsafe { host::load(place.wrapping_add(8)) };
             return Ok(u128::from(low) | u128::from(high) << 64);
         }
+        self.read_u128_elsewhere(at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_u128_elsewhere(&mut self, at: At) -> Result<u128, Raised> {
+        let linear = self.address(at, 16, false)?;
         let mut bytes = [0; 16];
-        self.load_bytes_slow(linear, &mut bytes, Through::of(at))?;
+        self.load_bytes(linear, &mut bytes, Through::of(at))?;
         Ok(u128::from_le_bytes(bytes))
     }
 
     /// Writes 16 bytes to the memory operand.
     #[inline(always)]
     pub fn write_u128(&mut self, at: At, value: u128) -> Result<(), Raised> {
-        let linear = self.address(at, 16, true)?;
-        if let Some(place) = self.hit_write(linear, 16) {
+        if at.shape.is_flat()
+            && let Some(place) = self.hit_write(self.flat_address(at), 16)
+        {
             // SAFETY: a write tag is installed only for guest RAM, and the access does not cross its page.
             unsafe { host::store(place, value as u64) };
             // SAFETY: as above.
             unsafe { host::store(place.wrapping_add(8), (value >> 64) as u64) };
             return Ok(());
         }
-        self.store_bytes_slow(linear, &value.to_le_bytes(), Through::of(at))
+        self.write_u128_elsewhere(at, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_u128_elsewhere(&mut self, at: At, value: u128) -> Result<(), Raised> {
+        let linear = self.address(at, 16, true)?;
+        self.store_bytes(linear, &value.to_le_bytes(), Through::of(at))
     }
 
     /// The host address of a readable page's byte and how many bytes follow it in the page: for string

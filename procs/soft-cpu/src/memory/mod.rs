@@ -10,13 +10,16 @@
 //! Law: only `host` touches guest RAM, by single host instructions on addresses that `ram` proved.
 
 pub mod access;
+mod code_map;
 pub mod host;
+pub(crate) mod order;
 mod outside;
 pub mod ram;
 mod slow;
 pub mod tlb;
 pub(crate) mod walk;
 
+pub(crate) use code_map::CodeMap;
 pub use outside::{Outside, Replay};
 pub use ram::Ram;
 pub(crate) use slow::is_canonical;

@@ -2,7 +2,11 @@
 //!
 //! The pointers are obtained once; [`Ram`] keeps the mappings alive.
 
+use std::sync::Arc;
+
 use bulkhead_memory::GuestMemory;
+
+use super::CodeMap;
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -21,7 +25,8 @@ struct Region {
 #[derive(Debug, Clone)]
 pub struct Ram {
     regions: Vec<Region>,
-    pages: u64,
+    /// From where code was decoded.
+    code: Arc<CodeMap>,
     /// Keeps what the pointers point to.
     _memory: GuestMemory,
 }
@@ -43,12 +48,23 @@ impl Ram {
             regions.push(Region { guest: ram.guest_addr, len: ram.len, host, first_page: pages });
             pages += ram.len.div_ceil(PAGE);
         }
-        Self { regions, pages, _memory: memory.clone() }
+        Self { regions, code: Arc::new(CodeMap::new(pages)), _memory: memory.clone() }
     }
 
-    /// How many pages there are.
-    pub fn pages(&self) -> u64 {
-        self.pages
+    /// From where code was decoded.
+    pub(crate) fn code(&self) -> &CodeMap {
+        &self.code
+    }
+
+    /// Whether code was decoded from the page at `physical`: it must have no write tag.
+    pub(crate) fn is_code_page(&self, physical: u64) -> bool {
+        self.page_number(physical).is_some_and(|page| self.code.chunks(page) != 0)
+    }
+
+    /// Whether code was decoded from bytes near these, which lie within one page.
+    pub(crate) fn is_code(&self, physical: u64, size: usize) -> bool {
+        self.page_number(physical)
+            .is_some_and(|page| self.code.chunks(page) & CodeMap::mask(physical, size) != 0)
     }
 
     /// The host address of `size` bytes at `physical`, if they are all RAM of one region.

@@ -1,7 +1,10 @@
 //! What happens when the TLB has no answer: checks, walks, fills, pages that are special.
 
+use bulkhead_hypervisor::IoAddress;
+
 use super::access::Through;
 use super::host;
+use super::order::Order;
 use super::outside::Outside;
 use super::ram::PAGE;
 use super::tlb::{Bank, Entry, NEVER};
@@ -233,7 +236,7 @@ impl Cpu {
         let Some(host_page) = self.ram.host(page, PAGE) else {
             return Ok(Place::Outside(physical));
         };
-        let is_code = self.blocks.is_code_page(&self.ram, physical);
+        let is_code = self.ram.is_code_page(physical);
         if write && is_code {
             self.write_to_code(physical, size)?;
         }
@@ -283,15 +286,19 @@ impl Cpu {
     /// A write that touches decoded code: what was decoded is dropped. Unless the instruction runs alone,
     /// it is started again alone, so that what follows it is decoded anew.
     fn write_to_code(&mut self, physical: u64, size: usize) -> Result<(), Raised> {
-        if !self.blocks.covers(&self.ram, physical, size) {
+        if !self.ram.is_code(physical, size) {
             return Ok(());
+        }
+        if !self.is_alone {
+            self.stop = Stop::Alone;
+            return Err(Raised);
+        }
+        if let Some(page) = self.ram.page_number(physical) {
+            self.ram.code().clear(page);
         }
         self.blocks.invalidate(&self.ram, physical);
-        if self.is_alone {
-            return Ok(());
-        }
-        self.stop = Stop::Alone;
-        Err(Raised)
+        self.order(Order::DropCode(Self::page_of(physical)), false);
+        Ok(())
     }
 
     fn load_outside(&mut self, physical: u64, into: &mut [u8]) -> Result<(), Raised> {
@@ -315,7 +322,9 @@ impl Cpu {
             let mut bytes = [0; 8];
             bytes[..piece.len()].copy_from_slice(piece);
             let value = u64::from_le_bytes(bytes);
-            if !self.store_local_apic(at, width, value) {
+            let inside = self.store_local_apic(at, width, value)
+                || self.doorbells.ring(IoAddress::Mmio(at), width, value);
+            if !inside {
                 self.outside(Outside::MemoryWrite { address: at, width, value })?;
             }
             at = at.wrapping_add(piece.len() as u64);

@@ -127,8 +127,8 @@ impl Cpu {
         self.replay.clear();
         let regs = &state.regs;
         let general = [
-            regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8,
-            regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+            regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
+            regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
         ];
         for (number, value) in (0..).zip(general) {
             self.regs.set(Reg::general(number), value);
@@ -140,8 +140,7 @@ impl Cpu {
         words.copy_from_slice(&state.xsave.0[..128]);
         self.fx.set_words(words);
         let debug = &state.debug;
-        self.debug =
-            DebugRegisters { addresses: debug.db, status: debug.dr6, control: debug.dr7 };
+        self.debug = DebugRegisters { addresses: debug.db, status: debug.dr6, control: debug.dr7 };
         let page = std::array::from_fn(|index| {
             let byte = |at: usize| state.lapic.regs[index * 16 + at] as u8;
             u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)])

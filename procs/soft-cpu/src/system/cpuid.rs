@@ -57,7 +57,8 @@ fn leaf(function: u32, registers: [u32; 4]) -> kvm_cpuid_entry2 {
 }
 
 fn text(bytes: &[u8; 12]) -> [u32; 3] {
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     [word(0), word(4), word(8)]
 }
 

@@ -37,7 +37,8 @@ impl Cpu {
 
     /// The trap behind an instruction that was stepped over, or touched watched data.
     pub(crate) fn trap_debug(&mut self, stepped: bool) -> Result<(), TripleFault> {
-        self.debug.status |= std::mem::take(&mut self.debug_pending) | if stepped { STEP } else { 0 };
+        self.debug.status |=
+            std::mem::take(&mut self.debug_pending) | if stepped { STEP } else { 0 };
         self.deliver_exception(Exception::plain(vector::DB))
     }
 }

@@ -9,8 +9,8 @@ mod idle;
 mod msr;
 mod port;
 mod segment;
-mod table;
 mod startup;
+mod table;
 mod watch;
 
 pub(crate) use clock::{Clock, host_frequency};

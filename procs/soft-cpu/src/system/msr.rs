@@ -211,9 +211,7 @@ impl Cpu {
     fn set_efer(&mut self, value: u64) -> bool {
         const WRITABLE: u64 = efer::SCE | efer::LME | efer::NXE;
         let changes_long = (value ^ self.control.efer) & efer::LME != 0;
-        if value & !(WRITABLE | efer::LMA) != 0
-            || changes_long && self.control.cr0 & cr0::PG != 0
-        {
+        if value & !(WRITABLE | efer::LMA) != 0 || changes_long && self.control.cr0 & cr0::PG != 0 {
             return false;
         }
         let changed = (value ^ self.control.efer) & efer::NXE != 0;

@@ -1,5 +1,6 @@
 //! in and out: always an exit (Intel SDM volume 1, chapter 19). ins and outs are the string family's.
 
+use bulkhead_hypervisor::IoAddress;
 use iced_x86::{Mnemonic as M, OpKind, Register};
 
 use crate::attempt;
@@ -75,6 +76,8 @@ fn port_out(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, cpu.demand_port(port, width));
     let value: u64 = cpu.regs.get(Reg::RAX);
     let value = value & (u64::MAX >> (64 - 8 * u32::from(width)));
-    attempt!(cpu, at, cpu.outside(Outside::PortWrite { port, width, value }));
+    if !cpu.doorbells.ring(IoAddress::Pio(port), width, value) {
+        attempt!(cpu, at, cpu.outside(Outside::PortWrite { port, width, value }));
+    }
     at.next(cpu)
 }

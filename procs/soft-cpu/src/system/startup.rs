@@ -1,9 +1,7 @@
 //! Power-on, INIT and the start-up message (Intel SDM volume 3, 10.1 and 10.4).
 
 use crate::cpu::Cpu;
-use crate::state::{
-    Control, DebugRegisters, Flags, Reg, Segment, SegmentName, Table, cr0, rflags,
-};
+use crate::state::{Control, DebugRegisters, Flags, Reg, Segment, SegmentName, Table, cr0, rflags};
 
 /// Memory types as firmware leaves them: everything write-back, unless a page says otherwise.
 const MTRR_DEFAULT: u64 = 1 << 11 | 6;
@@ -50,9 +48,6 @@ impl Cpu {
 
     /// A start-up message: real mode at page `vector`.
     pub(crate) fn start_up(&mut self, vector: u8) {
-        self.set_real_code(
-            Segment { kind: 0xb, ..Segment::real(u16::from(vector) << 8) },
-            0,
-        );
+        self.set_real_code(Segment { kind: 0xb, ..Segment::real(u16::from(vector) << 8) }, 0);
     }
 }

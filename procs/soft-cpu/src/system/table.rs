@@ -111,8 +111,7 @@ fn load_system<const TASK: bool, const MEMORY: bool>(cpu: &mut Cpu, at: At) -> N
         return cpu.raise(at, Exception::UD);
     }
     attempt!(cpu, at, cpu.demand_kernel());
-    let selector: u16 =
-        if MEMORY { attempt!(cpu, at, cpu.read(at)) } else { cpu.regs.get(at.src) };
+    let selector: u16 = if MEMORY { attempt!(cpu, at, cpu.read(at)) } else { cpu.regs.get(at.src) };
     let loaded = if TASK { cpu.load_task(selector) } else { cpu.load_local_table(selector) };
     attempt!(cpu, at, loaded);
     at.end(cpu)

@@ -14,6 +14,8 @@ use iced_x86::Mnemonic;
 
 /// A floating-point instruction with two vector operands.
 pub trait Float {
+    /// What `target` becomes under the word that Rust code runs under, and MXCSR before and afterwards.
+    fn run_default(target: Xmm, source: Xmm) -> (Xmm, u32, u32);
     /// What `target` becomes, and MXCSR afterwards.
     fn run(target: Xmm, source: Xmm, control: u32) -> (Xmm, u32);
 }
@@ -24,6 +26,19 @@ macro_rules! float {
             #[doc = concat!(stringify!($name), ".")]
             pub struct $name;
             impl Float for $name {
+                #[inline(always)]
+                fn run_default(target: Xmm, source: Xmm) -> (Xmm, u32, u32) {
+                    let mut value = target;
+                    let (before, after): (u32, u32);
+                    // SAFETY: touches the stack only; everything is masked in the host's word, so nothing traps.
+                    unsafe {
+                        asm!("lea rsp, [rsp - 8]", "stmxcsr [rsp]", concat!(stringify!($name), " {0}, {1}"), "stmxcsr [rsp + 4]",
+                            "mov {before:e}, [rsp]", "mov {after:e}, [rsp + 4]", "lea rsp, [rsp + 8]",
+                            inout(xmm_reg) value, in(xmm_reg) source, before = out(reg) before, after = out(reg) after,
+                            options(preserves_flags));
+                    }
+                    (value, before, after)
+                }
                 #[inline(always)]
                 fn run(target: Xmm, source: Xmm, control: u32) -> (Xmm, u32) {
                     let mut value = target;
@@ -64,6 +79,13 @@ fn float<N: Float>(draft: &mut Draft<'_>) -> Option<Handler> {
 fn run<N: Float, S: Source>(cpu: &mut Cpu, at: At) -> Next {
     let source = attempt!(cpu, at, S::fetch(cpu, at));
     let target = operand::get(cpu, at.dst);
+    if mxcsr::is_default(cpu.fx.mxcsr) {
+        let (value, before, after) = N::run_default(target, source);
+        if mxcsr::settle_default(&mut cpu.fx.mxcsr, before, after) {
+            operand::set(cpu, at.dst, value);
+            return at.next(cpu);
+        }
+    }
     let (value, raised) = N::run(target, source, mxcsr::masked(cpu.fx.mxcsr));
     let tiny = |control| N::run(target, source, control).1;
     if mxcsr::settle(&mut cpu.fx.mxcsr, raised, tiny).is_err() {

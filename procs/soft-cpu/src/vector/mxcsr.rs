@@ -37,6 +37,24 @@ pub fn masked(guest: u32) -> u32 {
     guest & WRITABLE & !FLAGS & !flush | FLAGS << MASKS
 }
 
+/// Whether the guest runs under the word that Rust code runs under, whatever its flags: then the host's word need not be
+/// exchanged.
+#[inline(always)]
+pub fn is_default(guest: u32) -> bool {
+    guest & WRITABLE & !FLAGS == DEFAULT
+}
+
+/// Takes over what an instruction under the host's own word raised: the flags that are now set. A flag that was set before is
+/// no news to the guest only if the guest's is set as well; says whether it is so, and changes nothing if not.
+#[inline(always)]
+pub fn settle_default(guest: &mut u32, before: u32, after: u32) -> bool {
+    if before & !*guest & FLAGS != 0 {
+        return false;
+    }
+    *guest |= after & FLAGS;
+    true
+}
+
 /// Judges what an instruction raised; updates the guest's flags. `tiny` runs it again with flush to zero and says what that
 /// raises: it is asked only where underflow is unmasked.
 #[inline(always)]

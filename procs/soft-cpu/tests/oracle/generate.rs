@@ -20,14 +20,19 @@ pub struct Trial {
     pub instruction: Instruction,
 }
 
-/// Random instructions in a row that reach memory by fixed addresses only, so that each finds it where it was meant to be.
+/// Random instructions in a row, with jumps over some of them, that reach memory by fixed addresses only, so that each finds it where it was meant to be.
 pub fn run(random: &mut Random, bits: Bits, at: u64, length: usize) -> Vec<Trial> {
     let mut run = Vec::new();
     let mut next = at;
     while run.len() < length {
-        let trial = instruction(random, bits, next);
+        let skips = random.once_in(3);
+        let trial = instruction(random, bits, if skips { next + 2 } else { next });
         if stays_in_place(&trial.instruction) {
-            next += trial.bytes.len() as u64;
+            if skips {
+                let jump = [0x70 | random.below(16) as u8, trial.bytes.len() as u8];
+                run.push(decoded(bits, next, &jump));
+            }
+            next += trial.bytes.len() as u64 + if skips { 2 } else { 0 };
             run.push(trial);
         }
     }
@@ -88,8 +93,7 @@ fn candidate(random: &mut Random, bits: Bits, ip: u64) -> Option<Trial> {
     bytes.extend(random.next().to_le_bytes());
     bytes.extend(random.next().to_le_bytes());
     bytes.truncate(15);
-    let number = if bits == Bits::Bits64 { 64 } else { 32 };
-    let mut decoder = Decoder::with_ip(number, &bytes, ip, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(number(bits), &bytes, ip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     if instruction.is_invalid() || !is_wanted(&instruction) {
         return None;
@@ -107,8 +111,16 @@ fn candidate(random: &mut Random, bits: Bits, ip: u64) -> Option<Trial> {
         let (at, size) = (offsets.displacement_offset(), offsets.displacement_size());
         bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
     }
-    let instruction = Decoder::with_ip(number, &bytes, ip, DecoderOptions::NONE).decode();
-    Some(Trial { bits, bytes, instruction })
+    Some(decoded(bits, ip, &bytes))
+}
+
+fn decoded(bits: Bits, ip: u64, bytes: &[u8]) -> Trial {
+    let instruction = Decoder::with_ip(number(bits), bytes, ip, DecoderOptions::NONE).decode();
+    Trial { bits, bytes: bytes.to_vec(), instruction }
+}
+
+fn number(bits: Bits) -> u32 {
+    if bits == Bits::Bits64 { 64 } else { 32 }
 }
 
 fn prefixes(random: &mut Random, bits: Bits) -> Vec<u8> {

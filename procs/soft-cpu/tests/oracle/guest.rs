@@ -4,7 +4,6 @@ use bulkhead_memory::{Grant, RamLayout, Rights};
 use bulkhead_soft_cpu::Cpu;
 use bulkhead_soft_cpu::fault::Stop;
 use bulkhead_soft_cpu::memory::Ram;
-use bulkhead_soft_cpu::memory::access::Through;
 use bulkhead_soft_cpu::state::{Flags, Fx, Reg, Segment, cr0, cr4, efer, rflags};
 
 use crate::layout::{Bits, CODE, CODE32, DATA, DATA_LEN, READ_ONLY};
@@ -105,9 +104,7 @@ impl Guest {
 
     /// Writes code, as a guest that modifies its own.
     pub fn place(&mut self, at: u64, bytes: &[u8]) {
-        // The first store may only drop what was decoded there.
-        let _ = self.cpu.store_bytes(at, bytes, Through::Data);
-        self.cpu.store_bytes(at, bytes, Through::Data).expect("code can be written");
+        self.cpu.write_code(at, bytes).expect("code can be written");
     }
 
     pub fn data(&self) -> &[u8] {

@@ -15,6 +15,12 @@ pub trait Turn {
     fn run<W: Word>(value: W, count: u8, before: Flags) -> (W, Flags);
 }
 
+/// SHL, SHR or SAR by a count that is not zero.
+pub trait Shifting {
+    /// Value and flags.
+    fn run<W: Word>(value: W, count: u8) -> (W, Flags);
+}
+
 /// What SHLD or SHRD computes.
 pub trait DoubleTurn {
     /// Value and flags.
@@ -37,6 +43,20 @@ macro_rules! turns {
 }
 turns! { Shl shl Shr shr Sar sar Rol rol Ror ror Rcl rcl Rcr rcr }
 
+macro_rules! shifting {
+    ($($name:ident $function:ident)*) => {
+        $(
+            impl Shifting for $name {
+                #[inline(always)]
+                fn run<W: Word>(value: W, count: u8) -> (W, Flags) {
+                    value.$function(count)
+                }
+            }
+        )*
+    };
+}
+shifting! { Shl shl_by Shr shr_by Sar sar_by }
+
 /// SHLD.
 pub struct Shld;
 impl DoubleTurn for Shld {
@@ -58,6 +78,14 @@ impl DoubleTurn for Shrd {
 /// `op r, imm8`.
 pub fn register_immediate<O: Turn, W: Word>(cpu: &mut Cpu, at: At) -> Next {
     let (value, flags) = O::run(cpu.regs.get::<W>(at.dst), at.imm as u8, cpu.flags);
+    cpu.regs.set(at.dst, value);
+    cpu.flags = flags;
+    at.next(cpu)
+}
+
+/// `op r, imm8` where the immediate is not zero: does not wait for earlier flags.
+pub fn register_by<O: Shifting, W: Word>(cpu: &mut Cpu, at: At) -> Next {
+    let (value, flags) = O::run(cpu.regs.get::<W>(at.dst), at.imm as u8);
     cpu.regs.set(at.dst, value);
     cpu.flags = flags;
     at.next(cpu)

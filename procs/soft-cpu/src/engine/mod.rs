@@ -3,16 +3,15 @@
 //! Callers: tests and examples today, later the sealed process's main loop. RAM is used where
 //! [`GuestMemory`] mapped it; devices are whoever answers the exits.
 
-use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod call;
+mod doorbell;
 
-use bulkhead_hypervisor::interrupt::IOAPIC_PINS;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
-use bulkhead_hypervisor::{
-    EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
-};
+use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::GuestMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
@@ -21,8 +20,8 @@ use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
 
-/// Device interrupt numbers that there are.
-const GSIS: u32 = 1024;
+use call::Calls;
+pub(crate) use doorbell::Doorbells;
 
 /// Makes machines in software.
 #[derive(Debug, Default)]
@@ -38,20 +37,15 @@ impl Soft {
 
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        let fabric = Arc::<Fabric>::default();
         Ok(Arc::new(SoftVm {
             ram: Arc::new(Ram::new(memory)),
-            fabric: Arc::default(),
             clock: Clock::start(),
-            routes: Mutex::default(),
+            calls: Calls::new(Arc::clone(&fabric))?,
+            doorbells: Arc::default(),
+            fabric,
         }))
     }
-}
-
-/// Where interrupts lead.
-#[derive(Debug, Default)]
-struct Routes {
-    /// Numbers in use, and the message of each.
-    messages: BTreeMap<Gsi, Option<Msi>>,
 }
 
 /// One machine.
@@ -59,13 +53,8 @@ struct SoftVm {
     ram: Arc<Ram>,
     fabric: Arc<Fabric>,
     clock: Clock,
-    routes: Mutex<Routes>,
-}
-
-impl SoftVm {
-    fn routes(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    calls: Arc<Calls>,
+    doorbells: Arc<Doorbells>,
 }
 
 impl Vm for SoftVm {
@@ -75,6 +64,7 @@ impl Vm for SoftVm {
             .ok_or(EngineError::Bug("more vCPUs than a machine has"))?;
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
+        cpu.doorbells = self.doorbells.clone();
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;
         }
@@ -87,41 +77,33 @@ impl Vm for SoftVm {
     }
 
     fn allocate_gsi(&self) -> Result<Gsi, EngineError> {
-        let mut routes = self.routes();
-        let free = (u32::from(IOAPIC_PINS)..GSIS)
-            .map(Gsi)
-            .find(|gsi| !routes.messages.contains_key(gsi));
-        let gsi = free.ok_or(EngineError::NoGsiLeft { limit: GSIS })?;
-        routes.messages.insert(gsi, None);
-        Ok(gsi)
+        self.calls.allocate()
     }
 
     fn release_gsi(&self, gsi: Gsi) {
-        self.routes().messages.remove(&gsi);
+        self.calls.release(gsi);
     }
 
     fn set_routes(&self, changes: &[(Gsi, Option<Msi>)]) -> Result<(), EngineError> {
-        let mut routes = self.routes();
-        for (gsi, route) in changes {
-            routes.messages.insert(*gsi, *route);
-        }
+        self.calls.set_routes(changes);
         Ok(())
     }
 
-    fn connect_irqfd(&self, _call: BorrowedFd<'_>, _gsi: Gsi) -> Result<(), EngineError> {
-        Err(EngineError::Unsupported { missing: "irqfds, in the software CPU" })
+    fn connect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
+        self.calls.connect(call, gsi)
     }
 
-    fn disconnect_irqfd(&self, _call: BorrowedFd<'_>, _gsi: Gsi) -> Result<(), EngineError> {
-        Err(EngineError::Unsupported { missing: "irqfds, in the software CPU" })
+    fn disconnect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
+        self.calls.disconnect(call, gsi)
     }
 
-    fn connect_ioevent(&self, _event: IoEvent, _kick: BorrowedFd<'_>) -> Result<(), EngineError> {
-        Err(EngineError::Unsupported { missing: "ioeventfds, in the software CPU" })
+    fn connect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
+        self.doorbells.connect(event, kick)
     }
 
-    fn disconnect_ioevent(&self, _event: IoEvent, _kick: BorrowedFd<'_>) -> Result<(), EngineError> {
-        Err(EngineError::Unsupported { missing: "ioeventfds, in the software CPU" })
+    fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
+        self.doorbells.disconnect(event, kick);
+        Ok(())
     }
 }
 

@@ -1,0 +1,12 @@
+//! Small guests, each of a few instructions, on the engine behind its traits.
+//!
+//! A guest speaks by `out 0x80, eax`: [`Guest::words`] collects what it says until it halts for good (a
+//! write to port 0x81) or shuts down.
+
+mod code;
+mod event;
+mod memory;
+mod mode;
+mod stage;
+mod startup;
+mod wire;
