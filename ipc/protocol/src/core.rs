@@ -193,9 +193,7 @@ pub enum CoreEvent {
 impl Message for CoreCommand {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Plan(plan) => {
-                plan.engine.fd_count(plan.cpus) + 3 + usize::from(plan.initrd)
-            }
+            Self::Plan(plan) => plan.engine.fd_count(plan.cpus) + 3 + usize::from(plan.initrd),
             Self::Device { fds, .. } => usize::from(*fds),
             Self::DeviceConnected { .. } => 3,
             Self::Boot { initrd } => 1 + usize::from(*initrd),

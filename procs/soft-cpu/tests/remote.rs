@@ -46,7 +46,8 @@ impl Far {
             Service::new(engine, memory, its_control, theirs, poller).unwrap()
         };
         let main = std::thread::spawn(move || service.run(&mut || Ok(true)));
-        let threads = seats.into_iter().map(|seat| std::thread::spawn(move || live(seat))).collect();
+        let threads =
+            seats.into_iter().map(|seat| std::thread::spawn(move || live(seat))).collect();
         let vm = Some(Remote::new(control, ours).create_vm(memory).unwrap());
         Self { vm, main, threads }
     }

@@ -78,6 +78,7 @@ macro_rules! of_each_class {
 of_each_class! {
     Control numbers_of_control arguments_of_control,
     Core numbers_of_core arguments_of_core,
+    SoftCpu numbers_of_soft_cpu arguments_of_soft_cpu,
     VhostBlk numbers_of_vhost_blk arguments_of_vhost_blk,
     VhostConsole numbers_of_vhost_console arguments_of_vhost_console,
     VhostRng numbers_of_vhost_rng arguments_of_vhost_rng,

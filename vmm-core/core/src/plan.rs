@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
 use bulkhead_channel::Channel;
 use bulkhead_hypervisor::remote::{Remote, VcpuEnds};
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
 use bulkhead_protocol::core::{CoreCommand, DevicePlan, EngineKind};
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::verify_sealed;

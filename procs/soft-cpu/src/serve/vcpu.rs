@@ -65,11 +65,7 @@ fn turn_by_turn(
 
 /// Runs until something has to be done outside, tells it, and returns the next turn. A read is completed
 /// with what that turn brings, whatever its order.
-fn run(
-    vcpu: &mut dyn Vcpu,
-    turns: &Turns,
-    doorbells: &Doorbells,
-) -> Result<Turn, ChannelError> {
+fn run(vcpu: &mut dyn Vcpu, turns: &Turns, doorbells: &Doorbells) -> Result<Turn, ChannelError> {
     loop {
         let exit = match vcpu.run() {
             Ok(exit) => exit,

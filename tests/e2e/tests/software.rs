@@ -1,0 +1,125 @@
+//! Machines without KVM: the guest is executed by a sealed process of its own.
+
+mod stage;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stage::{Stage, processes_of, refused};
+
+/// Starts a VM in software whose guest says one character, and waits for it.
+fn started(stage: &Stage, options: &[&str]) -> Child {
+    let kernel = stage.talking_kernel();
+    let mut command = stage.run_command(&["--kernel", &kernel, "--memory", "64M", "--cpu", "soft"]);
+    command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("bulkhead starts");
+    let mut said = [0; 1];
+    let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
+    if heard.is_err() || said != *b"!" {
+        let output = child.wait_with_output().expect("output");
+        panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    child
+}
+
+fn pid_of(stage: &Stage, role: &str) -> Pid {
+    let processes = processes_of(stage.name());
+    let process = processes.iter().find(|one| one["role"] == role).expect("it is there");
+    Pid::from_raw(process["pid"].as_i64().expect("a pid").try_into().expect("a pid"))
+}
+
+#[test]
+fn the_guest_has_a_process_of_its_own_that_is_as_declared() {
+    let stage = Stage::new();
+    let disk = format!("path={},format=raw", stage.image(1 << 20));
+    let console = format!("file={}", stage.path("console"));
+    let options = ["--disk", &disk, "--console", &console, "--rng", "--cpus", "2"];
+    let mut child = started(&stage, &options);
+    pid_of(&stage, "soft-cpu");
+    let audit = stage.command(&["audit", stage.name()]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+    assert!(stage.command(&["pause", stage.name()]).status.success());
+    assert!(stage.command(&["resume", stage.name()]).status.success());
+    assert!(stage.command(&["kill", stage.name()]).status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Its state is the guest: there is nothing that a successor could go on with.
+#[test]
+fn its_death_ends_the_vm() {
+    let stage = Stage::new();
+    let child = started(&stage, &[]);
+    kill(pid_of(&stage, "soft-cpu"), Signal::SIGKILL).expect("it lives");
+    let output = child.wait_with_output().expect("output");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("soft-cpu died: SIGKILL"), "{text}");
+}
+
+#[test]
+fn a_test_kernel_ends_it_with_a_result() {
+    let stage = Stage::new();
+    // mov dx, 0xf4; mov al, 0x15; out dx, al; cli; hlt
+    let code = [0x66, 0xba, 0xf4, 0, 0xb0, 0x15, 0xee, 0xfa, 0xf4];
+    let kernel = stage.file("kernel", &bulkhead_harness::kernel::pvh(&code));
+    let output = stage.run(&["--kernel", &kernel, "--cpu", "soft", "--debug-exit"]);
+    assert_eq!(output.status.code(), Some(0x2b), "{output:?}");
+}
+
+#[test]
+fn an_unknown_engine_and_too_many_cpus_are_refused() {
+    let stage = Stage::new();
+    let kernel = stage.kernel();
+    refused(stage.run(&["--kernel", &kernel, "--cpu", "banana"]), &["--cpu", "banana"]);
+    let output = stage.run(&["--kernel", &kernel, "--cpu", "soft", "--cpus", "9"]);
+    refused(output, &["--cpus", "9", "1 to 8"]);
+}
+
+/// Makes something by a script of the demo.
+fn make(script: &str, arguments: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/demo");
+    let status = Command::new(folder.join(script)).args(arguments).stdout(Stdio::null()).status();
+    assert!(status.expect("it starts").success(), "{script} failed");
+}
+
+#[test]
+fn debian_boots_and_writes_to_its_disk() {
+    let guest: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guest");
+    if !guest.join("vmlinux").exists() {
+        eprintln!("skipped: packaging/fetch-kernel.sh was not run");
+        return;
+    }
+    let stage = Stage::new();
+    let (initrd, image) = (stage.path("initramfs"), stage.path("disk"));
+    make("mk-initramfs.sh", &[&initrd, "guest"]);
+    make("mk-disk.sh", &[&image, "24"]);
+    for kernel in ["vmlinux", "vmlinuz"] {
+        let kernel = guest.join(kernel);
+        let disk = format!("path={image},format=raw");
+        let append = "console=hvc0 quiet panic=-1 cryptomgr.notests bulkhead.script=stamp";
+        let output = stage.run(&[
+            "--cpu",
+            "soft",
+            "--memory",
+            "256M",
+            "--rng",
+            "--console",
+            "stdio",
+            "--disk",
+            &disk,
+            "--initrd",
+            &initrd,
+            "--append",
+            append,
+            "--kernel",
+            kernel.to_str().expect("text"),
+        ]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("stamp: written"), "{output:?}");
+        let check = Command::new("e2fsck").args(["-fn", &image]).output().expect("e2fsck");
+        assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    }
+}
