@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  main thread      requests, kicks of vCPUs, calls of devices ─► interrupts
-//!  vCPU thread n    turns ─► runs the guest ─► halts; a write that is a doorbell rings it and goes on
+//!  vCPU thread n    turns ─► runs the guest ─► halts
 //! ```
 //!
 //! Called by the process's main (and by tests) with its ends of the channels. Knows engines by their
@@ -11,7 +11,6 @@
 //! Law: no thread waits for another. The main thread never runs the guest, so that it answers at once.
 //! A peer that breaks the protocol ends the process: the machine is its own.
 
-mod doorbells;
 mod vcpu;
 
 use std::collections::BTreeMap;
@@ -22,13 +21,12 @@ use std::sync::Arc;
 use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_hypervisor::remote::wire::{Answer, Request};
-use bulkhead_hypervisor::{EngineError, Hypervisor, Kick, Msi, Vcpu, Vm};
+use bulkhead_hypervisor::{EngineError, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::GuestMemory;
 use bulkhead_runtime::RuntimeError;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 
-pub use doorbells::Doorbells;
 pub use vcpu::live;
 
 /// The token of the supervisor's channel in the poller that [`Service::new`] is given.
@@ -74,7 +72,7 @@ pub struct Service {
     kicks: Vec<(Doorbell, Arc<dyn Kick>)>,
     routes: BTreeMap<u32, Msi>,
     calls: BTreeMap<u64, Call>,
-    doorbells: Arc<Doorbells>,
+    writes: BTreeMap<u64, (IoEvent, Doorbell)>,
 }
 
 /// What a vCPU's thread runs.
@@ -83,8 +81,6 @@ pub struct Seat {
     pub vcpu: Box<dyn Vcpu>,
     /// Where its turns come from.
     pub turns: Channel,
-    /// What its writes may ring.
-    pub doorbells: Arc<Doorbells>,
 }
 
 impl Service {
@@ -98,17 +94,16 @@ impl Service {
     ) -> Result<(Self, Vec<Seat>), ServeError> {
         let vm = engine.create_vm(memory)?;
         poller.add(&control, CONTROL, Interest::Read)?;
-        let doorbells = Arc::<Doorbells>::default();
         let count = u8::try_from(vcpus.len()).map_err(|_| EngineError::Bug("too many vCPUs"))?;
         let (mut kicks, mut seats) = (Vec::new(), Vec::new());
         for (index, VcpuEnds { turns, kick }) in (0..count).zip(vcpus) {
             let vcpu = vm.create_vcpu(index, count)?;
             poller.add(&kick, FIRST_KICK + Token::from(index), Interest::Read)?;
             kicks.push((kick, vcpu.kick_handle()));
-            seats.push(Seat { vcpu, turns, doorbells: Arc::clone(&doorbells) });
+            seats.push(Seat { vcpu, turns });
         }
-        let (routes, calls) = (BTreeMap::new(), BTreeMap::new());
-        Ok((Self { control, poller, vm, kicks, routes, calls, doorbells }, seats))
+        let (routes, calls, writes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok((Self { control, poller, vm, kicks, routes, calls, writes }, seats))
     }
 
     /// Serves until core hangs up (`Ok`) or breaks the protocol, or `supervisor`, which is called when
@@ -189,10 +184,13 @@ impl Service {
             }
             (Request::ConnectKick { connection, event }, Some(bell)) => {
                 self.check_room(connection)?;
-                self.doorbells.connect(connection, event, bell);
+                self.vm.connect_ioevent(event, bell.as_fd())?;
+                self.writes.insert(connection, (event, bell));
             }
             (Request::Disconnect { connection }, _) => {
-                self.doorbells.disconnect(connection);
+                if let Some((event, bell)) = self.writes.remove(&connection) {
+                    self.vm.disconnect_ioevent(event, bell.as_fd())?;
+                }
                 if let Some(call) = self.calls.remove(&connection) {
                     self.poller.remove(&call.bell)?;
                 }
@@ -206,7 +204,7 @@ impl Service {
 
     fn check_room(&self, connection: u64) -> Result<(), EngineError> {
         let is_small = connection < SUPERVISOR - FIRST_CALL;
-        let has_room = self.calls.len() + self.doorbells.len() < MOST_CONNECTIONS;
+        let has_room = self.calls.len() + self.writes.len() < MOST_CONNECTIONS;
         match is_small && has_room {
             true => Ok(()),
             false => Err(EngineError::Bug("more connections than a machine has")),

@@ -7,7 +7,7 @@ mod call;
 mod doorbell;
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
@@ -41,7 +41,7 @@ impl Hypervisor for Soft {
         Ok(Arc::new(SoftVm {
             ram: Arc::new(Ram::new(memory)),
             clock: Clock::start(),
-            calls: Calls::new(Arc::clone(&fabric))?,
+            calls: OnceLock::new(),
             doorbells: Arc::default(),
             fabric,
         }))
@@ -53,8 +53,20 @@ struct SoftVm {
     ram: Arc<Ram>,
     fabric: Arc<Fabric>,
     clock: Clock,
-    calls: Arc<Calls>,
+    /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
+    /// calls itself.
+    calls: OnceLock<Arc<Calls>>,
     doorbells: Arc<Doorbells>,
+}
+
+impl SoftVm {
+    fn calls(&self) -> Result<&Calls, EngineError> {
+        if let Some(calls) = self.calls.get() {
+            return Ok(calls);
+        }
+        let made = Calls::new(Arc::clone(&self.fabric))?;
+        Ok(self.calls.get_or_init(|| made))
+    }
 }
 
 impl Vm for SoftVm {
@@ -77,24 +89,26 @@ impl Vm for SoftVm {
     }
 
     fn allocate_gsi(&self) -> Result<Gsi, EngineError> {
-        self.calls.allocate()
+        self.calls()?.allocate()
     }
 
     fn release_gsi(&self, gsi: Gsi) {
-        self.calls.release(gsi);
+        if let Ok(calls) = self.calls() {
+            calls.release(gsi);
+        }
     }
 
     fn set_routes(&self, changes: &[(Gsi, Option<Msi>)]) -> Result<(), EngineError> {
-        self.calls.set_routes(changes);
+        self.calls()?.set_routes(changes);
         Ok(())
     }
 
     fn connect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
-        self.calls.connect(call, gsi)
+        self.calls()?.connect(call, gsi)
     }
 
     fn disconnect_irqfd(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
-        self.calls.disconnect(call, gsi)
+        self.calls()?.disconnect(call, gsi)
     }
 
     fn connect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {

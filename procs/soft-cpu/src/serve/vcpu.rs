@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use bulkhead_channel::{Channel, ChannelError, Message};
 use bulkhead_hypervisor::remote::wire::{Halt, Order, Turn};
-use bulkhead_hypervisor::{Exit, IoAddress, Vcpu};
+use bulkhead_hypervisor::{Exit, Vcpu};
 use bulkhead_sys::clock::Deadline;
 
-use super::{Doorbells, Seat, ServeError};
+use super::{Seat, ServeError};
 
 /// A machine may be paused for as long as its owner likes; a dead core is seen at once.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Runs a vCPU until core hangs up (`Ok`) or breaks the protocol.
 pub fn live(seat: Seat) -> Result<(), ServeError> {
-    let Seat { mut vcpu, turns, doorbells } = seat;
-    match turn_by_turn(&mut *vcpu, &Turns(turns), &doorbells) {
+    let Seat { mut vcpu, turns } = seat;
+    match turn_by_turn(&mut *vcpu, &Turns(turns)) {
         Err(ChannelError::Closed) => Ok(()),
         other => Ok(other?),
     }
@@ -38,15 +38,11 @@ fn send<M: Message>(channel: &Channel, message: &M) -> Result<(), ChannelError> 
     channel.send_by(message, &[], Deadline::after(FOR_EVER))
 }
 
-fn turn_by_turn(
-    vcpu: &mut dyn Vcpu,
-    turns: &Turns,
-    doorbells: &Doorbells,
-) -> Result<(), ChannelError> {
+fn turn_by_turn(vcpu: &mut dyn Vcpu, turns: &Turns) -> Result<(), ChannelError> {
     let mut turn = turns.next()?;
     loop {
         turn = match turn.order {
-            Order::Run => run(vcpu, turns, doorbells)?,
+            Order::Run => run(vcpu, turns)?,
             Order::State => turns.tell(match vcpu.state() {
                 Ok(state) => Halt::State(state),
                 Err(error) => Halt::Failed(error.to_string()),
@@ -65,46 +61,33 @@ fn turn_by_turn(
 
 /// Runs until something has to be done outside, tells it, and returns the next turn. A read is completed
 /// with what that turn brings, whatever its order.
-fn run(vcpu: &mut dyn Vcpu, turns: &Turns, doorbells: &Doorbells) -> Result<Turn, ChannelError> {
-    loop {
-        let exit = match vcpu.run() {
-            Ok(exit) => exit,
-            Err(error) => return turns.tell(Halt::Failed(error.to_string())),
-        };
-        let halt = match exit {
-            Exit::PioIn { port, width, data } => {
-                return read(turns, data, |width| Halt::PortRead { port, width }, width.into());
-            }
-            Exit::MmioRead { address, data } => {
-                let len = data.len();
-                return read(turns, data, |width| Halt::MemoryRead { address, width }, len);
-            }
-            Exit::PioOut { port, data, .. } => {
-                if doorbells.ring(IoAddress::Pio(port), data) {
-                    continue;
-                }
-                match number(data) {
-                    Some((width, value)) => Halt::PortWrite { port, width, value },
-                    None => unknown("a string of writes"),
-                }
-            }
-            Exit::MmioWrite { address, data } => {
-                if doorbells.ring(IoAddress::Mmio(address), data) {
-                    continue;
-                }
-                match number(data) {
-                    Some((width, value)) => Halt::MemoryWrite { address, width, value },
-                    None => unknown("a long write"),
-                }
-            }
-            Exit::Eoi(vector) => Halt::Eoi(vector),
-            Exit::Hlt => Halt::Hlt,
-            Exit::Shutdown => Halt::Shutdown,
-            Exit::Interrupted => Halt::Interrupted,
-            other => unknown(&format!("{other:?}")),
-        };
-        return turns.tell(halt);
-    }
+fn run(vcpu: &mut dyn Vcpu, turns: &Turns) -> Result<Turn, ChannelError> {
+    let exit = match vcpu.run() {
+        Ok(exit) => exit,
+        Err(error) => return turns.tell(Halt::Failed(error.to_string())),
+    };
+    turns.tell(match exit {
+        Exit::PioIn { port, width, data } => {
+            return read(turns, data, |width| Halt::PortRead { port, width }, width.into());
+        }
+        Exit::MmioRead { address, data } => {
+            let len = data.len();
+            return read(turns, data, |width| Halt::MemoryRead { address, width }, len);
+        }
+        Exit::PioOut { port, data, .. } => match number(data) {
+            Some((width, value)) => Halt::PortWrite { port, width, value },
+            None => unknown("a string of writes"),
+        },
+        Exit::MmioWrite { address, data } => match number(data) {
+            Some((width, value)) => Halt::MemoryWrite { address, width, value },
+            None => unknown("a long write"),
+        },
+        Exit::Eoi(vector) => Halt::Eoi(vector),
+        Exit::Hlt => Halt::Hlt,
+        Exit::Shutdown => Halt::Shutdown,
+        Exit::Interrupted => Halt::Interrupted,
+        other => unknown(&format!("{other:?}")),
+    })
 }
 
 /// Tells of a read of `len` bytes and fills in what the next turn has found.
