@@ -10,6 +10,7 @@
 
 pub mod arithmetic;
 pub mod bits;
+mod conditions;
 pub mod decimal;
 mod handlers;
 pub mod locked;

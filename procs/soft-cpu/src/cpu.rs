@@ -173,6 +173,9 @@ pub struct Cpu {
 impl Cpu {
     /// A processor with nothing but RAM around it: for tests of single instructions.
     pub fn alone(ram: Arc<Ram>) -> Option<Self> {
+        if crate::host_cpu::missing().is_some() {
+            return None;
+        }
         let clock = Clock::start();
         let place = bulkhead_hypervisor::x86_64::processor::Place { index: 0, count: 1 };
         let leaves = Leaves::new(place, clock.frequency);

@@ -32,6 +32,7 @@ pub mod engine;
 mod event;
 pub mod fault;
 pub mod flow;
+pub mod host_cpu;
 pub mod memory;
 pub mod op;
 mod run;

@@ -112,12 +112,16 @@ fn seed() {
     std::hint::black_box(std::hash::RandomState::new());
 }
 
-/// Runs a vCPU. Its fault is the machine's.
-fn sit(seat: &Receiver<Seat>) {
-    let Ok(seat) = seat.recv() else { return };
-    if let Err(error) = live(seat) {
+/// Runs a vCPU. Returns never: a thread's end takes calls that a sealed process has not. Its fault is the machine's.
+fn sit(seat: &Receiver<Seat>) -> ! {
+    if let Ok(seat) = seat.recv()
+        && let Err(error) = live(seat)
+    {
         bulkhead_runtime::log(&format!("soft-cpu: {error}"));
         bulkhead_runtime::exit(1);
+    }
+    loop {
+        std::thread::park();
     }
 }
 

@@ -86,21 +86,23 @@ impl Cpu {
         let shadow = std::mem::take(&mut self.shadow);
         let steps = self.system_flags & rflags::TF != 0;
         let breaks = self.breaks_on_code();
-        if breaks && !restarts && self.code_breakpoint() {
+        let starts = !restarts && !self.restarts_alone;
+        if breaks && starts && self.code_breakpoint() {
             self.deliver_exception(Exception::plain(vector::DB))?;
             return Ok(None);
         }
-        let alone = shadow || restarts || steps || breaks || self.is_strict || self.restarts_alone;
+        // It was for this instruction; an `iret` may set it again.
+        self.system_flags &= !rflags::RF;
+        let alone = shadow || !starts || steps || breaks || self.is_strict;
         self.restarts_alone = false;
         let stop = self.run_blocks(alone);
         if alone && !matches!(stop, Stop::Outside | Stop::Alone) {
             self.replay.clear();
-            if stop != Stop::Lookup || breaks {
-                self.system_flags &= !rflags::RF;
-            }
         }
         let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Halt);
-        if done && (steps || self.debug_pending != 0) {
+        if !done {
+            self.debug_pending = 0;
+        } else if steps || self.debug_pending != 0 {
             self.trap_debug(steps)?;
         }
         match stop {

@@ -13,5 +13,6 @@ pub mod environment;
 pub mod handlers;
 pub mod run;
 mod select;
+pub mod whole;
 
 pub use select::select;

@@ -48,18 +48,23 @@ impl Seat {
             self.gate.enter();
             if let Err(reason) = self.run() {
                 self.gate.shut();
-                self.exits.notices.tell(Notice::Crashed { cpu: self.index, reason });
+                if let Some(reason) = reason {
+                    self.exits.notices.tell(Notice::Crashed { cpu: self.index, reason });
+                }
             }
             self.gate.leave();
         }
     }
 
-    /// Runs until the gate is shut, or the vCPU cannot go on.
-    fn run(&self) -> Result<(), String> {
+    /// Runs until the gate is shut, or the vCPU cannot go on: `None` if that is the supervisor's to tell.
+    fn run(&self) -> Result<(), Option<String>> {
         let mut vcpu = self.vcpu.lock().unwrap_or_else(PoisonError::into_inner);
         while self.gate.is_open() {
-            let exit = vcpu.run().map_err(|error: EngineError| error.to_string())?;
-            self.exits.answer(exit)?;
+            let exit = vcpu.run().map_err(|error| match error {
+                EngineError::Gone => None,
+                other => Some(other.to_string()),
+            })?;
+            self.exits.answer(exit).map_err(Some)?;
         }
         Ok(())
     }

@@ -36,7 +36,10 @@ pub enum EngineError {
         /// The value.
         value: u64,
     },
-    /// The engine's process is gone, silent, or says what no engine says.
+    /// The engine's process has ended, which the supervisor knows better.
+    #[error("the engine's process is gone")]
+    Gone,
+    /// The engine's process is silent, or says what no engine says.
     #[error("the engine's process did not {action}: {reason}")]
     Remote {
         /// What it was to do.

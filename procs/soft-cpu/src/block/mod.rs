@@ -3,6 +3,7 @@
 //! ```text
 //!  RIP ──► TLB (execute tag) ──► host address ──► `recent` (direct-mapped) ──► block
 //!                                                     └ miss ──► `all` ──► or decode
+//!  direct jumps know their successor (link); indirect ones look into `jumps` by RIP first
 //! ```
 //!
 //! A block is keyed by the *host* address of its first byte, which stands for the guest-physical one
@@ -45,10 +46,23 @@ impl Key {
     }
 }
 
+/// Where an indirect jump went: as good as a [`Link`], but found by RIP.
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    rip: u64,
+    epoch: u64,
+    next: Next,
+    mode: u32,
+}
+
+/// How many of them are remembered.
+const JUMPS: usize = 1 << 11;
+
 /// All blocks of one vCPU.
 #[derive(Debug)]
 pub struct Blocks {
     arena: Arena,
+    jumps: Box<[Jump]>,
     recent: Box<[*const Block]>,
     all: HashMap<Key, *const Block>,
     by_page: HashMap<u64, Vec<*const Block>>,
@@ -72,6 +86,7 @@ impl Blocks {
     pub fn new() -> Self {
         Self {
             arena: Arena::default(),
+            jumps: vec![Jump { rip: 0, epoch: 0, next: Next::LOOKUP, mode: 0 }; JUMPS].into(),
             recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
             all: HashMap::new(),
             by_page: HashMap::new(),
@@ -114,6 +129,20 @@ impl Blocks {
         self.last_unknown = Some(instruction.code());
     }
 
+    fn jump_slot(rip: u64) -> usize {
+        (rip ^ rip >> 11) as usize % JUMPS
+    }
+
+    #[inline(always)]
+    fn jump(&self, rip: u64) -> &Jump {
+        // SAFETY: a slot number is less than the table's length.
+        unsafe { self.jumps.get_unchecked(Self::jump_slot(rip)) }
+    }
+
+    fn jump_mut(&mut self, rip: u64) -> &mut Jump {
+        &mut self.jumps[Self::jump_slot(rip)]
+    }
+
     #[inline(always)]
     fn find_recent(&self, key: Key) -> Option<*const Block> {
         // SAFETY: a slot number is less than the table's length.
@@ -138,18 +167,31 @@ impl Cpu {
     /// The block at RIP, if it is at hand: an indirect jump's way on.
     #[inline(always)]
     pub fn go(&mut self) -> Next {
+        let rip = self.rip();
+        let jump = self.blocks.jump(rip);
+        if (jump.rip, jump.mode, jump.epoch) == (rip, self.mode.0, self.blocks.far_epoch) {
+            return jump.next;
+        }
+        self.go_by_address(rip)
+    }
+
+    #[inline(never)]
+    fn go_by_address(&mut self, rip: u64) -> Next {
         let linear = self.code_linear();
         let entry = self.tlb.entry(linear);
-        if entry.execute == linear & !(PAGE - 1) {
-            let key = Key { host: entry.addend.wrapping_add(linear), mode: self.mode.0 };
-            if let Some(block) = self.blocks.find_recent(key) {
-                // SAFETY: the table holds live blocks.
-                if unsafe { (*block).is_whole() } {
-                    return Next::to(block);
-                }
-            }
+        if entry.execute != linear & !(PAGE - 1) {
+            return Next::LOOKUP;
         }
-        Next::LOOKUP
+        let key = Key { host: entry.addend.wrapping_add(linear), mode: self.mode.0 };
+        // SAFETY: the table holds live blocks.
+        let whole = self.blocks.find_recent(key).filter(|block| unsafe { (**block).is_whole() });
+        let Some(block) = whole else {
+            return Next::LOOKUP;
+        };
+        let next = Next::to(block);
+        let epoch = self.blocks.far_epoch;
+        *self.blocks.jump_mut(rip) = Jump { rip, epoch, next, mode: self.mode.0 };
+        next
     }
 
     /// Linear address of the instruction at RIP.

@@ -37,6 +37,9 @@ impl Soft {
 
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        if let Some(missing) = crate::host_cpu::missing() {
+            return Err(EngineError::Unsupported { missing });
+        }
         let fabric = Arc::<Fabric>::default();
         Ok(Arc::new(SoftVm {
             ram: Arc::new(Ram::new(memory)),

@@ -5,6 +5,7 @@
 
 mod coprocessor;
 mod far;
+mod fast;
 mod near;
 
 use iced_x86::Mnemonic as M;
@@ -28,7 +29,7 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         M::Int | M::Int3 | M::Int1 | M::Into => far::interrupt(draft),
         M::Bound => far::bound(draft),
         M::Syscall | M::Sysret | M::Sysretq | M::Sysenter | M::Sysexit | M::Sysexitq => {
-            far::fast(draft)
+            fast::select(draft)
         }
         M::Loop | M::Loope | M::Loopne | M::Jcxz | M::Jecxz | M::Jrcxz => near::count(draft),
         _ if draft.instruction.is_jcc_short_or_near() => near::conditional(draft),

@@ -92,9 +92,12 @@ impl Cpu {
         for other in others {
             let number = other.orders.give(order);
             other.signal(signal::WORK);
+            let mut looks = 0;
             while wait && !other.orders.is_done(number) {
                 self.obey();
-                std::hint::spin_loop();
+                looks += 1;
+                // The other's thread may be waiting for this one's host processor.
+                if looks % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
             }
         }
     }

@@ -8,14 +8,14 @@ use core::arch::asm;
 use super::cursor;
 use crate::cpu::Cpu;
 use crate::memory::host;
-use crate::op::At;
-use crate::state::Reg;
+use crate::op::{AddressSize, At};
+use crate::state::{Reg, SegmentName};
 use crate::width::Width;
 
 /// MOVS, `count` times or until a page ends.
 #[inline(never)]
 pub fn copy<W: Width>(cpu: &mut Cpu, at: At, count: u64) -> u64 {
-    if cpu.goes_down() || !cpu.mode.is_long() {
+    if cpu.goes_down() || !is_flat(cpu, at, at.shape.segment()) || !is_flat(cpu, at, ES) {
         return 0;
     }
     let Ok((source, _)) = cursor::source(cpu, at, W::BYTES) else { return 0 };
@@ -44,7 +44,7 @@ pub fn copy<W: Width>(cpu: &mut Cpu, at: At, count: u64) -> u64 {
 /// STOS, `count` times or until the page ends.
 #[inline(never)]
 pub fn fill<W: Width>(cpu: &mut Cpu, at: At, count: u64) -> u64 {
-    if cpu.goes_down() || !cpu.mode.is_long() {
+    if cpu.goes_down() || !is_flat(cpu, at, ES) {
         return 0;
     }
     let Ok(target) = cursor::target(cpu, at, W::BYTES, true) else { return 0 };
@@ -57,6 +57,16 @@ pub fn fill<W: Width>(cpu: &mut Cpu, at: At, count: u64) -> u64 {
     unsafe { fill_host(to, cpu.regs.get::<W>(Reg::RAX), count as usize) };
     cursor::advance(cpu, at, Reg::RDI, W::BYTES, count);
     count
+}
+
+/// The segment of every target.
+const ES: u8 = SegmentName::Es as u8;
+
+/// Whether all offsets in a segment that address registers of this width can name are allowed if one is.
+fn is_flat(cpu: &Cpu, at: At, segment: u8) -> bool {
+    let segment = &cpu.segments[usize::from(segment % 6)];
+    let is_whole = segment.base == 0 && segment.limit == u32::MAX;
+    cpu.mode.is_long() || is_whole && at.shape.size() == AddressSize::Bits32
 }
 
 /// Whether an address register of 32 bits wraps around within `count` elements: then the linear addresses are not in a row.

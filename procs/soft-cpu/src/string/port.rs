@@ -27,7 +27,7 @@ impl Step for Ins {
     }
 }
 
-/// That [rDI] in ES may be written.
+/// That the byte at rDI in ES may be written.
 fn prove_target(cpu: &mut Cpu, at: At, bytes: usize) -> Result<(), Raised> {
     let shape = Shape::new(0, SegmentName::Es as u8, at.shape.size());
     let op = Op { base: Reg::RDI, index: Reg::ZERO, displacement: 0, shape, ..*at };

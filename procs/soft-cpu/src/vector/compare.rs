@@ -13,6 +13,8 @@ use iced_x86::{Code, Mnemonic};
 
 /// A floating-point comparison of two scalars.
 pub trait Compare {
+    /// All six flags under the word that Rust code runs under, and MXCSR before and afterwards.
+    fn run_default(left: Xmm, right: Xmm) -> (Flags, u32, u32);
     /// All six flags, and MXCSR afterwards.
     fn run(left: Xmm, right: Xmm, control: u32) -> (Flags, u32);
 }
@@ -23,6 +25,19 @@ macro_rules! compare {
             #[doc = concat!(stringify!($name), ".")]
             pub struct $name;
             impl Compare for $name {
+                #[inline(always)]
+                fn run_default(left: Xmm, right: Xmm) -> (Flags, u32, u32) {
+                    let (before, after): (u32, u32);
+                    let flags: u16;
+                    // SAFETY: touches the stack only; everything is masked in the host's word, so nothing traps.
+                    unsafe {
+                        asm!("lea rsp, [rsp - 8]", "stmxcsr [rsp]", concat!(stringify!($name), " {0}, {1}"), "lahf", "seto al",
+                            "stmxcsr [rsp + 4]", "mov {before:e}, [rsp]", "mov {after:e}, [rsp + 4]", "lea rsp, [rsp + 8]",
+                            in(xmm_reg) left, in(xmm_reg) right, before = out(reg) before, after = out(reg) after,
+                            out("ax") flags);
+                    }
+                    (Flags(flags), before, after)
+                }
                 #[inline(always)]
                 fn run(left: Xmm, right: Xmm, control: u32) -> (Flags, u32) {
                     let mut word = u64::from(control);
@@ -149,6 +164,13 @@ fn strings<N: CompareStrings, const MASK: bool, const WIDE: bool>(
 fn run_compare<N: Compare, S: Source>(cpu: &mut Cpu, at: At) -> Next {
     let right = attempt!(cpu, at, S::fetch(cpu, at));
     let left = operand::get(cpu, at.dst);
+    if mxcsr::is_default(cpu.fx.mxcsr) {
+        let (flags, before, after) = N::run_default(left, right);
+        if mxcsr::settle_default(&mut cpu.fx.mxcsr, before, after) {
+            cpu.flags = flags;
+            return at.next(cpu);
+        }
+    }
     let (flags, raised) = N::run(left, right, mxcsr::masked(cpu.fx.mxcsr));
     // Comparisons never underflow.
     if mxcsr::settle(&mut cpu.fx.mxcsr, raised, |_| 0).is_err() {

@@ -171,7 +171,7 @@ fn pmovmskb(cpu: &mut Cpu, at: At) -> Next {
     at.next(cpu)
 }
 
-/// MASKMOVQ: bytes of `dst` whose mask in `src` has its top bit set, to [rDI].
+/// MASKMOVQ: bytes of `dst` whose mask in `src` has its top bit set, to where rDI points.
 fn masked_store(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, wait(cpu));
     let (value, mask) = (get(cpu, at.dst).to_le_bytes(), get(cpu, at.src).to_le_bytes());

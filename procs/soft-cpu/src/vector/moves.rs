@@ -146,7 +146,7 @@ fn high_into_low(cpu: &mut Cpu, at: At) -> Next {
     put(cpu, at, low, high)
 }
 
-/// MASKMOVDQU: bytes of `dst` whose mask in `src` has its top bit set, to [rDI].
+/// MASKMOVDQU: bytes of `dst` whose mask in `src` has its top bit set, to where rDI points.
 fn masked_store(cpu: &mut Cpu, at: At) -> Next {
     let value = operand::bits(operand::get(cpu, at.dst)).to_le_bytes();
     let mask = operand::bits(operand::get(cpu, at.src)).to_le_bytes();

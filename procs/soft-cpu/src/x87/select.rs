@@ -6,7 +6,8 @@
 use iced_x86::{Code, Instruction, Register};
 
 use super::environment::Format;
-use super::handlers::{self, Registers};
+use super::handlers;
+use super::whole::{self, Registers};
 use crate::op::Handler;
 use crate::select::Draft;
 
@@ -23,14 +24,14 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         C::Fnstcw_m2byte => handlers::fnstcw,
         C::Fnstsw_m2byte => handlers::fnstsw,
         C::Fnstsw_AX => handlers::fnstsw_ax,
-        C::Fldenv_m14byte => handlers::fldenv::<{ Format::SHORT }>,
-        C::Fldenv_m28byte => handlers::fldenv::<{ Format::LONG }>,
-        C::Fnstenv_m14byte => handlers::fnstenv::<{ Format::SHORT }>,
-        C::Fnstenv_m28byte => handlers::fnstenv::<{ Format::LONG }>,
-        C::Frstor_m94byte => handlers::frstor::<{ Format::SHORT }>,
-        C::Frstor_m108byte => handlers::frstor::<{ Format::LONG }>,
-        C::Fnsave_m94byte => handlers::fnsave::<{ Format::SHORT }>,
-        C::Fnsave_m108byte => handlers::fnsave::<{ Format::LONG }>,
+        C::Fldenv_m14byte => whole::fldenv::<{ Format::SHORT }>,
+        C::Fldenv_m28byte => whole::fldenv::<{ Format::LONG }>,
+        C::Fnstenv_m14byte => whole::fnstenv::<{ Format::SHORT }>,
+        C::Fnstenv_m28byte => whole::fnstenv::<{ Format::LONG }>,
+        C::Frstor_m94byte => whole::frstor::<{ Format::SHORT }>,
+        C::Frstor_m108byte => whole::frstor::<{ Format::LONG }>,
+        C::Fnsave_m94byte => whole::fnsave::<{ Format::SHORT }>,
+        C::Fnsave_m108byte => whole::fnsave::<{ Format::LONG }>,
         C::Fxsave_m512byte | C::Fxsave64_m512byte => fxsave(draft),
         C::Fxrstor_m512byte | C::Fxrstor64_m512byte => fxrstor(draft),
         _ => return computing(draft),
@@ -50,17 +51,17 @@ fn registers(draft: &Draft<'_>) -> Registers {
 
 fn fxsave(draft: &Draft<'_>) -> Handler {
     match registers(draft) {
-        Registers::Eight => handlers::fxsave::<{ Registers::Eight as u8 }>,
-        Registers::Sixteen => handlers::fxsave::<{ Registers::Sixteen as u8 }>,
-        Registers::SixteenWide => handlers::fxsave::<{ Registers::SixteenWide as u8 }>,
+        Registers::Eight => whole::fxsave::<{ Registers::Eight as u8 }>,
+        Registers::Sixteen => whole::fxsave::<{ Registers::Sixteen as u8 }>,
+        Registers::SixteenWide => whole::fxsave::<{ Registers::SixteenWide as u8 }>,
     }
 }
 
 fn fxrstor(draft: &Draft<'_>) -> Handler {
     match registers(draft) {
-        Registers::Eight => handlers::fxrstor::<{ Registers::Eight as u8 }>,
-        Registers::Sixteen => handlers::fxrstor::<{ Registers::Sixteen as u8 }>,
-        Registers::SixteenWide => handlers::fxrstor::<{ Registers::SixteenWide as u8 }>,
+        Registers::Eight => whole::fxrstor::<{ Registers::Eight as u8 }>,
+        Registers::Sixteen => whole::fxrstor::<{ Registers::Sixteen as u8 }>,
+        Registers::SixteenWide => whole::fxrstor::<{ Registers::SixteenWide as u8 }>,
     }
 }
 

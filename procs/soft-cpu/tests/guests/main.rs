@@ -4,6 +4,7 @@
 //! write to port 0x81) or shuts down.
 
 mod code;
+mod cross;
 mod event;
 mod memory;
 mod mode;

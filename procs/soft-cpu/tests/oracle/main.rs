@@ -20,6 +20,7 @@ mod generate;
 mod guest;
 mod layout;
 mod native;
+mod operands;
 mod random;
 mod state;
 
@@ -58,7 +59,7 @@ fn the_host_cpu_and_the_interpreter_agree_on_single_instructions() {
             batch.push((at, trial));
         }
         for (at, trial) in (0..STATES).flat_map(|_| &batch) {
-            let before = generate::state(&mut random, std::slice::from_ref(trial));
+            let before = operands::state(&mut random, std::slice::from_ref(trial));
             let expected = native.run(bits, *at, &before);
             let found = guest.run_one(*at, trial.bytes.len(), &before);
             report.judge(
@@ -98,7 +99,7 @@ fn the_host_cpu_and_the_interpreter_agree_on_runs_of_instructions() {
             batch.push((at, bytes.len(), run));
         }
         for (at, len, run) in (0..STATES).flat_map(|_| &batch) {
-            let before = generate::state(&mut random, run);
+            let before = operands::state(&mut random, run);
             let expected = native.run(bits, *at, &before);
             let found = guest.run_all(*at, *len, &before);
             report.judge(run, &before, [&expected, &found], [native.data(), guest.data()]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_channel::Channel;
+use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 
@@ -35,7 +35,10 @@ impl RemoteVcpu {
     fn turn(&mut self, order: Order) -> Result<Halt, EngineError> {
         let turn = Turn { answer: u64::from_le_bytes(self.bytes), order };
         self.bytes = [0; 8];
-        let lost = |error| EngineError::remote("run", error);
+        let lost = |error| match error {
+            ChannelError::Closed => EngineError::Gone,
+            other => EngineError::remote("run", other),
+        };
         self.turns.send_by(&turn, &[], Deadline::after(FOR_EVER)).map_err(lost)?;
         match self.turns.receive_by(Deadline::after(FOR_EVER)).map_err(lost)?.0 {
             Halt::Failed(reason) => Err(EngineError::remote("run", reason)),
