@@ -184,7 +184,7 @@ fn guest_memory_is_mapped_only_where_it_is_served() {
     for class in CLASSES {
         let extent = profile(class).unwrap().guest_memory.extent;
         let expected = match *class {
-            "core" => Extent::All,
+            "core" | "soft-cpu" => Extent::All,
             "vhost-blk" | "vhost-console" | "vhost-rng" => Extent::Granted,
             _ => Extent::None,
         };
