@@ -3,7 +3,6 @@
 
 mod stage;
 
-use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -11,19 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stage::{Stage, nothing_left, processes_of, wait_for};
 
-/// Starts a VM whose guest says one character, and waits for it.
 fn started(stage: &Stage, options: &[&str]) -> Child {
-    let kernel = stage.talking_kernel();
-    let mut command = stage.run_command(&["--kernel", &kernel, "--memory", "64M", "--rng"]);
-    command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("bulkhead starts");
-    let mut said = [0; 1];
-    let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
-    if heard.is_err() || said != *b"!" {
-        let output = child.wait_with_output().expect("output");
-        panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    child
+    stage.started(&[&["--rng"], options].concat())
 }
 
 fn signal(child: &Child, signal: Signal) {

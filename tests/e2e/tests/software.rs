@@ -2,7 +2,6 @@
 
 mod stage;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,19 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stage::{Stage, processes_of, refused};
 
-/// Starts a VM in software whose guest says one character, and waits for it.
 fn started(stage: &Stage, options: &[&str]) -> Child {
-    let kernel = stage.talking_kernel();
-    let mut command = stage.run_command(&["--kernel", &kernel, "--memory", "64M", "--cpu", "soft"]);
-    command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("bulkhead starts");
-    let mut said = [0; 1];
-    let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
-    if heard.is_err() || said != *b"!" {
-        let output = child.wait_with_output().expect("output");
-        panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    child
+    stage.started(&[&["--cpu", "soft"], options].concat())
 }
 
 fn pid_of(stage: &Stage, role: &str) -> Pid {

@@ -138,6 +138,21 @@ impl Stage {
         command
     }
 
+    /// A VM whose guest has said its one character.
+    pub fn started(&self, options: &[&str]) -> Child {
+        let kernel = self.talking_kernel();
+        let mut command = self.run_command(&["--kernel", &kernel, "--memory", "64M"]);
+        command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("bulkhead starts");
+        let mut said = [0; 1];
+        let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
+        if heard.is_err() || said != *b"!" {
+            let output = child.wait_with_output().expect("output");
+            panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        child
+    }
+
     /// `bulkhead` with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Output {
         let mut command = programs::bulkhead();

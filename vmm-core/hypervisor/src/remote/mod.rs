@@ -13,7 +13,7 @@
 //! their interrupts never come through here: the eventfds themselves are passed on.
 //!
 //! Law: what the engine's process says is an allegation. It may stop the guest, which is its own, and
-//! nothing else: an exit that no engine reports is [`EngineError::Remote`].
+//! nothing else: an exit that no engine reports is [`crate::EngineError::Remote`].
 //!
 //! Absent on purpose: any knowledge of which engine it is.
 
