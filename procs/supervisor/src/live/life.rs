@@ -140,11 +140,12 @@ impl Instance {
         }
     }
 
-    /// The supervisor itself cannot be sealed: nothing runs under it.
+    /// The supervisor itself cannot be sealed: nothing runs under it. That the launcher may have failed
+    /// by the same lack a moment before is no other reason.
     pub fn refuse_unsealed(&mut self, reason: &RuntimeError) {
         let remedy = "use a host, or an outer sandbox, that has seccomp filters";
         let refusal = refuse("sandbox", "seccomp", format!("supervisor: {reason}"), remedy);
-        self.conclude(Outcome::Refused(refusal));
+        self.outcome = Some(Outcome::Refused(refusal));
     }
 
     fn refuse_layer(&mut self, class: ProcessClass, layer: Layer, reason: &str) {
