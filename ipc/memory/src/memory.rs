@@ -190,6 +190,11 @@ impl GuestMemory {
         self.log.set(pages);
     }
 
+    /// The log of written pages, if there is one.
+    pub fn written(&self) -> Option<Arc<WrittenPages>> {
+        self.log.get()
+    }
+
     fn find(&self, range: GuestRange) -> Result<&MappedRegion, OutOfRange> {
         let found = self.regions.find_region(GuestAddress(range.addr));
         found.ok_or(OutOfRange { range, available: 0 })

@@ -109,6 +109,10 @@ impl Log {
         self.is_on.store(is_on, Ordering::Release);
     }
 
+    pub fn get(&self) -> Option<Arc<WrittenPages>> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// To be called behind each write.
     #[inline]
     pub fn note(&self, addr: u64, len: usize) {

@@ -14,7 +14,7 @@ use vhost::vhost_user::message::{
 use vm_memory::ByteValued;
 
 use crate::attached::Attached;
-use crate::plan::{InflightTable, SharedRam};
+use crate::plan::{InflightTable, SharedRam, WrittenLog};
 
 /// Bytes of a header: request u32, flags u32, size of the body u32.
 pub(crate) const HEADER: usize = 12;
@@ -90,6 +90,8 @@ pub(crate) enum Answer {
     Base(u16),
     /// By the description of an in-flight table, and a descriptor.
     Inflight,
+    /// By a number or by the description of the log: libraries differ.
+    Log,
 }
 
 /// A message to the backend.
@@ -147,6 +149,13 @@ impl Message {
             message.fds.push(Arc::clone(&ram.fd) as Attached);
         }
         message
+    }
+
+    /// The log of written pages, from the object's beginning.
+    pub fn set_log(log: &WrittenLog) -> Self {
+        let body = [log.len.to_ne_bytes(), [0; 8]].concat();
+        Self::new(FrontendReq::SET_LOG_BASE, Answer::Log, &body)
+            .with(Arc::clone(&log.fd) as Attached)
     }
 
     pub fn get_inflight(queues: u16, queue_size: u16) -> Self {
