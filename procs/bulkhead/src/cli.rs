@@ -110,7 +110,8 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// What executes the guest: kvm, or soft, which needs no virtualization [default: kvm]
+    /// What executes the guest: kvm, soft[,jit=on|off][,trace=FILE], which needs no virtualization, or
+    /// auto: kvm where it is the faster of the two [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub cpu: Option<String>,
     /// Guest memory, e.g. 512M or 4G [default: 512M]

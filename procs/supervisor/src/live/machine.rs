@@ -82,7 +82,7 @@ impl Instance {
         }));
         let mut fds = match &planned.engine {
             Engine::Kvm(kvm) => vec![kvm.as_fd()],
-            Engine::Soft => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
+            Engine::Soft(_) => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
         };
         fds.extend([machine.ram.as_fd(), serial]);
         fds.extend(payloads(planned));
