@@ -50,7 +50,8 @@ fn spawn(folder: &Path, name: &str) -> Result<Child> {
     let disk = format!("path={},format=raw", folder.join("disk").display());
     let console = format!("file={}", folder.join("console").display());
     let mut command: Command = programs::bulkhead();
-    command.args(["run", "--name", name, "--memory", "64M", "--rng", "--disk", &disk]);
+    command.args(["run", "--name", name, "--cpu", "kvm", "--memory", "64M", "--rng"]);
+    command.args(["--disk", &disk]);
     command.args(["--console", &console]).arg("--kernel").arg(folder.join("kernel"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().context("bulkhead does not start")
