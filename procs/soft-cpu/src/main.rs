@@ -78,7 +78,20 @@ fn serve(start: Start) -> Result<()> {
         ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
     }
     helper.ready()?;
-    Ok(service.run(&mut || hear(&helper))?)
+    match service.run(&mut || hear(&helper))? {
+        Some(poller) => await_stop(&helper, &poller),
+        None => Ok(()),
+    }
+}
+
+/// Core is gone. Whose fault that is, the supervisor has to find out: a death of ours would look like it.
+fn await_stop(helper: &SoftHelper, poller: &Poller) -> Result<()> {
+    let mut events = Vec::new();
+    while hear(helper)? {
+        events.clear();
+        poller.wait(None, &mut events).context("epoll")?;
+    }
+    Ok(())
 }
 
 fn vcpus_of_argument() -> Result<u8> {
