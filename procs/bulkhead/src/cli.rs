@@ -143,7 +143,8 @@ pub struct RunOptions {
     /// 256, as with QEMU's isa-debug-exit [default of PORT: 0xf4]
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4")]
     pub debug_exit: Option<String>,
-    /// When the guest crashes: stop, reset or pause [default: stop]
+    /// When the guest crashes (a triple fault; in software also a halt with interrupts off): stop, reset or
+    /// pause [default: stop]
     #[arg(long, value_name = "ACTION")]
     pub on_crash: Option<String>,
     /// Seconds the guest has to power off after SIGTERM [default: 30]

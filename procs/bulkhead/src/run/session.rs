@@ -53,10 +53,8 @@ pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
     match outcome? {
         Outcome::Done | Outcome::Detached => Ok(ExitCode::SUCCESS),
         Outcome::Ended(reason) => {
-            match &reason {
-                EndReason::Failed(why) => eprintln!("bulkhead: {why}"),
-                EndReason::GuestCrashed(why) => eprintln!("bulkhead: the guest crashed: {why}"),
-                _ => {}
+            if let EndReason::Failed(why) = &reason {
+                eprintln!("bulkhead: {why}");
             }
             Ok(ExitCode::from(u8::try_from(reason.exit_code()).unwrap_or(1)))
         }
@@ -192,7 +190,7 @@ impl Session {
                         println!("{}", event.vm);
                         return Ok(Some(Outcome::Detached));
                     }
-                    lines::line(&event.kind).iter().for_each(|line| self.say(line));
+                    lines::lines(&event.kind).iter().for_each(|line| self.say(line));
                 }
             }
         }
