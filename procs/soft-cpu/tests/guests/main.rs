@@ -9,6 +9,7 @@ mod device;
 mod event;
 mod memory;
 mod mode;
+mod rest;
 mod stage;
 mod startup;
 mod wire;
