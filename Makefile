@@ -25,6 +25,7 @@ run: build ## boot Debian's kernel: a shell in it on a terminal, else a scripted
 test: build ## all tests, the lab's included; ends with "N passed, N failed"
 	@packaging/install-deps.sh guest lab test
 	@packaging/fetch-kernel.sh
+	@packaging/userland/mk-image.sh
 	@.ci/test
 
 bench: build ## figures beside the peers' (tests/bench); takes minutes, wants a quiet machine
