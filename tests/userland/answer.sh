@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'umount "$work/tree/proc" 2>/dev/null; rm -rf "$work"' EXIT
 mkdir "$work/tree"
 debugfs -R "rdump / $work/tree" "$image" 2>/dev/null
-cp -r "$here/guest" "$work/tree/mnt/disk"
+cp -r "$here/guest/programs" "$work/tree/mnt/disk"
 seq 30000 | xz -c >"$work/tree/mnt/disk/host.xz"
 mount -t proc proc "$work/tree/proc"
 for device in null zero urandom; do rm -f "$work/tree/dev/$device"; cp -a "/dev/$device" "$work/tree/dev/"; done

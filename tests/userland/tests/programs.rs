@@ -13,7 +13,8 @@ fn folder(name: &str) -> PathBuf {
 /// The guest's scripts, and a file that this host's xz compressed.
 fn second_disk() -> tempfile::TempDir {
     let disk = tempfile::tempdir().expect("a folder");
-    let copied = Command::new("cp").arg("-r").arg(folder("guest/.")).arg(disk.path()).status();
+    let copied =
+        Command::new("cp").arg("-r").arg(folder("guest/programs/.")).arg(disk.path()).status();
     assert!(copied.expect("cp starts").success());
     let out = std::fs::File::create(disk.path().join("host.xz")).expect("a file");
     let mut xz = Command::new("xz");
