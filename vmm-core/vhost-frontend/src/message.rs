@@ -175,10 +175,15 @@ impl Message {
         Self::new(request, Answer::Ack, body.as_slice())
     }
 
-    pub fn set_rings(index: u16, rings: &QueueRings) -> Self {
-        let flags = VhostUserVringAddrFlags::empty();
+    /// `log`: writes to the used ring are to be marked in the log, too.
+    pub fn set_rings(index: u16, rings: &QueueRings, log: bool) -> Self {
         let QueueRings { descriptors, available, used, .. } = *rings;
-        let body = VhostUserVringAddr::new(index.into(), flags, descriptors, used, available, 0);
+        let (flags, place) = match log {
+            true => (VhostUserVringAddrFlags::VHOST_VRING_F_LOG, used),
+            false => (VhostUserVringAddrFlags::empty(), 0),
+        };
+        let body =
+            VhostUserVringAddr::new(index.into(), flags, descriptors, used, available, place);
         Self::new(FrontendReq::SET_VRING_ADDR, Answer::Ack, body.as_slice())
     }
 
@@ -229,7 +234,7 @@ mod tests {
     #[test]
     fn bodies_have_the_lengths_of_the_standard() {
         let rings = QueueRings { size: 8, descriptors: 0x1000, available: 0x2000, used: 0x3000 };
-        assert_eq!(Message::set_rings(1, &rings).body.len(), 40);
+        assert_eq!(Message::set_rings(1, &rings, true).body.len(), 40);
         assert_eq!(Message::get_base(1).body.len(), 8);
         assert_eq!(Message::get_config(60).body.len(), 72);
         assert_eq!(Message::get_inflight(1, 256).body.len(), INFLIGHT_BODY);

@@ -79,7 +79,7 @@ impl Frontend {
                 (Arc::clone(&bells.kick) as Attached, Arc::clone(&bells.call) as Attached);
             messages.push(Message::set_queue(FrontendReq::SET_VRING_NUM, index, rings.size.into()));
             messages.push(Message::set_queue(FrontendReq::SET_VRING_BASE, index, base.into()));
-            messages.push(Message::set_rings(index, &rings));
+            messages.push(Message::set_rings(index, &rings, log.is_some()));
             messages.push(Message::set_bell(FrontendReq::SET_VRING_CALL, index, call));
             messages.push(Message::set_bell(FrontendReq::SET_VRING_KICK, index, kick));
             enable.push(Message::set_queue(FrontendReq::SET_VRING_ENABLE, index, 1));
