@@ -134,6 +134,10 @@ pub struct Cpu {
     pub(crate) activity: Activity,
     /// The instruction at RIP has to run alone.
     pub(crate) restarts_alone: bool,
+    /// And no other vCPU may execute meanwhile.
+    pub(crate) restarts_exclusive: bool,
+    /// No other vCPU executes.
+    pub(crate) has_world: bool,
     /// A non-maskable interrupt waits.
     pub(crate) nmi_pending: bool,
     /// One is being handled: until `iret`.
@@ -206,6 +210,8 @@ impl Cpu {
             software_len: 0,
             activity: Activity::Running,
             restarts_alone: false,
+            restarts_exclusive: false,
+            has_world: false,
             nmi_pending: false,
             nmi_blocked: false,
             interrupts: 0,

@@ -77,6 +77,8 @@ pub enum Stop {
     Fault(Exception),
     /// The instruction at RIP has to be started again alone, because it is about to write to code.
     Alone,
+    /// The instruction at RIP has to be started again while no other vCPU executes.
+    Exclusive,
     /// The instruction at RIP needs the outside (see [`crate::cpu::Cpu::outside`]); it is started again
     /// with the answer.
     Outside,

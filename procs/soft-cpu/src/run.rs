@@ -82,6 +82,8 @@ impl Cpu {
         let restarts = self.replay.is_pending();
         if !restarts && !self.shadow && self.interrupt_is_due() {
             self.take_interrupt()?;
+            // The next instruction is another one.
+            (self.restarts_alone, self.restarts_exclusive) = (false, false);
         }
         let shadow = std::mem::take(&mut self.shadow);
         let steps = self.system_flags & rflags::TF != 0;
@@ -95,8 +97,11 @@ impl Cpu {
         self.system_flags &= !rflags::RF;
         let alone = shadow || !starts || steps || breaks || self.is_strict;
         self.restarts_alone = false;
-        let stop = self.run_blocks(alone);
-        if alone && !matches!(stop, Stop::Outside | Stop::Alone) {
+        let stop = match std::mem::take(&mut self.restarts_exclusive) {
+            true => self.run_exclusively(),
+            false => self.run_blocks(alone),
+        };
+        if alone && !matches!(stop, Stop::Outside | Stop::Alone | Stop::Exclusive) {
             self.replay.clear();
         }
         let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Halt);
@@ -111,6 +116,7 @@ impl Cpu {
             Stop::Trap(exception) => self.deliver_exception(exception)?,
             Stop::Software(vector) => self.deliver_software(vector)?,
             Stop::Alone => self.restarts_alone = true,
+            Stop::Exclusive => (self.restarts_alone, self.restarts_exclusive) = (true, true),
             Stop::Outside => return Ok(Some(Pause::Outside)),
             Stop::Halt => self.activity = Activity::Halted,
         }
@@ -146,6 +152,14 @@ impl Cpu {
         }
     }
 
+    /// Executes one instruction while no other vCPU executes.
+    fn run_exclusively(&mut self) -> Stop {
+        self.take_world();
+        let stop = self.run_blocks(true);
+        self.give_world_back();
+        stop
+    }
+
     /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
     /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
     fn has_to_look(&self) -> bool {
@@ -160,7 +174,8 @@ impl Cpu {
     pub(crate) fn finish_access(&mut self) {
         if self.replay.is_pending() {
             self.go_inside();
-            if self.run_blocks(true) == Stop::Lookup {
+            // Alone, in case it is locked: nobody asks for a second answer here.
+            if self.run_exclusively() == Stop::Lookup {
                 self.replay.clear();
             }
             self.go_outside();
@@ -187,6 +202,7 @@ impl Cpu {
     fn take_signals(&mut self) -> Option<Pause> {
         let signals = self.apic.mailbox.take();
         self.obey();
+        self.make_way();
         if signals & signal::WORK != 0 {
             self.apic.collect();
         }

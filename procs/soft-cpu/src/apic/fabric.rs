@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
+use crate::memory::World;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -14,6 +15,8 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
+    /// Who may execute.
+    pub(super) world: World,
 }
 
 /// To whom.

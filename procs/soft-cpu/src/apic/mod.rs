@@ -15,6 +15,8 @@ use std::sync::atomic::Ordering;
 pub(crate) use fabric::Fabric;
 pub(crate) use mailbox::{Mailbox, signal};
 
+use crate::memory::World;
+
 use timer::Timer;
 
 /// IA32_APIC_BASE: boot processor, x2APIC mode, enabled.
@@ -84,6 +86,11 @@ impl Apic {
     /// The other vCPUs' mailboxes.
     pub(crate) fn others(&self) -> Vec<Arc<Mailbox>> {
         self.fabric.others(&self.mailbox)
+    }
+
+    /// Who of the machine's vCPUs may execute.
+    pub(crate) fn world(&self) -> &World {
+        &self.fabric.world
     }
 
     /// As after INIT: everything but the base and the id.

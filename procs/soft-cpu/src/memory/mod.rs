@@ -18,9 +18,11 @@ pub mod ram;
 mod slow;
 pub mod tlb;
 pub(crate) mod walk;
+mod world;
 
 pub(crate) use code_map::CodeMap;
 pub use outside::{Outside, Replay};
 pub use ram::Ram;
 pub(crate) use slow::is_canonical;
 pub use walk::{Access, Translation};
+pub(crate) use world::World;

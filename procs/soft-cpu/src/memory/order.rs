@@ -43,14 +43,27 @@ impl Orders {
     }
 
     fn is_done(&self, number: u64) -> bool {
-        self.obeyed.load(Ordering::SeqCst) >= number || !self.inside.load(Ordering::SeqCst)
+        self.obeyed.load(Ordering::SeqCst) >= number || !self.is_inside()
+    }
+
+    /// Whether its vCPU executes, or is about to.
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::SeqCst)
     }
 }
 
 impl Cpu {
-    /// From now on this vCPU is waited for; what was ordered before is obeyed.
+    /// From now on this vCPU is waited for; what was ordered before is obeyed. Waits while another one
+    /// executes alone.
     pub(crate) fn go_inside(&mut self) {
-        self.apic.mailbox.orders.inside.store(true, Ordering::SeqCst);
+        loop {
+            self.apic.mailbox.orders.inside.store(true, Ordering::SeqCst);
+            if !self.apic.world().is_taken() {
+                break;
+            }
+            self.go_outside();
+            self.apic.world().wait();
+        }
         self.obey();
     }
 
@@ -95,9 +108,7 @@ impl Cpu {
             let mut looks = 0;
             while wait && !other.orders.is_done(number) {
                 self.obey();
-                looks += 1;
-                // The other's thread may be waiting for this one's host processor.
-                if looks % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+                super::world::pause(&mut looks);
             }
         }
     }
