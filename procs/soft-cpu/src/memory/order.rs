@@ -94,8 +94,10 @@ impl Cpu {
 
     /// Takes this vCPU's write tags to a page.
     pub(crate) fn forbid_writes(&mut self, physical: u64) {
-        if let Some(host) = self.ram.host(physical, super::ram::PAGE) {
-            self.tlb.forbid_writes(host as u64);
+        if let Some(host) = self.ram.host(physical, super::ram::PAGE)
+            && let Some(page) = self.ram.page_number(physical)
+        {
+            self.tlb.forbid_writes(host as u64, page);
         }
     }
 

@@ -262,7 +262,12 @@ impl Cpu {
             execute: NEVER,
             addend: (host_page as u64).wrapping_sub(tag),
         };
-        self.tlb.fill(bank, linear, entry, translation.global);
+        if entry.write != NEVER
+            && let Some(page) = self.ram.page_number(physical)
+        {
+            self.tlb.note_writable(page);
+        }
+        self.tlb.fill(bank, linear, entry, &translation);
         Ok(Place::Ram(host_page.wrapping_add((physical % PAGE) as usize)))
     }
 
@@ -280,7 +285,7 @@ impl Cpu {
         let (_, bank) = self.access(false, Through::Data);
         let addend = (host_page as u64).wrapping_sub(tag);
         let entry = Entry { read: NEVER, write: NEVER, execute: tag, addend };
-        self.tlb.fill(bank, linear, entry, translation.global);
+        self.tlb.fill(bank, linear, entry, &translation);
         Ok(host_page.wrapping_add((physical % PAGE) as usize))
     }
 

@@ -32,6 +32,8 @@ pub struct Translation {
     pub write: bool,
     /// It survives a change of address space.
     pub global: bool,
+    /// Bits of an address within the page: 12, or more for a large one.
+    pub page_bits: u32,
 }
 
 const PRESENT: u64 = 1;
@@ -116,7 +118,7 @@ impl Cpu {
     pub fn translate(&mut self, linear: u64, access: Access) -> Result<Translation, Exception> {
         if self.control.cr0 & cr0::PG == 0 {
             let physical = linear & 0xffff_ffff;
-            return Ok(Translation { physical, write: true, global: false });
+            return Ok(Translation { physical, write: true, global: false, page_bits: 12 });
         }
         loop {
             let leaf = self.walk(linear, access)?;
@@ -128,6 +130,7 @@ impl Cpu {
                 return Ok(Translation {
                     physical: leaf.base + offset,
                     write: allowed.write && dirty,
+                    page_bits: leaf.offset_bits,
                     ..allowed
                 });
             }
@@ -222,7 +225,7 @@ impl Cpu {
             return Err(self.page_fault(linear, access, CODE_PRESENT));
         }
         let global = leaf.entry & GLOBAL != 0 && self.control.cr4 & cr4::PGE != 0;
-        Ok(Translation { physical: 0, write: writable, global })
+        Ok(Translation { physical: 0, write: writable, global, page_bits: 12 })
     }
 
     fn page_fault(&self, linear: u64, access: Access, code: u32) -> Exception {

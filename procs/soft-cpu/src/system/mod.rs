@@ -9,6 +9,7 @@ mod idle;
 mod msr;
 mod port;
 mod segment;
+mod space;
 mod startup;
 mod table;
 mod watch;

@@ -34,6 +34,7 @@ impl Cpu {
         self.replay.clear();
         self.apic.reset();
         self.flush_all();
+        self.enter_space();
         self.refresh();
         self.set_rip(0xfff0);
     }

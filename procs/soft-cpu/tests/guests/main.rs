@@ -8,6 +8,7 @@ mod cross;
 mod event;
 mod memory;
 mod mode;
+mod pcid;
 mod split;
 mod stage;
 mod startup;
