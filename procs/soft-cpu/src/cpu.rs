@@ -17,7 +17,7 @@ use crate::state::{
     Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0,
     cr4, efer, rflags,
 };
-use crate::system::{Clock, Leaves};
+use crate::system::{Clock, Leaves, Spinning};
 
 /// What the meaning of instruction bytes depends on: part of every block's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,6 +168,8 @@ pub struct Cpu {
     pub(crate) doorbells: Arc<Doorbells>,
     /// The machine's clock.
     pub(crate) clock: Clock,
+    /// How it waits for other vCPUs.
+    pub(crate) spinning: Spinning,
     /// What `cpuid` answers.
     pub(crate) leaves: Leaves,
     /// Instructions executed, counted block by block.
@@ -227,6 +229,7 @@ impl Cpu {
             apic,
             doorbells: Arc::default(),
             clock,
+            spinning: Spinning::default(),
             leaves,
             executed: 0,
         };

@@ -84,6 +84,8 @@ pub enum Stop {
     Outside,
     /// HLT was executed; RIP is behind it.
     Halt,
+    /// The guest waits for another vCPU; RIP is behind a `pause`.
+    Spin,
     /// Interrupts may be open now: the run loop looks whether one waits.
     Window,
     /// A software interrupt (`int n`, `int3`, `into`); RIP is at it.

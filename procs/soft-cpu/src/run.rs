@@ -43,6 +43,17 @@ pub(crate) enum Pause {
     Shutdown,
 }
 
+/// How [`Cpu::execute_turns`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// All turns are over.
+    Over,
+    /// HLT.
+    Halted,
+    /// Triple fault.
+    Shutdown,
+}
+
 impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
@@ -104,7 +115,7 @@ impl Cpu {
         if alone && !matches!(stop, Stop::Outside | Stop::Alone | Stop::Exclusive) {
             self.replay.clear();
         }
-        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Halt);
+        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Spin | Stop::Halt);
         if !done {
             self.debug_pending = 0;
         } else if steps || self.debug_pending != 0 {
@@ -112,6 +123,7 @@ impl Cpu {
         }
         match stop {
             Stop::Lookup | Stop::Window => {}
+            Stop::Spin => self.give_way(),
             Stop::Fault(exception) => self.deliver_exception(exception)?,
             Stop::Trap(exception) => self.deliver_exception(exception)?,
             Stop::Software(vector) => self.deliver_software(vector)?,
@@ -197,6 +209,20 @@ impl Cpu {
     /// Executes blocks until something stops them: for tests of runs of instructions. Nothing is delivered.
     pub fn execute_blocks(&mut self) -> Stop {
         self.run_blocks(false)
+    }
+
+    /// Executes for so many turns of the run loop, delivering what comes: for tests that bound what a
+    /// guest of any bytes may take. `answer` is asked for what reads from outside find.
+    pub fn execute_turns(&mut self, turns: u32, answer: &mut dyn FnMut() -> u64) -> Turns {
+        for _ in 0..turns {
+            match self.step() {
+                Ok(None) if self.activity == Activity::Running => {}
+                Ok(None) => return Turns::Halted,
+                Ok(Some(_)) => self.replay.answer(answer()),
+                Err(TripleFault) => return Turns::Shutdown,
+            }
+        }
+        Turns::Over
     }
 
     fn take_signals(&mut self) -> Option<Pause> {

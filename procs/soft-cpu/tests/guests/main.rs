@@ -9,6 +9,7 @@ mod event;
 mod memory;
 mod mode;
 mod pcid;
+mod spin;
 mod split;
 mod stage;
 mod startup;
