@@ -128,6 +128,8 @@ pub struct Cpu {
     pub msrs: Msrs,
     /// Interrupts wait one more instruction (behind `sti` and loads of SS).
     pub(crate) shadow: bool,
+    /// And so do debug traps (behind loads of SS): stack segment and pointer are loaded as one.
+    pub(crate) holds_traps: bool,
     /// Length of the `int` that `Stop::Software` tells of.
     pub(crate) software_len: u8,
     /// Whether it executes.
@@ -209,6 +211,7 @@ impl Cpu {
             debug: DebugRegisters::default(),
             msrs: Msrs::default(),
             shadow: false,
+            holds_traps: false,
             software_len: 0,
             activity: Activity::Running,
             restarts_alone: false,

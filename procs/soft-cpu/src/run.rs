@@ -116,8 +116,11 @@ impl Cpu {
             self.replay.clear();
         }
         let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Spin | Stop::Halt);
+        let holds = std::mem::take(&mut self.holds_traps) && done;
         if !done {
             self.debug_pending = 0;
+        } else if holds {
+            // They come behind the next instruction.
         } else if steps || self.debug_pending != 0 {
             self.trap_debug(steps)?;
         }

@@ -24,9 +24,7 @@ const CR0_KNOWN: u64 = cr0::PE
     | cr0::PG;
 
 /// What CPUID announces, and no more.
-const CR4_KNOWN: u64 = cr4::VME
-    | cr4::PVI
-    | cr4::TSD
+const CR4_KNOWN: u64 = cr4::TSD
     | cr4::DE
     | cr4::PSE
     | cr4::PAE

@@ -177,7 +177,7 @@ fn name(reg: Reg) -> SegmentName {
 /// Interrupts wait one instruction after a load of SS.
 fn loaded(cpu: &mut Cpu, at: At, name: SegmentName) -> Next {
     if name == SegmentName::Ss {
-        cpu.shadow = true;
+        (cpu.shadow, cpu.holds_traps) = (true, true);
     }
     at.end(cpu)
 }

@@ -31,6 +31,7 @@ impl Cpu {
         self.debug_pending = 0;
         self.cpl = 0;
         (self.shadow, self.nmi_pending, self.nmi_blocked) = (false, false, false);
+        self.holds_traps = false;
         self.replay.clear();
         self.apic.reset();
         self.flush_all();

@@ -3,9 +3,13 @@
 //! A guest speaks by `out 0x80, eax`: [`Guest::words`] collects what it says until it halts for good (a
 //! write to port 0x81) or shuts down.
 
+mod absent;
 mod code;
 mod cross;
 mod event;
+mod flat;
+mod halfway;
+mod level;
 mod memory;
 mod mode;
 mod pcid;
@@ -13,4 +17,5 @@ mod spin;
 mod split;
 mod stage;
 mod startup;
+mod trap;
 mod wire;
