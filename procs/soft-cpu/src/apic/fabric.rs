@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
+use super::rest::Rest;
 use crate::memory::World;
 
 /// Most vCPUs of a machine.
@@ -17,6 +18,7 @@ pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
     /// Who may execute.
     pub(super) world: World,
+    rest: Rest,
 }
 
 /// To whom.
@@ -53,6 +55,16 @@ impl Fabric {
             mailbox.present.load(Ordering::Acquire) && !Arc::ptr_eq(mailbox, own)
         };
         self.mailboxes.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Vcpu `own` comes to rest. Whether it has to tell that all do: see [`Rest`].
+    pub(super) fn come_to_rest(&self, own: u32, halted: bool) -> bool {
+        self.rest.begin(own, halted, &self.mailboxes)
+    }
+
+    /// Vcpu `own` rests no more.
+    pub(super) fn leave_rest(&self, own: u32) {
+        self.rest.end(own);
     }
 
     /// Delivers a device's message.

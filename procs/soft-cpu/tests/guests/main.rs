@@ -13,6 +13,7 @@ mod level;
 mod memory;
 mod mode;
 mod pcid;
+mod rest;
 mod spin;
 mod split;
 mod stage;
