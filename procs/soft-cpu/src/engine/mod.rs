@@ -22,7 +22,7 @@ use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
 
-use call::Calls;
+use call::Listener;
 pub(crate) use doorbell::Doorbells;
 
 /// Makes machines in software.
@@ -60,16 +60,16 @@ struct SoftVm {
     clock: Clock,
     /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
     /// calls itself.
-    calls: OnceLock<Arc<Calls>>,
+    calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
 }
 
 impl SoftVm {
-    fn calls(&self) -> Result<&Calls, EngineError> {
+    fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
         }
-        let made = Calls::new(Arc::clone(&self.fabric))?;
+        let made = Listener::new(Arc::clone(&self.fabric))?;
         Ok(self.calls.get_or_init(|| made))
     }
 }

@@ -1,6 +1,6 @@
 //! Far jumps, calls and returns, and `iret` (Intel SDM volume 2; volume 3, 5.8).
 //!
-//! Absent: call gates and task gates, which are #GP.
+//! Absent: call gates, task gates and returns to virtual-8086 mode, which are #GP.
 
 use iced_x86::{Code, Mnemonic as M, OpKind};
 
@@ -279,6 +279,10 @@ fn iret<W: Width>(cpu: &mut Cpu, at: At) -> Next {
         cpu.set_real_code(segment, target.offset);
         cpu.load_flags(flags, W::BYTES as u32);
         return Next::LOOKUP;
+    }
+    if flags & rflags::VM != 0 && cpu.cpl == 0 && !cpu.is_ia32e() && W::BYTES == 4 {
+        // To virtual-8086 mode: absent.
+        return cpu.raise(at, Exception::gp(0));
     }
     let way = attempt!(cpu, at, cpu.return_code(target));
     let changes = way.cpl != cpu.cpl;
