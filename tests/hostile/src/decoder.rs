@@ -2,6 +2,7 @@
 
 pub mod block_request;
 pub mod codec;
+pub mod engine_end;
 pub mod guest_code;
 pub mod inflight_packed;
 pub mod inflight_split;
@@ -62,8 +63,8 @@ macro_rules! decoders {
 }
 
 decoders! {
-    block_request codec guest_code inflight_packed inflight_split kernel machine packed_queue
-    page_tables pci profile ring ring_header split_queue vhost_backend vhost_frontend
+    block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
+    packed_queue page_tables pci profile ring ring_header split_queue vhost_backend vhost_frontend
 }
 
 /// The decoder of that name.

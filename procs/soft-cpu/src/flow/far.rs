@@ -319,9 +319,11 @@ impl Cpu {
 /// Interrupts by instruction. `imm` is the vector.
 pub(super) fn interrupt(draft: &mut Draft<'_>) -> Option<Handler> {
     draft.ending = Ending::Block;
+    if draft.instruction.mnemonic() == M::Int1 {
+        return Some(int1);
+    }
     draft.op.imm = match draft.instruction.mnemonic() {
         M::Int3 => u64::from(vector::BP),
-        M::Int1 => u64::from(vector::DB),
         M::Into => u64::from(vector::OF),
         _ => draft.immediate(0)? & 0xff,
     };
@@ -335,6 +337,12 @@ fn int(cpu: &mut Cpu, at: At) -> Next {
     let rip = cpu.rip_at(at);
     cpu.set_rip(rip);
     Next::LOOKUP
+}
+
+/// A debug trap, as the processor's own are: whoever may use its gate.
+fn int1(cpu: &mut Cpu, at: At) -> Next {
+    cpu.stop = crate::fault::Stop::Trap(Exception::plain(vector::DB));
+    at.end(cpu)
 }
 
 fn into(cpu: &mut Cpu, at: At) -> Next {

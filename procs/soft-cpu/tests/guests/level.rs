@@ -51,6 +51,23 @@ fn an_interrupt_gate_switches_to_the_stack_of_its_level() {
     assert_eq!(guest.words(), (expected, End::Done));
 }
 
+/// `int1` is a debug trap and asks for no right to its gate; `int3` is an interrupt and does.
+#[test]
+fn int1_needs_no_right_to_its_gate() {
+    let mut guest = user(2, |code| code.db(&[0xf1, 0xcc]));
+    let handler = assemble(32, 0xb000, |code| {
+        code.mov(eax, dword_ptr(esp))?;
+        say(code)?;
+        code.iretd()
+    });
+    guest.put(0xb000, &handler);
+    guest.flat_gate(1, 0xb000, 0);
+    guest.flat_gate(3, 0xb000, 0);
+    guest.flat_teller(13, 2);
+    let expected = vec![USER as u32 + 1, 3 * 8 + 2, USER as u32 + 1, 0];
+    assert_eq!(guest.words(), (expected, End::Done));
+}
+
 #[test]
 fn a_far_return_to_user_code_takes_the_kernels_segments_away() {
     let code = assemble(32, CODE, |code| {
