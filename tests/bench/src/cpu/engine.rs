@@ -68,7 +68,7 @@ impl Engine {
                 command.arg("-initrd").arg(&guest.initramfs).arg("-append");
             }
             Self::Interpreter | Self::Translator => {
-                let cpu = if self == Self::Translator { "soft,jit=on" } else { "soft" };
+                let cpu = if self == Self::Translator { "soft,jit=on" } else { "soft,jit=off" };
                 command.arg(programs::folder().join("bulkhead")).args(["run", "--cpu", cpu]);
                 command.args(["--memory", "256M", "--cpus", &vcpus]);
                 command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initramfs);
