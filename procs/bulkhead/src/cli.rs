@@ -188,6 +188,9 @@ pub struct PsOptions {
     /// As a JSON array
     #[arg(long)]
     pub json: bool,
+    /// With what the software CPU has counted
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// Options of `shutdown`.

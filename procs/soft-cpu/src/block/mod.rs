@@ -74,8 +74,6 @@ pub struct Blocks {
     pub(crate) decoded: u64,
     /// How many instructions were decoded that no family takes.
     pub(crate) unknown: u64,
-    /// The last of them.
-    pub(crate) last_unknown: Option<iced_x86::Code>,
 }
 
 // SAFETY: the pointers lead into the arena that this value owns.
@@ -94,7 +92,6 @@ impl Blocks {
             far_epoch: 1,
             decoded: 0,
             unknown: 0,
-            last_unknown: None,
         }
     }
 
@@ -121,12 +118,6 @@ impl Blocks {
         self.arena.empty();
         self.code_epoch += 1;
         self.far_epoch += 1;
-    }
-
-    /// Counts an instruction that no family takes.
-    fn note_unknown(&mut self, instruction: &iced_x86::Instruction) {
-        self.unknown += 1;
-        self.last_unknown = Some(instruction.code());
     }
 
     fn jump_slot(rip: u64) -> usize {

@@ -60,6 +60,8 @@ pub struct Tlb {
     global: Vec<u16>,
     /// How many fills there were.
     pub fills: u64,
+    /// How many times all of an address space was forgotten.
+    pub flushes: u64,
 }
 
 impl Default for Tlb {
@@ -70,6 +72,7 @@ impl Default for Tlb {
             local: Vec::new(),
             global: Vec::new(),
             fills: 0,
+            flushes: 0,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Tlb {
 
     /// Forgets all translations but the global ones.
     pub fn flush_local(&mut self) {
+        self.flushes += 1;
         for index in self.local.drain(..) {
             self.entries[usize::from(index)] = EMPTY;
         }

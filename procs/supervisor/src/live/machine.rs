@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
 use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{EndReason, EventKind};
-use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::spec::OnCrash;
 use bulkhead_sys::memfd::create_sealed;
 
@@ -60,6 +59,15 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// RAM, and what leads to core, in the order of soft-cpu's plan.
+    pub(super) fn fds_of_soft_cpu(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.ram.as_fd()];
+        fds.extend(self.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
+        fds
+    }
+}
+
 fn payloads(machine: &plan::Machine) -> Vec<BorrowedFd<'_>> {
     let mut fds = vec![machine.kernel.file.as_fd()];
     fds.extend(machine.initrd.iter().map(|initrd| initrd.file.as_fd()));
@@ -106,24 +114,8 @@ impl Instance {
         self.run_if_connected();
     }
 
-    /// Hands soft-cpu RAM and its ends of what leads to core.
-    pub(super) fn plan_soft_cpu(&mut self, post: PostIndex) {
-        let (Some(planned), Some(machine)) = (&self.plan.machine, &self.machine) else {
-            return;
-        };
-        let vcpus = planned.cpus as u8;
-        let command = SoftCpuCommand::Plan { vcpus, memory: planned.memory };
-        let mut fds = vec![machine.ram.as_fd()];
-        fds.extend(machine.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
-            let _ = process.command(command, &fds);
-        }
-        self.was_planned(post);
-        self.cut_cords();
-    }
-
     /// Drops our copies of the channels once both processes have theirs: each must see the other end.
-    fn cut_cords(&mut self) {
+    pub(super) fn cut_cords(&mut self) {
         let planned = |role| {
             let post = self.posts.iter().find(|post| post.role == role);
             post.is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)))
