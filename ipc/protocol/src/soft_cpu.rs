@@ -11,8 +11,9 @@ pub const LONGEST_INSTRUCTION: usize = 15;
 /// To a soft-cpu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SoftCpuCommand {
-    /// First message. Descriptors: the RAM memfd, the control channel to core, then for each vCPU the
-    /// channel of its turns and the eventfd of its kicks, then the trace stream if `trace`.
+    /// First message. Descriptors: the RAM memfd, the control channel to core, the log of written pages (a
+    /// memfd with a bit for each page up to the end of RAM), then for each vCPU the channel of its turns
+    /// and the eventfd of its kicks, then the trace stream if `trace`.
     Plan {
         /// vCPUs: as many as its first argument said.
         vcpus: u8,
@@ -103,7 +104,7 @@ pub struct Unknown {
 impl Message for SoftCpuCommand {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Plan { vcpus, trace, .. } => 2 + 2 * usize::from(*vcpus) + usize::from(*trace),
+            Self::Plan { vcpus, trace, .. } => 3 + 2 * usize::from(*vcpus) + usize::from(*trace),
             Self::Count => 0,
         }
     }

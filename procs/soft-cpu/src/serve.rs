@@ -23,6 +23,7 @@ use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_hypervisor::remote::wire::{Answer, Request};
 use bulkhead_hypervisor::{EngineError, IoEvent, Kick, Msi, Vcpu, Vm};
+use bulkhead_memory::GuestRange;
 use bulkhead_runtime::RuntimeError;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
@@ -170,6 +171,14 @@ impl Service {
         let bell = fds.into_iter().next().map(Doorbell::from_fd);
         match (request, bell) {
             (Request::Signal((address, data)), _) => self.vm.signal_msi(Msi { address, data })?,
+            (Request::WatchRing { at: (addr, len), watch }, _) => {
+                let ring = GuestRange::new(addr, len);
+                match watch {
+                    true => self.vm.watch_ring(ring)?,
+                    false => self.vm.unwatch_ring(ring)?,
+                }
+            }
+            (Request::ExpectUnloggedWrites, _) => self.vm.expect_unlogged_writes()?,
             (Request::Routes(changes), _) => {
                 for (gsi, route) in changes {
                     match route {

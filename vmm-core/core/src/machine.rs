@@ -223,3 +223,26 @@ fn requests(gate: &Arc<Gate>, notices: &Notices) -> Requests {
 fn hold(vcpu: &SharedVcpu) -> MutexGuard<'_, Box<dyn Vcpu>> {
     vcpu.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option_of(error: EngineError) -> String {
+        match MachineError::from(error).refusal() {
+            CoreEvent::Refused { option, .. } => option,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_kvm_is_blamed_for_what_kvm_did() {
+        let remote = EngineError::Remote { action: "obey", reason: "no".into() };
+        assert_eq!(option_of(remote), "--cpu");
+        assert_eq!(option_of(EngineError::Gone), "--cpu");
+        assert_eq!(option_of(EngineError::HostCpu { missing: "AES-NI" }), "--cpu");
+        assert_eq!(option_of(EngineError::NotKvm { version: 1 }), "/dev/kvm");
+        assert_eq!(option_of(EngineError::Unsupported { missing: "x" }), "/dev/kvm");
+        assert_eq!(option_of(EngineError::Msr { index: 1, value: 2 }), "/dev/kvm");
+    }
+}

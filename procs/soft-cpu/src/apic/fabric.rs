@@ -46,6 +46,11 @@ impl Fabric {
         self.mailboxes.get(usize::from(index)).cloned()
     }
 
+    /// The mailboxes of all vCPUs there are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.iter().filter(|mailbox| mailbox.present.load(Ordering::Acquire))
+    }
+
     /// The mailboxes of all vCPUs there are but this one.
     pub(super) fn others(&self, own: &Arc<Mailbox>) -> Vec<Arc<Mailbox>> {
         let is_other = |mailbox: &&Arc<Mailbox>| {

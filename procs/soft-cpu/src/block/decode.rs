@@ -68,7 +68,11 @@ impl Cpu {
         let Some(page) = self.ram.page_number(physical) else {
             return;
         };
-        if self.ram.code().add(page, CodeMap::mask(physical, 1)) == 0 {
+        let is_first = self.ram.code().chunks(page) == 0 && {
+            let code = self.ram.code();
+            self.ram.devices().claim(physical, || code.add(page, CodeMap::mask(physical, 1)) == 0)
+        };
+        if is_first {
             let first = Self::page_of(physical);
             self.forbid_writes(first);
             self.order(Order::ForbidWrites(first), true);

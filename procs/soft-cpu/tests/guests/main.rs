@@ -5,6 +5,7 @@
 
 mod code;
 mod cross;
+mod device;
 mod event;
 mod memory;
 mod mode;

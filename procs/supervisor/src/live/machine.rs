@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use bulkhead_memory::RamLayout;
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
 use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{EndReason, EventKind};
@@ -53,7 +54,7 @@ impl Machine {
             core,
             power: Power::Starting,
             ram: create_sealed("guest-ram", memory)?,
-            cords: soft.map(Cords::new).transpose()?,
+            cords: soft.map(|vcpus| cords(vcpus, memory)).transpose()?,
             run_was_sent: false,
         })
     }
@@ -66,6 +67,10 @@ impl Machine {
         fds.extend(self.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
         fds
     }
+}
+
+fn cords(vcpus: u32, memory: u64) -> std::io::Result<Cords> {
+    Cords::new(vcpus, &RamLayout::new(memory).map_err(std::io::Error::other)?)
 }
 
 fn payloads(machine: &plan::Machine) -> Vec<BorrowedFd<'_>> {
@@ -199,6 +204,10 @@ impl Instance {
             },
             "--memory" => format!("{} MiB", machine.memory >> 20),
             "--cpus" => machine.cpus.to_string(),
+            "--cpu" => match machine.engine {
+                Engine::Kvm(_) => "kvm".to_owned(),
+                Engine::Soft(_) => "soft".to_owned(),
+            },
             "--append" => machine.append.clone(),
             _ => "this host".to_owned(),
         };
