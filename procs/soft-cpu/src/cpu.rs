@@ -18,6 +18,8 @@ use crate::state::{
     cr4, efer, rflags,
 };
 use crate::system::{Clock, Leaves, Spinning};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
 /// What the meaning of instruction bytes depends on: part of every block's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -176,6 +178,12 @@ pub struct Cpu {
     pub(crate) leaves: Leaves,
     /// Instructions executed, counted block by block.
     pub executed: u64,
+    /// Accesses that took the slow way.
+    pub(crate) slow_calls: u64,
+    /// Where all counters are copied to.
+    pub(crate) tally: Arc<Tally>,
+    /// Where what it executes is told, if anybody wants to know.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 impl Cpu {
@@ -235,6 +243,9 @@ impl Cpu {
             spinning: Spinning::default(),
             leaves,
             executed: 0,
+            slow_calls: 0,
+            tally: Arc::default(),
+            trace: None,
         };
         cpu.power_on();
         cpu

@@ -42,6 +42,8 @@ pub mod serve;
 pub mod state;
 pub mod string;
 mod system;
+mod tally;
+mod trace;
 pub mod transfer;
 pub mod vector;
 pub mod width;

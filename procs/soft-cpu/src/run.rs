@@ -61,6 +61,7 @@ impl Cpu {
     pub(crate) fn run(&mut self) -> Pause {
         self.go_inside();
         let pause = self.run_inside();
+        self.send_trace(true);
         self.go_outside();
         pause
     }
@@ -83,6 +84,8 @@ impl Cpu {
                 }
             }
             let stepped = self.step();
+            self.publish();
+            self.send_trace(false);
             match stepped {
                 Ok(None) => {}
                 Ok(Some(pause)) => return pause,
@@ -282,6 +285,7 @@ impl Cpu {
         let expiry = self.apic.expiry();
         let longest = (expiry != u64::MAX)
             .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        self.send_trace(true);
         self.go_outside();
         self.apic.mailbox.clone().sleep(longest);
         self.apic.leave_rest();

@@ -3,10 +3,11 @@
 //! Callers: `core` makes and runs, `machine` and `virtio-transport` use [`Vm`] for interrupts and
 //! doorbells. The traits are object-safe, so that one machine serves all engines without generics.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
 use crate::error::EngineError;
 use crate::exit::Exit;
@@ -69,6 +70,20 @@ pub trait Vm: Send + Sync {
     /// From now on there is a device whose writes are not marked in the log of written pages.
     fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    /// vCPUs that are made from now on tell what they execute, as text in datagrams on `socket`: an engine
+    /// that can, and for the first socket given.
+    fn trace_to(&self, _socket: OwnedFd) {}
+
+    /// What the vCPUs have counted so far; `None`: this engine does not count.
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
+
+    /// The last instruction of the guest's that this engine lacks, if there was one.
+    fn last_unknown(&self) -> Option<Unknown> {
+        None
     }
 }
 

@@ -6,13 +6,14 @@
 mod call;
 mod doorbell;
 
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
 use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
@@ -21,6 +22,8 @@ use crate::memory::order::Order;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
 use call::Listener;
 pub(crate) use doorbell::Doorbells;
@@ -40,7 +43,7 @@ impl Soft {
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
-            return Err(EngineError::Unsupported { missing });
+            return Err(EngineError::HostCpu { missing });
         }
         let fabric = Arc::<Fabric>::default();
         Ok(Arc::new(SoftVm {
@@ -48,6 +51,8 @@ impl Hypervisor for Soft {
             clock: Clock::start(),
             calls: OnceLock::new(),
             doorbells: Arc::default(),
+            tallies: Mutex::default(),
+            trace: OnceLock::new(),
             fabric,
         }))
     }
@@ -62,9 +67,17 @@ struct SoftVm {
     /// calls itself.
     calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
+    /// What each vCPU counts.
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    /// Where vCPUs tell what they execute.
+    trace: OnceLock<Arc<OwnedFd>>,
 }
 
 impl SoftVm {
+    fn tallies(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
@@ -92,6 +105,9 @@ impl Vm for SoftVm {
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
+        let trace = self.trace.get().map(|socket| Trace::new(Arc::clone(socket), index));
+        cpu.trace = trace.map(Box::new);
+        self.tallies().push(Arc::clone(&cpu.tally));
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;
         }
@@ -151,6 +167,22 @@ impl Vm for SoftVm {
     fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
         self.ram.devices().expect_unlogged();
         Ok(())
+    }
+
+    fn trace_to(&self, socket: OwnedFd) {
+        let _ = self.trace.set(Arc::new(socket));
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let mut sum = Counters::default();
+        self.tallies().iter().for_each(|tally| sum += tally.counters());
+        Some(sum)
+    }
+
+    fn last_unknown(&self) -> Option<Unknown> {
+        let seen = self.counters()?.unknown;
+        let last = self.tallies().iter().filter_map(|tally| tally.last_unknown()).next_back();
+        last.map(|unknown| Unknown { seen, ..unknown })
     }
 }
 

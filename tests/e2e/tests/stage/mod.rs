@@ -168,7 +168,7 @@ impl Stage {
         command
     }
 
-    /// A VM whose guest has said its one character.
+    /// A VM whose guest has said its one character, and which answers.
     pub fn started(&self, options: &[&str]) -> Child {
         let kernel = self.talking_kernel();
         let mut command = self.run_command(&["--kernel", &kernel, "--memory", "64M"]);
@@ -180,6 +180,9 @@ impl Stage {
             let output = child.wait_with_output().expect("output");
             panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
+        // The guest does not wait for those who watch it.
+        let is_shown = || self.command(&["ps", &self.name]).status.success();
+        wait_for("its control socket", is_shown);
         child
     }
 

@@ -157,6 +157,7 @@ fn start(spec: Spec) -> SessionCommand {
         detach: true,
         serial: true,
         console: true,
+        trace: true,
         size: Some((80, 25)),
     }
 }
