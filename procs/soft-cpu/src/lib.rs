@@ -28,6 +28,7 @@ pub mod alu;
 mod apic;
 mod block;
 pub mod cpu;
+mod debugger;
 pub mod engine;
 mod event;
 pub mod fault;

@@ -7,7 +7,8 @@
 //!                               └─ power-off, crash ─► Over ── Reset, Boot
 //! ```
 //!
-//! Pausing is beside it: a held machine's vCPUs do not run in any state.
+//! Pausing is beside it: a held machine's vCPUs do not run in any state, nor do those that a debugger
+//! has stopped.
 
 use bulkhead_protocol::core::CoreEvent;
 
@@ -45,12 +46,17 @@ impl Core {
     pub(crate) fn run_if_ready(&mut self) -> anyhow::Result<()> {
         if self.life == (Life::Loaded { run: true }) && self.devices.are_known() {
             self.life = Life::Running;
-            if !self.held {
+            if self.may_run() {
                 self.machine.run();
             }
             self.supervisor.event(&CoreEvent::Running)?;
         }
         Ok(())
+    }
+
+    /// Whether vCPUs may be in the guest.
+    pub(crate) fn may_run(&self) -> bool {
+        self.life == Life::Running && !self.held && self.debugger.lets_run()
     }
 
     pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
@@ -60,7 +66,7 @@ impl Core {
     }
 
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.held) && self.life == Life::Running {
+        if std::mem::take(&mut self.held) && self.may_run() {
             self.machine.resume();
         }
         Ok(self.supervisor.event(&CoreEvent::Resumed)?)
@@ -134,6 +140,7 @@ impl Core {
         if self.life == Life::Running {
             self.machine.stop();
             self.life = Life::Over;
+            self.tell_debugger_of_end(&event);
             self.supervisor.event(&event)?;
         }
         Ok(())

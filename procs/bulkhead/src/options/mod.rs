@@ -3,6 +3,7 @@
 mod disk;
 mod export;
 mod file;
+mod gdb;
 mod keyed;
 mod number;
 mod output;

@@ -8,7 +8,7 @@ use bulkhead_protocol::spec::{DiskSpec, OnCrash, Spec, StorageSpec, VmSpec};
 
 use super::keyed::nearest;
 use super::output::{Console, Serial};
-use super::{disk, export, file, number, size};
+use super::{disk, export, file, gdb, number, size};
 use crate::cli::{RunOptions, StorageOptions};
 use crate::refusal::refuse;
 
@@ -67,6 +67,7 @@ pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
         on_crash: on_crash(options.on_crash.as_deref())?,
         engine: engine(options.cpu.as_deref())?,
         debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
+        gdb: options.gdb.as_deref().map(gdb::parse).transpose()?,
         weaker: layers(&options.weaker)?,
     };
     Ok(RunPlan {

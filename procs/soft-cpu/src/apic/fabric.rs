@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
+use crate::memory::order::Order;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -50,6 +51,15 @@ impl Fabric {
             mailbox.present.load(Ordering::Acquire) && !Arc::ptr_eq(mailbox, own)
         };
         self.mailboxes.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Gives an order to all vCPUs there are.
+    pub(crate) fn order(&self, order: Order) {
+        let is_there = |mailbox: &&Arc<Mailbox>| mailbox.present.load(Ordering::Acquire);
+        for mailbox in self.mailboxes.iter().filter(is_there) {
+            mailbox.orders.give(order);
+            mailbox.signal(signal::WORK);
+        }
     }
 
     /// Delivers a device's message.

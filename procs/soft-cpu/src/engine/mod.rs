@@ -11,17 +11,24 @@ use std::sync::{Arc, OnceLock};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
-use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
+use bulkhead_hypervisor::{
+    EngineError, Exit, Gsi, GuestDebug, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
+};
 use bulkhead_memory::GuestMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
+use crate::memory::order::Order;
+use crate::memory::ram::PAGE;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
 
 use call::Calls;
 pub(crate) use doorbell::Doorbells;
+
+/// Longest change of code that is told at a time.
+const MOST_CHANGED: u64 = 1 << 20;
 
 /// Makes machines in software.
 #[derive(Debug, Default)]
@@ -122,6 +129,20 @@ impl Vm for SoftVm {
         self.doorbells.disconnect(event, kick);
         Ok(())
     }
+
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
+        let first = address - address % PAGE;
+        let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);
+        let end = end.ok_or(EngineError::Bug("a change of more code than one writes at a time"))?;
+        for page in (first..end).step_by(PAGE as usize) {
+            self.fabric.order(Order::DropCode(page));
+        }
+        Ok(())
+    }
 }
 
 /// One vCPU.
@@ -173,6 +194,7 @@ impl Vcpu for SoftVcpu {
             Pause::Outside => self.ask(),
             Pause::Kicked => Exit::Interrupted,
             Pause::Ended(vector) => Exit::Eoi(vector),
+            Pause::Debug(stop) => Exit::Debug(stop),
             Pause::Shutdown => Exit::Shutdown,
         })
     }
@@ -194,6 +216,19 @@ impl Vcpu for SoftVcpu {
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
         self.asked = None;
         self.cpu.restore(state);
+        Ok(())
+    }
+
+    fn set_registers(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.complete();
+        self.cpu.finish_access();
+        self.asked = None;
+        self.cpu.restore_registers(state);
+        Ok(())
+    }
+
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), EngineError> {
+        self.cpu.set_guest_debug(debug);
         Ok(())
     }
 }

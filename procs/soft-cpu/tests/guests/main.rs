@@ -5,6 +5,7 @@
 
 mod code;
 mod cross;
+mod debugger;
 mod event;
 mod memory;
 mod mode;

@@ -98,6 +98,9 @@ impl Instance {
         if soft {
             self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string()]);
         }
+        if self.plan.gdb.is_some() {
+            self.post(Role::Gdb, "", &[], Vec::new());
+        }
         self.machine = Some(Machine::new(core, memory, soft.then_some(vcpus))?);
         Ok(())
     }

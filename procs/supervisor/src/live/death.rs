@@ -198,7 +198,7 @@ impl Instance {
             }
             Role::Console(device) | Role::Rng(device) => self.device_lost(device),
             Role::Control => self.calls.clear(),
-            Role::Core | Role::SoftCpu | Role::Sink(_) => {}
+            Role::Core | Role::SoftCpu | Role::Gdb | Role::Sink(_) => {}
         }
     }
 

@@ -142,7 +142,9 @@ impl Process {
             ProcessClass::Core => self.next(News::Core),
             ProcessClass::BlockLayer => self.next(News::Block),
             ProcessClass::Control => return self.next(News::Control),
-            ProcessClass::Sink => self.next(|nothing: Nothing| match nothing {}),
+            ProcessClass::Sink | ProcessClass::Gdb => {
+                self.next(|nothing: Nothing| match nothing {})
+            }
             _ => self.next(News::Device),
         }?;
         match news {

@@ -163,6 +163,14 @@ impl Vm for RemoteVm {
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
         self.disconnect(kick, Target::Writes(event))
     }
+
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
+        self.control.order(&Request::CodeChanged { address, len }, &[])
+    }
 }
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -18,7 +18,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, ExportSpec, Format, OnCrash, Spec, StorageSpec, VmSpec,
+    CacheMode, DiskSource, DiskSpec, ExportSpec, Format, GdbAddress, GdbSpec, OnCrash, Spec,
+    StorageSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -125,6 +126,7 @@ fn vm() -> VmSpec {
         on_crash: OnCrash::Reset,
         engine: bulkhead_protocol::core::EngineKind::Soft,
         debug_exit: Some(0xf4),
+        gdb: Some(GdbSpec { listen: GdbAddress::Path("/run/gdb".into()), wait: true }),
         weaker: vec![Layer::Cgroup],
     }
 }
@@ -204,6 +206,7 @@ fn core_commands() -> Vec<CoreCommand> {
         engine: bulkhead_protocol::core::EngineKind::Kvm,
         append: "quiet".into(),
         debug_exit: Some(0xf4),
+        waits_for_debugger: true,
         initrd: true,
         devices: vec![device.clone(), device],
     };
