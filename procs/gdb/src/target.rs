@@ -133,6 +133,11 @@ impl Target for Guest<'_> {
         BaseOps::MultiThread(self)
     }
 
+    /// The way is short, and what is sent can be read.
+    fn use_rle(&self) -> bool {
+        false
+    }
+
     fn support_breakpoints(&mut self) -> Option<BreakpointsOps<'_, Self>> {
         Some(self)
     }
