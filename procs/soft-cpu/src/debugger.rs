@@ -41,6 +41,11 @@ impl Debugger {
         !self.wish.data.is_empty()
     }
 
+    /// There are breakpoints: blocks have to be those that the decoder makes now.
+    pub(crate) fn has_breakpoints(&self) -> bool {
+        !self.wish.code.is_empty()
+    }
+
     /// Whether a breakpoint lies at this offset of some page.
     pub(crate) fn may_break(&self, page_offset: u64) -> bool {
         self.wish.code.iter().any(|address| address % PAGE == page_offset % PAGE)

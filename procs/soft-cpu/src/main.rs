@@ -1,7 +1,8 @@
 //! The soft-cpu process: threads, seal, plan, and then an engine behind messages.
 //!
-//! Its first argument is the number of vCPUs; each has a thread, made before the seal. It holds guest
-//! memory, its ends of the channels to core, and the kicks and calls that core passes on.
+//! Its arguments are the number of vCPUs, each of which has a thread made before the seal, and whether
+//! guest code is compiled (`jit=on`, `jit=off`): what that needs is made before the seal too. It holds
+//! guest memory, its ends of the channels to core, and the kicks and calls that core passes on.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_channel::Channel;
 use bulkhead_hypervisor::remote::VcpuEnds;
-use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights, WrittenPages};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::start::Nothing;
@@ -57,6 +58,7 @@ fn is_end(error: &anyhow::Error) -> bool {
 
 fn serve(start: Start) -> Result<()> {
     let vcpus = vcpus_of_argument()?;
+    ensure!(!jit_of_argument()?, "this build has no compiler");
     Soft::prepare();
     seed();
     let seats = threads(vcpus)?;
@@ -66,8 +68,10 @@ fn serve(start: Start) -> Result<()> {
         helper.plan(Deadline::after(PLAN_DEADLINE))?;
     ensure!(planned == vcpus, "a plan for {planned} vCPUs, {vcpus} threads");
     let mut fds = fds.into_iter();
-    let memory = map(memory, &fds.next().context("no guest memory came")?)?;
+    let ram = fds.next().context("no guest memory came")?;
     let control = Channel::from_fd(fds.next().context("no channel to core came")?);
+    let memory = map(memory, &ram, &fds.next().context("no log of written pages came")?)?;
+    drop(ram);
     let ends = vcpu_ends(fds)?;
     ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
     poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
@@ -76,7 +80,20 @@ fn serve(start: Start) -> Result<()> {
         ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
     }
     helper.ready()?;
-    Ok(service.run(&mut || hear(&helper))?)
+    match service.run(&mut || hear(&helper))? {
+        Some(poller) => await_stop(&helper, &poller),
+        None => Ok(()),
+    }
+}
+
+/// Core is gone. Whose fault that is, the supervisor has to find out: a death of ours would look like it.
+fn await_stop(helper: &SoftHelper, poller: &Poller) -> Result<()> {
+    let mut events = Vec::new();
+    while hear(helper)? {
+        events.clear();
+        poller.wait(None, &mut events).context("epoll")?;
+    }
+    Ok(())
 }
 
 fn vcpus_of_argument() -> Result<u8> {
@@ -84,6 +101,14 @@ fn vcpus_of_argument() -> Result<u8> {
     match argument.parse() {
         Ok(vcpus @ 1..=MOST_VCPUS) => Ok(vcpus),
         _ => bail!("{argument:?} is no number of vCPUs from 1 to {MOST_VCPUS}"),
+    }
+}
+
+fn jit_of_argument() -> Result<bool> {
+    match std::env::args().nth(2).as_deref() {
+        Some("jit=on") => Ok(true),
+        Some("jit=off") => Ok(false),
+        other => bail!("{other:?} is neither jit=on nor jit=off"),
     }
 }
 
@@ -125,10 +150,15 @@ fn sit(seat: &Receiver<Seat>) -> ! {
     }
 }
 
-fn map(len: u64, ram: &OwnedFd) -> Result<GuestMemory> {
+fn map(len: u64, ram: &OwnedFd, written: &OwnedFd) -> Result<GuestMemory> {
     verify_sealed(ram.as_fd(), len).context("guest memory")?;
     let layout = RamLayout::new(len).context("guest memory")?;
-    Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")
+    let memory = Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")?;
+    let log = WrittenPages::len_of(&layout);
+    verify_sealed(written.as_fd(), log).context("log of written pages")?;
+    let written = WrittenPages::map(written, 0, log).context("log of written pages")?;
+    memory.log_writes(Some(Arc::new(written)));
+    Ok(memory)
 }
 
 fn vcpu_ends(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Vec<VcpuEnds>> {

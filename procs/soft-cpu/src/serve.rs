@@ -22,7 +22,7 @@ use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_hypervisor::remote::wire::{Answer, Request};
 use bulkhead_hypervisor::{EngineError, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
 use bulkhead_runtime::RuntimeError;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
@@ -106,12 +106,13 @@ impl Service {
         Ok((Self { control, poller, vm, kicks, routes, calls, writes }, seats))
     }
 
-    /// Serves until core hangs up (`Ok`) or breaks the protocol, or `supervisor`, which is called when
-    /// something has happened at [`SUPERVISOR`], says that it is enough (`false`).
+    /// Serves until core hangs up or breaks the protocol, or `supervisor`, which is called when something
+    /// has happened at [`SUPERVISOR`], says that it is enough (`false`). The poller comes back if it was
+    /// core that hung up: the supervisor is heard on.
     pub fn run(
         mut self,
         supervisor: &mut dyn FnMut() -> Result<bool, ServeError>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Option<Poller>, ServeError> {
         let mut events = Vec::new();
         loop {
             events.clear();
@@ -119,7 +120,8 @@ impl Service {
             for event in &events {
                 match self.hear(event, supervisor) {
                     Ok(true) => {}
-                    Ok(false) | Err(ServeError::Core(ChannelError::Closed)) => return Ok(()),
+                    Ok(false) => return Ok(None),
+                    Err(ServeError::Core(ChannelError::Closed)) => return Ok(Some(self.poller)),
                     Err(error) => return Err(error),
                 }
             }
@@ -169,6 +171,14 @@ impl Service {
         let bell = fds.into_iter().next().map(Doorbell::from_fd);
         match (request, bell) {
             (Request::Signal((address, data)), _) => self.vm.signal_msi(Msi { address, data })?,
+            (Request::WatchRing { at: (addr, len), watch }, _) => {
+                let ring = GuestRange::new(addr, len);
+                match watch {
+                    true => self.vm.watch_ring(ring)?,
+                    false => self.vm.unwatch_ring(ring)?,
+                }
+            }
+            (Request::ExpectUnloggedWrites, _) => self.vm.expect_unlogged_writes()?,
             (Request::Routes(changes), _) => {
                 for (gsi, route) in changes {
                     match route {

@@ -3,6 +3,8 @@
 # Not here on purpose: a breakpoint that is met. QEMU's emulated SVM takes DR7 from the guest's state without arming what
 # it says; the engine's own tests have them where the host's KVM does.
 ifconfig lo up
+# Who says the last word may close the connection.
+trap '' PIPE
 
 packet() { # TEXT → with its checksum
     rest=$1 sum=0

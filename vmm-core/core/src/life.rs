@@ -3,14 +3,18 @@
 //! ```text
 //!            Run, devices up          guest, Reset              devices quiet           Boot
 //!  Loaded ──────────────────► Running ─────────────► Resetting ────────────► Reset ─────────► Loaded
-//!                               │                        ▲        (a kernel is there already: Loaded)
-//!                               └─ power-off, crash ─► Over ── Reset, Boot
+//!                           │   ▲ │                      ▲        (a kernel is there already: Loaded)
+//!                     crash ▼   │ └─ power-off ─► Over ──┤ Reset, Boot
+//!                       Crashed ┴──── Resume             │
+//!                           └────────────────────────────┘
 //! ```
 //!
 //! Pausing is beside it: a held machine's vCPUs do not run in any state, nor do those that a debugger
 //! has stopped.
 
 use bulkhead_protocol::core::CoreEvent;
+use bulkhead_protocol::crash::Crash;
+use bulkhead_protocol::gdb::StopReason;
 
 use crate::devices::News;
 use crate::events::Core;
@@ -30,7 +34,10 @@ pub enum Life {
     Resetting,
     /// Nothing runs; a kernel is awaited.
     Reset,
-    /// Powered off or crashed. Memory and vCPUs are left as they are until somebody boots again.
+    /// Crashed. Memory and vCPUs are left as they are; resumed, the vCPUs go on where they stand, most
+    /// often into the same crash.
+    Crashed,
+    /// Powered off. Memory and vCPUs are left as they are until somebody boots again.
     Over,
 }
 
@@ -66,7 +73,12 @@ impl Core {
     }
 
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.held) && self.may_run() {
+        let was_held = std::mem::take(&mut self.held);
+        let was_crashed = self.life == Life::Crashed;
+        if was_crashed {
+            self.life = Life::Running;
+        }
+        if (was_held || was_crashed) && self.may_run() {
             self.machine.resume();
         }
         Ok(self.supervisor.event(&CoreEvent::Resumed)?)
@@ -75,7 +87,7 @@ impl Core {
     /// A reset that the guest or the supervisor asks for.
     pub(crate) fn begin_reset(&mut self) -> anyhow::Result<()> {
         match self.life {
-            Life::Running | Life::Over => self.reset(),
+            Life::Running | Life::Crashed | Life::Over => self.reset(),
             Life::Loaded { .. } | Life::Resetting | Life::Reset => Ok(()),
         }
     }
@@ -107,7 +119,7 @@ impl Core {
         match self.life {
             Life::Reset | Life::Loaded { .. } => return self.load(&images),
             Life::Resetting => self.next = Some(images),
-            Life::Running | Life::Over => {
+            Life::Running | Life::Crashed | Life::Over => {
                 self.next = Some(images);
                 self.reset()?;
             }
@@ -116,6 +128,7 @@ impl Core {
     }
 
     fn load(&mut self, images: &Images) -> anyhow::Result<()> {
+        self.debugger.forget_states();
         match self.machine.load(images, &|| self.supervisor.breathe(self.machine.progress())) {
             Ok(()) => {
                 self.life = Life::Loaded { run: true };
@@ -128,19 +141,25 @@ impl Core {
         }
     }
 
-    pub(crate) fn crash(&mut self, cpu: u8, reason: &str) -> anyhow::Result<()> {
+    /// The guest crashed. Of several vCPUs that crash together the first is told of.
+    pub(crate) fn crash(&mut self, cpu: u8, reason: String) -> anyhow::Result<()> {
+        if self.life != Life::Running {
+            return Ok(());
+        }
         self.machine.stop();
-        let place =
-            self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
-        self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
+        self.life = Life::Crashed;
+        self.stopped(cpu, StopReason::Crashed);
+        let registers = self.machine.registers(cpu);
+        let crash = Crash { vcpu: cpu.into(), reason, registers };
+        Ok(self.supervisor.event(&CoreEvent::Crashed(crash))?)
     }
 
     /// The guest is over. A notice that comes after that, or after a reset, is about nobody.
     pub(crate) fn end(&mut self, event: CoreEvent) -> anyhow::Result<()> {
-        if self.life == Life::Running {
+        if matches!(self.life, Life::Running | Life::Crashed) {
             self.machine.stop();
             self.life = Life::Over;
-            self.tell_debugger_of_end(&event);
+            self.stopped(0, StopReason::Over);
             self.supervisor.event(&event)?;
         }
         Ok(())

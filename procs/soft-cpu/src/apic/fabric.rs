@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
-use crate::memory::order::Order;
+use super::rest::Rest;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -15,6 +15,7 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
+    rest: Rest,
 }
 
 /// To whom.
@@ -45,6 +46,11 @@ impl Fabric {
         self.mailboxes.get(usize::from(index)).cloned()
     }
 
+    /// The mailboxes of all vCPUs there are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.iter().filter(|mailbox| mailbox.present.load(Ordering::Acquire))
+    }
+
     /// The mailboxes of all vCPUs there are but this one.
     pub(super) fn others(&self, own: &Arc<Mailbox>) -> Vec<Arc<Mailbox>> {
         let is_other = |mailbox: &&Arc<Mailbox>| {
@@ -53,13 +59,14 @@ impl Fabric {
         self.mailboxes.iter().filter(is_other).cloned().collect()
     }
 
-    /// Gives an order to all vCPUs there are.
-    pub(crate) fn order(&self, order: Order) {
-        let is_there = |mailbox: &&Arc<Mailbox>| mailbox.present.load(Ordering::Acquire);
-        for mailbox in self.mailboxes.iter().filter(is_there) {
-            mailbox.orders.give(order);
-            mailbox.signal(signal::WORK);
-        }
+    /// Vcpu `own` comes to rest. Whether it has to tell that all do: see [`Rest`].
+    pub(super) fn come_to_rest(&self, own: u32, halted: bool) -> bool {
+        self.rest.begin(own, halted, &self.mailboxes)
+    }
+
+    /// Vcpu `own` rests no more.
+    pub(super) fn leave_rest(&self, own: u32) {
+        self.rest.end(own);
     }
 
     /// Delivers a device's message.

@@ -69,7 +69,11 @@ impl Cpu {
         let Some(page) = self.ram.page_number(physical) else {
             return;
         };
-        if self.ram.code().add(page, CodeMap::mask(physical, 1)) == 0 {
+        let is_first = self.ram.code().chunks(page) == 0 && {
+            let code = self.ram.code();
+            self.ram.devices().claim(physical, || code.add(page, CodeMap::mask(physical, 1)) == 0)
+        };
+        if is_first {
             let first = Self::page_of(physical);
             self.forbid_writes(first);
             self.order(Order::ForbidWrites(first), true);
@@ -173,7 +177,9 @@ impl Cpu {
                 way_on(slots, mode, page_offset, start as u16);
                 return Some((instructions as u16, start as u16));
             }
-            if self.debugger.may_break(page_offset + start as u64) {
+            let may_break = self.debugger.has_breakpoints()
+                && self.debugger.may_break(page_offset + start as u64);
+            if may_break {
                 if start != 0 {
                     way_on(slots, mode, page_offset, start as u16);
                     return Some((instructions as u16, start as u16));

@@ -113,6 +113,15 @@ impl Blocks {
         self.far_epoch += 1;
     }
 
+    /// Forgets all blocks, while one of them may be executing: their memory is kept.
+    pub(crate) fn invalidate_all(&mut self) {
+        self.recent.fill(std::ptr::null());
+        self.all.clear();
+        self.by_page.clear();
+        self.code_epoch += 1;
+        self.far_epoch += 1;
+    }
+
     /// Forgets all blocks. Only between blocks.
     pub(crate) fn forget_all(&mut self) {
         self.recent.fill(std::ptr::null());

@@ -14,10 +14,11 @@ use bulkhead_hypervisor::x86_64::processor::Place;
 use bulkhead_hypervisor::{
     EngineError, Exit, Gsi, GuestDebug, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
 };
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
+use crate::memory::devices::pages;
 use crate::memory::order::Order;
 use crate::memory::ram::PAGE;
 use crate::memory::{Outside, Ram};
@@ -76,6 +77,16 @@ impl SoftVm {
         }
         let made = Calls::new(Arc::clone(&self.fabric))?;
         Ok(self.calls.get_or_init(|| made))
+    }
+}
+
+/// Longest used ring: of 32768 entries.
+const LONGEST_RING: u64 = 6 + 8 * 32768;
+
+impl SoftVm {
+    fn check_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        let is_ram = ring.len <= LONGEST_RING && self.ram.host(ring.addr, ring.len).is_some();
+        if is_ram { Ok(()) } else { Err(EngineError::Bug("a ring that is not in guest memory")) }
     }
 }
 
@@ -139,8 +150,26 @@ impl Vm for SoftVm {
         let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);
         let end = end.ok_or(EngineError::Bug("a change of more code than one writes at a time"))?;
         for page in (first..end).step_by(PAGE as usize) {
-            self.fabric.order(Order::DropCode(page));
+            self.fabric.order_all(Order::DropCode(page));
         }
+        Ok(())
+    }
+
+    fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.check_ring(ring)?;
+        self.ram.devices().watch(ring, true);
+        pages(ring).for_each(|page| self.fabric.order_all(Order::ForbidAccess(page)));
+        Ok(())
+    }
+
+    fn unwatch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.check_ring(ring)?;
+        self.ram.devices().watch(ring, false);
+        Ok(())
+    }
+
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        self.ram.devices().expect_unlogged();
         Ok(())
     }
 }
@@ -196,6 +225,7 @@ impl Vcpu for SoftVcpu {
             Pause::Ended(vector) => Exit::Eoi(vector),
             Pause::Debug(stop) => Exit::Debug(stop),
             Pause::Shutdown => Exit::Shutdown,
+            Pause::Resting => Exit::Hlt,
         })
     }
 
@@ -215,6 +245,8 @@ impl Vcpu for SoftVcpu {
 
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
         self.asked = None;
+        // Whoever puts a vCPU elsewhere may have put something else into RAM, too.
+        self.cpu.blocks.forget_all();
         self.cpu.restore(state);
         Ok(())
     }

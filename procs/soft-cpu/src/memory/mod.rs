@@ -11,6 +11,7 @@
 
 pub mod access;
 mod code_map;
+pub(crate) mod devices;
 pub mod host;
 pub(crate) mod order;
 mod outside;

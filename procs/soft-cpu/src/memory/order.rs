@@ -13,7 +13,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::apic::signal;
+use crate::apic::{Fabric, signal};
 use crate::cpu::Cpu;
 
 /// One order. Pages by the guest-physical address of their first byte.
@@ -23,6 +23,10 @@ pub(crate) enum Order {
     ForbidWrites(u64),
     /// Code of this page is no longer what it was.
     DropCode(u64),
+    /// No code is what it was.
+    DropAllCode,
+    /// Accesses to this page must not go past the slow path.
+    ForbidAccess(u64),
 }
 
 /// One vCPU's orders.
@@ -74,6 +78,8 @@ impl Cpu {
         for order in queue {
             match order {
                 Order::ForbidWrites(physical) => self.forbid_writes(physical),
+                Order::DropAllCode => self.blocks.invalidate_all(),
+                Order::ForbidAccess(physical) => self.forbid_access(physical),
                 Order::DropCode(physical) => self.blocks.invalidate(&self.ram, physical),
             }
         }
@@ -84,6 +90,13 @@ impl Cpu {
     pub(crate) fn forbid_writes(&mut self, physical: u64) {
         if let Some(host) = self.ram.host(physical, super::ram::PAGE) {
             self.tlb.forbid_writes(host as u64);
+        }
+    }
+
+    /// Takes this vCPU's translations to a page.
+    fn forbid_access(&mut self, physical: u64) {
+        if let Some(host) = self.ram.host(physical, super::ram::PAGE) {
+            self.tlb.forbid_access(host as u64);
         }
     }
 
@@ -99,6 +112,20 @@ impl Cpu {
                 looks += 1;
                 // The other's thread may be waiting for this one's host processor.
                 if looks % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        }
+    }
+}
+
+impl Fabric {
+    /// Gives an order to all vCPUs and waits until they have obeyed: a block's time, if they run. Not for a
+    /// vCPU's own thread.
+    pub(crate) fn order_all(&self, order: Order) {
+        for mailbox in self.all() {
+            let number = mailbox.orders.give(order);
+            mailbox.signal(signal::WORK);
+            while !mailbox.orders.is_done(number) {
+                std::thread::yield_now();
             }
         }
     }

@@ -20,6 +20,8 @@ use crate::width::Width;
 enum Place {
     /// Guest RAM.
     Ram(*mut u8),
+    /// Guest RAM in a page with a used ring, and its guest-physical address.
+    Watched(*mut u8, u64),
     /// No RAM, at this guest-physical address.
     Outside(u64),
 }
@@ -128,6 +130,10 @@ impl Cpu {
         }
         match self.place(linear, size as usize, true, through)? {
             Place::Ram(host) => Ok(Some(host)),
+            Place::Watched(host, physical) => {
+                self.heed_devices(physical)?;
+                Ok(Some(host))
+            }
             Place::Outside(_) => Ok(None),
         }
     }
@@ -149,6 +155,11 @@ impl Cpu {
             match self.place(at, count, false, through)? {
                 // SAFETY: `place` proved the piece to be guest RAM.
                 Place::Ram(host) => unsafe { host::copy_in(host, piece) },
+                Place::Watched(host, physical) => {
+                    // SAFETY: as above.
+                    unsafe { host::copy_in(host, piece) };
+                    self.heed_devices(physical)?;
+                }
                 Place::Outside(physical) => self.load_outside(physical, piece)?,
             }
             rest = others;
@@ -173,7 +184,9 @@ impl Cpu {
             let (piece, others) = rest.split_at(count);
             match self.place(at, count, true, through)? {
                 // SAFETY: `place` proved the piece to be guest RAM that may be written.
-                Place::Ram(host) => unsafe { host::copy_out(host, piece) },
+                Place::Ram(host) | Place::Watched(host, _) => unsafe {
+                    host::copy_out(host, piece)
+                },
                 Place::Outside(physical) => self.store_outside(physical, piece)?,
             }
             rest = others;
@@ -240,6 +253,10 @@ impl Cpu {
         if write && is_code {
             self.write_to_code(physical, size)?;
         }
+        let host = host_page.wrapping_add((physical % PAGE) as usize);
+        if self.ram.devices().is_watched(physical) {
+            return Ok(Place::Watched(host, physical));
+        }
         let tag = Self::page_of(linear);
         let entry = Entry {
             read: tag,
@@ -248,7 +265,7 @@ impl Cpu {
             addend: (host_page as u64).wrapping_sub(tag),
         };
         self.tlb.fill(bank, linear, entry, translation.global);
-        Ok(Place::Ram(host_page.wrapping_add((physical % PAGE) as usize)))
+        Ok(Place::Ram(host))
     }
 
     /// Remembers a translation for execution; the host address. Nothing is executed from where no RAM is.

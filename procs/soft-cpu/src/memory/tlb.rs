@@ -151,6 +151,17 @@ impl Tlb {
         }
     }
 
+    /// Takes the tags of loads and stores from every translation to the host page `host`.
+    pub fn forbid_access(&mut self, host: u64) {
+        for index in self.local.iter().chain(&self.global) {
+            let entry = &mut self.entries[usize::from(*index)];
+            let leads = |tag: u64| tag != NEVER && tag.wrapping_add(entry.addend) == host;
+            if leads(entry.read) || leads(entry.write) {
+                (entry.read, entry.write) = (NEVER, NEVER);
+            }
+        }
+    }
+
     /// Takes the write tag from every translation to the host page `host`.
     pub fn forbid_writes(&mut self, host: u64) {
         for index in self.local.iter().chain(&self.global) {

@@ -6,9 +6,11 @@
 mod code;
 mod cross;
 mod debugger;
+mod device;
 mod event;
 mod memory;
 mod mode;
+mod rest;
 mod stage;
 mod startup;
 mod wire;

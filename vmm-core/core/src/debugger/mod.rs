@@ -24,12 +24,10 @@ use anyhow::Context;
 use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::{DebugStop, GuestDebug, Watch};
-use bulkhead_protocol::core::CoreEvent;
 use bulkhead_protocol::gdb::{DebugReport, DebugRequest, StopReason};
 use bulkhead_sys::poller::Interest;
 
 use crate::events::{Core, DEBUGGER};
-use crate::life::Life;
 
 /// Requests answered before everybody else gets a turn.
 const TURN: usize = 16;
@@ -82,7 +80,8 @@ impl Debugger {
         }
     }
 
-    fn forget_states(&mut self) {
+    /// The vCPUs' states are no longer what they were.
+    pub fn forget_states(&mut self) {
         self.states.fill(None);
     }
 }
@@ -174,29 +173,17 @@ impl Core {
         self.stopped(cpu, why);
     }
 
-    fn stopped(&mut self, cpu: u8, why: StopReason) {
-        if self.debugger.hold != Hold::Free {
+    /// Stops the machine for a debugger, if there is one, and tells it why: also of a guest that is over.
+    pub(crate) fn stopped(&mut self, cpu: u8, why: StopReason) {
+        if self.debugger.hold != Hold::Free || self.debugger.channel.is_none() {
             return;
         }
         self.machine.stop();
         self.debugger.hold = Hold::Stopped;
         self.debugger.forget_states();
         match self.debugger.report(&DebugReport::Stopped { cpu, why }) {
-            Ok(()) if self.debugger.channel.is_some() => {}
-            Ok(()) => self.release(),
+            Ok(()) => {}
             Err(error) => self.dismiss_debugger(&error),
-        }
-    }
-
-    /// The guest is over, which a debugger that waits for it is told.
-    pub(crate) fn tell_debugger_of_end(&mut self, event: &CoreEvent) {
-        debug_assert_eq!(self.life, Life::Over);
-        if self.debugger.channel.is_none() {
-            return;
-        }
-        match event {
-            CoreEvent::Crashed { .. } => self.stopped(0, StopReason::Crashed),
-            _ => self.stopped(0, StopReason::Over),
         }
     }
 }

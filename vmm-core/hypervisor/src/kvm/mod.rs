@@ -10,6 +10,7 @@ mod capabilities;
 mod debug;
 mod decode;
 pub mod kick;
+pub mod probe;
 mod routes;
 mod vcpu;
 mod vm;

@@ -31,6 +31,15 @@ pub enum Request {
         /// Which writes.
         event: IoEvent,
     },
+    /// A device publishes what it has written there, or does so no more.
+    WatchRing {
+        /// Guest address and length of its used ring.
+        at: (u64, u64),
+        /// Whether from now on or no more.
+        watch: bool,
+    },
+    /// From now on there is a device whose writes are not logged.
+    ExpectUnloggedWrites,
     /// Undoes a connection.
     Disconnect {
         /// Its number.
@@ -124,7 +133,7 @@ pub enum Halt {
     Eoi(u8),
     /// What a debugger waits for.
     Debug(DebugStop),
-    /// Halted for good.
+    /// The last vCPU that ran halted for good.
     Hlt,
     /// A triple fault.
     Shutdown,

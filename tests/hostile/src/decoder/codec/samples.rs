@@ -14,12 +14,16 @@ use bulkhead_protocol::device::{
     BlkCommand, BlkPlan, ConsoleCommand, DeviceEvent, DiskInfo, QueuePlan, RingShape, RngCommand,
 };
 use bulkhead_protocol::event::{EndReason, Event, EventKind};
+use bulkhead_protocol::gdb::{
+    Breakpoint, DebugAnswer, DebugRegisters, DebugReport, DebugRequest, GdbCommand, Motion,
+    StopReason,
+};
 use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, Layer, LayerState};
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, ExportSpec, Format, GdbAddress, GdbSpec, OnCrash, Spec,
-    StorageSpec, VmSpec,
+    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbAddress, GdbSpec, OnCrash,
+    SoftSpec, Spec, StorageSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -55,7 +59,22 @@ pub fn samples() -> Vec<Vec<u8>> {
     put(16, bytes(&ToHelper::Role(SinkCommand::Plan { history: 65_536 })));
     put(17, bytes(&FromHelper::<Nothing>::Sealed(report())));
     put(17, bytes(&FromHelper::<Nothing>::Alive { number: 3, progress: 4 }));
+    put(18, bytes(&ToHelper::Role(GdbCommand::Plan { vcpus: 2 })));
+    debug_requests().iter().for_each(|request| put(19, bytes(request)));
+    let registers = DebugRegisters { fx: vec![7; 512], ..DebugRegisters::default() };
+    put(20, bytes(&DebugReport::Answer(DebugAnswer::Registers(Box::new(registers)))));
+    put(20, bytes(&DebugReport::Stopped { cpu: 1, why: StopReason::Data(0x1000) }));
     all
+}
+
+fn debug_requests() -> Vec<DebugRequest> {
+    let watch = Breakpoint::Data { address: 0x1000, len: 8, reads: true };
+    vec![
+        DebugRequest::Resume(vec![Motion::Step, Motion::Run]),
+        DebugRequest::Read { cpu: 0, address: u64::MAX, len: 9 },
+        DebugRequest::Write { cpu: 1, address: 5, bytes: vec![1, 2, 3] },
+        DebugRequest::Break(watch),
+    ]
 }
 
 fn bytes<T: Serialize>(message: &T) -> Vec<u8> {
@@ -124,7 +143,7 @@ fn vm() -> VmSpec {
         rng: true,
         no_reboot: false,
         on_crash: OnCrash::Reset,
-        engine: bulkhead_protocol::core::EngineKind::Soft,
+        engine: EngineSpec::Soft(SoftSpec { jit: true, trace: false }),
         debug_exit: Some(0xf4),
         gdb: Some(GdbSpec { listen: GdbAddress::Path("/run/gdb".into()), wait: true }),
         weaker: vec![Layer::Cgroup],
