@@ -75,9 +75,8 @@ fn what_a_device_wrote_is_executed_by_who_has_read_its_news() {
     assert_eq!(guest.words(), (vec![], End::Done));
 }
 
-#[test]
-fn a_device_that_marks_nothing_has_written_everything() {
-    let mut guest = Guest::long(&calls(3));
+/// Changes the guest's callee behind its log, and expects each change to be executed.
+fn expect_every_change(mut guest: Guest) {
     guest.put(CALLEE, &callee(1));
     guest.vm.expect_unlogged_writes().unwrap();
     guest.vm.watch_ring(ring()).unwrap();
@@ -89,6 +88,22 @@ fn a_device_that_marks_nothing_has_written_everything() {
         write_code(&guest, value + 1);
     }
     assert_eq!(guest.words(), (vec![], End::Done));
+}
+
+#[test]
+fn a_device_that_marks_nothing_has_written_everything() {
+    expect_every_change(Guest::long(&calls(3)));
+}
+
+/// Jumps to global pages are remembered across address spaces: not across this.
+#[test]
+fn global_pages_are_no_exception() {
+    let mut guest = Guest::long(&calls(3));
+    guest.put_word(Guest::entry_of(CALLEE), CALLEE | 0x107);
+    let mut state = guest.vcpu.state().unwrap();
+    state.sregs.cr4 |= 1 << 7;
+    guest.vcpu.set_state(&state).unwrap();
+    expect_every_change(guest);
 }
 
 /// The first processor reads the news, the second is only told by memory that there are any.
