@@ -44,13 +44,19 @@ fn write_code(guest: &Guest, value: u32) {
     index.store_u16(0, value as u16, Ordering::Release).unwrap();
 }
 
-/// Calls, says what came back, and then waits for the next news.
+/// Calls some times, so that the way there is remembered, says what came back, and then waits for the next
+/// news.
 fn calls(times: u32) -> Vec<u8> {
     assemble(64, CODE, |code| {
         let (mut again, mut wait) = (code.create_label(), code.create_label());
+        let mut call = code.create_label();
         code.mov(esi, 1u32)?;
         code.set_label(&mut again)?;
+        code.mov(ebx, 4u32)?;
+        code.set_label(&mut call)?;
         code.call(CALLEE)?;
+        code.dec(ebx)?;
+        code.jnz(call)?;
         say(code)?;
         code.inc(esi)?;
         code.set_label(&mut wait)?;
