@@ -27,6 +27,7 @@
 pub mod alu;
 mod apic;
 mod block;
+mod calls;
 pub mod cpu;
 pub mod engine;
 mod event;
@@ -50,3 +51,4 @@ pub mod x87;
 
 pub use cpu::Cpu;
 pub use engine::Soft;
+pub use run::Turns;

@@ -25,7 +25,7 @@ use crate::system::{Clock, Leaves, host_frequency};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
-use call::Calls;
+use call::Listener;
 pub(crate) use doorbell::Doorbells;
 
 /// Makes machines in software.
@@ -65,7 +65,7 @@ struct SoftVm {
     clock: Clock,
     /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
     /// calls itself.
-    calls: OnceLock<Arc<Calls>>,
+    calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
     /// What each vCPU counts.
     tallies: Mutex<Vec<Arc<Tally>>>,
@@ -78,11 +78,11 @@ impl SoftVm {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn calls(&self) -> Result<&Calls, EngineError> {
+    fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
         }
-        let made = Calls::new(Arc::clone(&self.fabric))?;
+        let made = Listener::new(Arc::clone(&self.fabric))?;
         Ok(self.calls.get_or_init(|| made))
     }
 }

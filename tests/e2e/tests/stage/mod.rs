@@ -42,10 +42,11 @@ pub struct Stage {
 }
 
 impl Drop for Stage {
-    /// Whatever a test did, nothing of its instance may be left.
+    /// Whatever a test did, nothing of its instance may be left. One that failed half-way has it ended.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            nothing_left(&self.name);
+        match std::thread::panicking() {
+            false => nothing_left(&self.name),
+            true => drop(programs::bulkhead().args(["kill", &self.name]).output()),
         }
     }
 }
