@@ -20,6 +20,7 @@ Examples:
   bulkhead run --kernel vmlinuz --append 'console=ttyS0 root=/dev/vda' --memory 512M \\
       --disk path=root.img,format=raw
   bulkhead run vm.toml --cpus 4
+  bulkhead run vm.toml --cpu soft --on-crash pause
   bulkhead run --kernel vmlinuz --initrd initrd.img --rng --console stdio --dry-run
 
 A TOML file has the same names:
@@ -192,6 +193,9 @@ pub struct PsOptions {
     /// As a JSON array
     #[arg(long)]
     pub json: bool,
+    /// With what the software CPU has counted
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// Options of `shutdown`.

@@ -27,6 +27,7 @@
 pub mod alu;
 mod apic;
 mod block;
+mod calls;
 pub mod cpu;
 mod debugger;
 pub mod engine;
@@ -42,6 +43,8 @@ pub mod serve;
 pub mod state;
 pub mod string;
 mod system;
+mod tally;
+mod trace;
 pub mod transfer;
 pub mod vector;
 pub mod width;
@@ -49,3 +52,4 @@ pub mod x87;
 
 pub use cpu::Cpu;
 pub use engine::Soft;
+pub use run::Turns;

@@ -7,6 +7,7 @@ use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
 use super::rest::Rest;
+use crate::memory::World;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -15,6 +16,8 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
+    /// Who may execute.
+    pub(super) world: World,
     rest: Rest,
 }
 

@@ -138,6 +138,7 @@ impl Cpu {
         self.blocks.recent[key.slot()] = block;
         self.blocks.decoded += 1;
         self.list(block, key.host as *const u8);
+        self.trace_block(block);
         block
     }
 
@@ -197,7 +198,11 @@ impl Cpu {
             }
             instructions += 1;
             let slot = slots.len();
+            let unknown = self.blocks.unknown;
             let ending = self.draft(&instruction, start as u16, page_offset, slots);
+            if self.blocks.unknown != unknown {
+                self.note_unknown(start, &bytes[start..decoder.position()]);
+            }
             if let Some((first, at)) = before
                 && let Some(condition) = flow::fusable(&instruction, mode, page_offset)
                 && let Some(pair) = crate::alu::fuse(&first, condition)
@@ -236,7 +241,7 @@ impl Cpu {
             Some(handler) => draft.op.handler = handler,
             None => {
                 if !instruction.is_invalid() {
-                    self.blocks.note_unknown(instruction);
+                    self.blocks.unknown += 1;
                 }
                 draft.ending = Ending::Block;
             }

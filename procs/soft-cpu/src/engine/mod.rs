@@ -6,8 +6,8 @@
 mod call;
 mod doorbell;
 
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
@@ -15,6 +15,7 @@ use bulkhead_hypervisor::{
     EngineError, Exit, Gsi, GuestDebug, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
 };
 use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
@@ -24,8 +25,10 @@ use crate::memory::ram::PAGE;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
-use call::Calls;
+use call::Listener;
 pub(crate) use doorbell::Doorbells;
 
 /// Longest change of code that is told at a time.
@@ -46,7 +49,7 @@ impl Soft {
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
-            return Err(EngineError::Unsupported { missing });
+            return Err(EngineError::HostCpu { missing });
         }
         let fabric = Arc::<Fabric>::default();
         Ok(Arc::new(SoftVm {
@@ -54,6 +57,8 @@ impl Hypervisor for Soft {
             clock: Clock::start(),
             calls: OnceLock::new(),
             doorbells: Arc::default(),
+            tallies: Mutex::default(),
+            trace: OnceLock::new(),
             fabric,
         }))
     }
@@ -66,16 +71,24 @@ struct SoftVm {
     clock: Clock,
     /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
     /// calls itself.
-    calls: OnceLock<Arc<Calls>>,
+    calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
+    /// What each vCPU counts.
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    /// Where vCPUs tell what they execute.
+    trace: OnceLock<Arc<OwnedFd>>,
 }
 
 impl SoftVm {
-    fn calls(&self) -> Result<&Calls, EngineError> {
+    fn tallies(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
         }
-        let made = Calls::new(Arc::clone(&self.fabric))?;
+        let made = Listener::new(Arc::clone(&self.fabric))?;
         Ok(self.calls.get_or_init(|| made))
     }
 }
@@ -98,6 +111,9 @@ impl Vm for SoftVm {
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
+        let trace = self.trace.get().map(|socket| Trace::new(Arc::clone(socket), index));
+        cpu.trace = trace.map(Box::new);
+        self.tallies().push(Arc::clone(&cpu.tally));
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;
         }
@@ -141,10 +157,6 @@ impl Vm for SoftVm {
         Ok(())
     }
 
-    fn breakpoint_limit(&self) -> Option<usize> {
-        None
-    }
-
     fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
         let first = address - address % PAGE;
         let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);
@@ -171,6 +183,22 @@ impl Vm for SoftVm {
     fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
         self.ram.devices().expect_unlogged();
         Ok(())
+    }
+
+    fn trace_to(&self, socket: OwnedFd) {
+        let _ = self.trace.set(Arc::new(socket));
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let mut sum = Counters::default();
+        self.tallies().iter().for_each(|tally| sum += tally.counters());
+        Some(sum)
+    }
+
+    fn last_unknown(&self) -> Option<Unknown> {
+        let seen = self.counters()?.unknown;
+        let last = self.tallies().iter().filter_map(|tally| tally.last_unknown()).next_back();
+        last.map(|unknown| Unknown { seen, ..unknown })
     }
 }
 

@@ -48,14 +48,27 @@ impl Orders {
     }
 
     fn is_done(&self, number: u64) -> bool {
-        self.obeyed.load(Ordering::SeqCst) >= number || !self.inside.load(Ordering::SeqCst)
+        self.obeyed.load(Ordering::SeqCst) >= number || !self.is_inside()
+    }
+
+    /// Whether its vCPU executes, or is about to.
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::SeqCst)
     }
 }
 
 impl Cpu {
-    /// From now on this vCPU is waited for; what was ordered before is obeyed.
+    /// From now on this vCPU is waited for; what was ordered before is obeyed. Waits while another one
+    /// executes alone.
     pub(crate) fn go_inside(&mut self) {
-        self.apic.mailbox.orders.inside.store(true, Ordering::SeqCst);
+        loop {
+            self.apic.mailbox.orders.inside.store(true, Ordering::SeqCst);
+            if !self.apic.world().is_taken() {
+                break;
+            }
+            self.go_outside();
+            self.apic.world().wait();
+        }
         self.obey();
     }
 
@@ -88,8 +101,10 @@ impl Cpu {
 
     /// Takes this vCPU's write tags to a page.
     pub(crate) fn forbid_writes(&mut self, physical: u64) {
-        if let Some(host) = self.ram.host(physical, super::ram::PAGE) {
-            self.tlb.forbid_writes(host as u64);
+        if let Some(host) = self.ram.host(physical, super::ram::PAGE)
+            && let Some(page) = self.ram.page_number(physical)
+        {
+            self.tlb.forbid_writes(host as u64, page);
         }
     }
 
@@ -109,9 +124,7 @@ impl Cpu {
             let mut looks = 0;
             while wait && !other.orders.is_done(number) {
                 self.obey();
-                looks += 1;
-                // The other's thread may be waiting for this one's host processor.
-                if looks % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+                super::world::pause(&mut looks);
             }
         }
     }

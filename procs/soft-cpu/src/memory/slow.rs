@@ -177,20 +177,33 @@ impl Cpu {
         through: Through,
     ) -> Result<(), Raised> {
         self.prove(linear, from.len(), true, through)?;
-        let mut at = linear;
-        let mut rest = from;
-        while !rest.is_empty() {
-            let count = rest.len().min((PAGE - at % PAGE) as usize);
-            let (piece, others) = rest.split_at(count);
-            match self.place(at, count, true, through)? {
-                // SAFETY: `place` proved the piece to be guest RAM that may be written.
-                Place::Ram(host) | Place::Watched(host, _) => unsafe {
-                    host::copy_out(host, piece)
-                },
-                Place::Outside(physical) => self.store_outside(physical, piece)?,
+        let count = from.len().min((PAGE - linear % PAGE) as usize);
+        let (first, second) = from.split_at(count);
+        let place = self.place(linear, count, true, through)?;
+        if second.is_empty() {
+            return self.store_piece(place, first);
+        }
+        let beyond = self.wrap(linear.wrapping_add(count as u64));
+        let next = self.place(beyond, second.len(), true, through)?;
+        // What may leave the processor comes first: the instruction is then started again, and has to
+        // find RAM as it was.
+        match place {
+            Place::Ram(_) | Place::Watched(..) => {
+                self.store_piece(next, second)?;
+                self.store_piece(place, first)
             }
-            rest = others;
-            at = self.wrap(at.wrapping_add(count as u64));
+            Place::Outside(_) => {
+                self.store_piece(place, first)?;
+                self.store_piece(next, second)
+            }
+        }
+    }
+
+    fn store_piece(&mut self, place: Place, from: &[u8]) -> Result<(), Raised> {
+        match place {
+            // SAFETY: `place` proved the piece to be guest RAM that may be written.
+            Place::Ram(host) | Place::Watched(host, _) => unsafe { host::copy_out(host, from) },
+            Place::Outside(physical) => self.store_outside(physical, from)?,
         }
         Ok(())
     }
@@ -235,6 +248,7 @@ impl Cpu {
         write: bool,
         through: Through,
     ) -> Result<Place, Raised> {
+        self.slow_calls += 1;
         let (access, bank) = self.access(write, through);
         let translation = match self.translate(linear, access) {
             Ok(translation) => translation,
@@ -264,7 +278,12 @@ impl Cpu {
             execute: NEVER,
             addend: (host_page as u64).wrapping_sub(tag),
         };
-        self.tlb.fill(bank, linear, entry, translation.global);
+        if entry.write != NEVER
+            && let Some(page) = self.ram.page_number(physical)
+        {
+            self.tlb.note_writable(page);
+        }
+        self.tlb.fill(bank, linear, entry, &translation);
         Ok(Place::Ram(host))
     }
 
@@ -282,7 +301,7 @@ impl Cpu {
         let (_, bank) = self.access(false, Through::Data);
         let addend = (host_page as u64).wrapping_sub(tag);
         let entry = Entry { read: NEVER, write: NEVER, execute: tag, addend };
-        self.tlb.fill(bank, linear, entry, translation.global);
+        self.tlb.fill(bank, linear, entry, &translation);
         Ok(host_page.wrapping_add((physical % PAGE) as usize))
     }
 

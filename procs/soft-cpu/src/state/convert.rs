@@ -168,6 +168,7 @@ impl Cpu {
             self.set_msr(entry.index, entry.data);
         }
         self.flush_all();
+        self.enter_space();
         self.refresh();
         self.set_rip(state.regs.rip);
     }

@@ -57,6 +57,7 @@ impl Instance {
             disks: Vec::new(),
             streams: Streams::default(),
             calls: Vec::new(),
+            counts: Vec::new(),
             api,
             proc: Proc::open()?,
             started: false,
@@ -91,6 +92,7 @@ impl Instance {
             Engine::Kvm(_) => None,
             Engine::Soft(soft) => Some(soft),
         };
+        self.streams.trace = terms.trace;
         self.streams.all.push(Stream::new(terms.serial)?);
         if console {
             self.streams.all.push(Stream::new(terms.console)?);

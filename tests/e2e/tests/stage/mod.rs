@@ -42,10 +42,11 @@ pub struct Stage {
 }
 
 impl Drop for Stage {
-    /// Whatever a test did, nothing of its instance may be left.
+    /// Whatever a test did, nothing of its instance may be left. One that failed half-way has it ended.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            nothing_left(&self.name);
+        match std::thread::panicking() {
+            false => nothing_left(&self.name),
+            true => drop(programs::bulkhead().args(["kill", &self.name]).output()),
         }
     }
 }
@@ -167,7 +168,7 @@ impl Stage {
         command
     }
 
-    /// A VM whose guest has said its one character.
+    /// A VM whose guest has said its one character, and which answers.
     pub fn started(&self, options: &[&str]) -> Child {
         let kernel = self.talking_kernel();
         self.spoken(&[&["--kernel", &kernel, "--memory", "64M"], options].concat())
@@ -189,6 +190,9 @@ impl Stage {
             let output = child.wait_with_output().expect("output");
             panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
+        // The guest does not wait for those who watch it.
+        let is_shown = || self.command(&["ps", &self.name]).status.success();
+        wait_for("its control socket", is_shown);
         child
     }
 
