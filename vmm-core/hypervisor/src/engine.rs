@@ -57,11 +57,15 @@ pub trait Vm: Send + Sync {
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError>;
 
     /// Breakpoints and watches, together, that a vCPU can have; `None`: any number.
-    fn breakpoint_limit(&self) -> Option<usize>;
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
 
     /// This process has written to `len` bytes of RAM at `address`, which the guest may execute. No vCPU
     /// runs. An engine that reads code anew each time has nothing to do.
-    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError>;
+    fn code_changed(&self, _address: u64, _len: u64) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// From now on a device tells the guest what it has written to guest memory by a write to `ring` (its
     /// used ring). An engine that keeps translations of guest code drops those that were written over

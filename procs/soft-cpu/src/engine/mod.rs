@@ -157,10 +157,6 @@ impl Vm for SoftVm {
         Ok(())
     }
 
-    fn breakpoint_limit(&self) -> Option<usize> {
-        None
-    }
-
     fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
         let first = address - address % PAGE;
         let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);

@@ -163,10 +163,6 @@ impl Vm for KvmVm {
     fn breakpoint_limit(&self) -> Option<usize> {
         Some(super::debug::REGISTERS)
     }
-
-    fn code_changed(&self, _address: u64, _len: u64) -> Result<(), EngineError> {
-        Ok(())
-    }
 }
 
 fn address(event: IoEvent) -> IoEventAddress {

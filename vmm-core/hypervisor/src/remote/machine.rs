@@ -164,10 +164,6 @@ impl Vm for RemoteVm {
         self.disconnect(kick, Target::Writes(event))
     }
 
-    fn breakpoint_limit(&self) -> Option<usize> {
-        None
-    }
-
     fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
         self.control.order(&Request::CodeChanged { address, len }, &[])
     }
