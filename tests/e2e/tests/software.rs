@@ -84,8 +84,15 @@ fn a_test_kernel_ends_it_with_a_result() {
 fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     let stage = Stage::new();
     let kernel = stage.kernel();
-    let wrong =
-        ["banana", "soft,jit=maybe", "soft,jit=on", "soft,trace=", "soft,jti=on", "kvm,jit=on"];
+    let wrong = [
+        "banana",
+        "soft,jit=maybe",
+        "soft,jit=on",
+        "soft,trace=",
+        "soft,trace",
+        "soft,jti=on",
+        "kvm,jit=on",
+    ];
     for cpu in wrong {
         refused(stage.run(&["--kernel", &kernel, "--cpu", cpu]), &["--cpu", cpu]);
     }

@@ -2,6 +2,8 @@
 //!
 //! Absent on purpose: how `auto` chooses, which is `choice`.
 
+use std::path::PathBuf;
+
 use bulkhead_protocol::spec::SoftSpec;
 
 use super::keyed::{Keyed, nearest};
@@ -23,8 +25,8 @@ pub enum Cpu {
     Auto,
     /// KVM, or nothing.
     Kvm,
-    /// Software.
-    Soft(SoftSpec),
+    /// Software, and the file for its trace.
+    Soft(SoftSpec, Option<PathBuf>),
 }
 
 impl Cpu {
@@ -56,8 +58,6 @@ fn soft(text: &str) -> anyhow::Result<Cpu> {
     if keyed.choice("jit")? == Some(true) {
         return Err(keyed.refuse("there is no compiler of guest code yet", "write jit=off"));
     }
-    if keyed.value("trace")?.is_some() {
-        return Err(keyed.refuse("there is no trace yet", "leave trace= out"));
-    }
-    Ok(Cpu::Soft(without_jit()))
+    let trace = keyed.value("trace")?.map(PathBuf::from);
+    Ok(Cpu::Soft(SoftSpec { trace: trace.is_some(), ..without_jit() }, trace))
 }

@@ -79,8 +79,6 @@ pub struct Blocks {
     pub(crate) decoded: u64,
     /// How many instructions were decoded that no family takes.
     pub(crate) unknown: u64,
-    /// The last of them.
-    pub(crate) last_unknown: Option<iced_x86::Code>,
 }
 
 // SAFETY: the pointers lead into the arena that this value owns.
@@ -101,7 +99,6 @@ impl Blocks {
             epochs: Epochs::default(),
             decoded: 0,
             unknown: 0,
-            last_unknown: None,
         };
         blocks.drop_all_links();
         blocks
@@ -128,7 +125,7 @@ impl Blocks {
         self.all.clear();
         self.by_page.clear();
         self.code_epoch += 1;
-        self.far_epoch += 1;
+        self.drop_all_links();
     }
 
     /// Forgets all blocks. Only between blocks.
@@ -139,12 +136,6 @@ impl Blocks {
         self.arena.empty();
         self.code_epoch += 1;
         self.drop_all_links();
-    }
-
-    /// Counts an instruction that no family takes.
-    fn note_unknown(&mut self, instruction: &iced_x86::Instruction) {
-        self.unknown += 1;
-        self.last_unknown = Some(instruction.code());
     }
 
     /// Whether a link between pages that carries this number holds.
