@@ -33,7 +33,7 @@ use crate::memory::ram::PAGE;
 use crate::op::Next;
 
 /// Slots of the direct-mapped table.
-const RECENT: usize = 1 << 15;
+const RECENT: usize = 1 << 17;
 
 /// What a block is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ struct Key {
 
 impl Key {
     fn slot(self) -> usize {
-        (self.host ^ self.host >> 15 ^ u64::from(self.mode) << 5) as usize % RECENT
+        (self.host ^ self.host >> 17 ^ u64::from(self.mode) << 5) as usize % RECENT
     }
 }
 
@@ -58,7 +58,7 @@ struct Jump {
 }
 
 /// How many of them are remembered.
-const JUMPS: usize = 1 << 11;
+const JUMPS: usize = 1 << 13;
 
 /// All blocks of one vCPU.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Blocks {
     }
 
     fn jump_slot(rip: u64) -> usize {
-        (rip ^ rip >> 11) as usize % JUMPS
+        (rip ^ rip >> 13) as usize % JUMPS
     }
 
     #[inline(always)]
