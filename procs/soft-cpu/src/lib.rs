@@ -33,6 +33,7 @@ mod event;
 pub mod fault;
 pub mod flow;
 pub mod host_cpu;
+mod jit;
 pub mod memory;
 pub mod op;
 mod run;
@@ -47,4 +48,4 @@ pub mod width;
 pub mod x87;
 
 pub use cpu::Cpu;
-pub use engine::Soft;
+pub use engine::{Compiling, Soft};

@@ -13,11 +13,12 @@ use crate::apic::signal;
 use crate::cpu::Cpu;
 use crate::event::{Event, Source, TripleFault};
 use crate::fault::{Exception, Raised, Stop, vector};
+use crate::jit::Ran;
 use crate::op::{At, Next};
-use crate::state::rflags;
+use crate::state::{Reg, rflags};
 
-/// Blocks between two looks at the clock.
-const SLICE: u32 = 2048;
+/// Instructions between two looks at the clock, and, in compiled code, at signals.
+const SLICE: u32 = 16384;
 
 /// What a vCPU does while it does not execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,21 +123,42 @@ impl Cpu {
     pub(crate) fn run_blocks(&mut self, alone: bool) -> Stop {
         self.stop = Stop::Lookup;
         self.is_alone = alone;
-        let mut slice = SLICE;
+        self.regs.set(Reg::BUDGET, SLICE);
+        let stop = self.run_slice(alone);
+        let used = u64::from(SLICE - self.regs.get::<u32>(Reg::BUDGET));
+        self.executed = self.executed.wrapping_add(used);
+        stop
+    }
+
+    fn run_slice(&mut self, alone: bool) -> Stop {
         loop {
             let mut next = match self.block_at_rip(alone) {
                 Ok(next) => next,
                 Err(Raised) => return self.stop,
             };
             while next != Next::LOOKUP {
+                if !alone && self.blocks.jit.is_some() {
+                    match self.run_compiled(next) {
+                        Ran::Not => {}
+                        Ran::Over => return self.stop,
+                        Ran::To(_) if self.has_signals() => return self.stop,
+                        Ran::To(then) => {
+                            next = then;
+                            continue;
+                        }
+                    }
+                }
                 // SAFETY: a `Next` leads to a live block: nothing is freed before the next look-up.
                 let count = unsafe { (*next.block()).count };
-                self.executed += u64::from(count);
+                let budget: u32 = self.regs.get(Reg::BUDGET);
+                let Some(left) = budget.checked_sub(count.into()) else {
+                    return self.stop;
+                };
+                self.regs.set(Reg::BUDGET, left);
                 // SAFETY: as above.
                 let at = unsafe { At::new(next.0) };
                 next = at.enter(self);
-                slice -= 1;
-                if slice == 0 || alone || self.apic.mailbox.signals.load(Ordering::Relaxed) != 0 {
+                if alone || self.has_signals() {
                     return self.stop;
                 }
             }
@@ -144,6 +166,18 @@ impl Cpu {
                 return self.stop;
             }
         }
+    }
+
+    /// Whether others want this processor to look.
+    pub(crate) fn has_signals(&self) -> bool {
+        self.apic.mailbox.signals.load(Ordering::Relaxed) != 0
+    }
+
+    /// Has compiled code come back at the next block's beginning.
+    pub(crate) fn end_slice(&mut self) {
+        let budget: u32 = self.regs.get(Reg::BUDGET);
+        self.executed = self.executed.wrapping_sub(budget.into());
+        self.regs.set(Reg::BUDGET, 0u32);
     }
 
     /// Whether an instruction that ended its block has changed what the run loop cares about: it opened

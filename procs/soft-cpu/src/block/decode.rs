@@ -197,7 +197,7 @@ impl Cpu {
         }
     }
 
-    fn draft(
+    pub(crate) fn draft(
         &mut self,
         instruction: &Instruction,
         start: u16,
@@ -260,7 +260,7 @@ impl Cpu {
 }
 
 /// An operation that does nothing but #UD so far.
-fn empty_op(start: u16, len: u8) -> Op {
+pub(crate) fn empty_op(start: u16, len: u8) -> Op {
     Op {
         handler: flow::undefined,
         imm: 0,

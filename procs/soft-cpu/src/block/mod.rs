@@ -19,13 +19,13 @@ mod link;
 
 use std::collections::HashMap;
 
-use arena::Arena;
-
-pub(crate) use arena::Block;
+pub(crate) use arena::{Arena, Block, Slot};
+pub(crate) use decode::empty_op;
 pub(crate) use link::Link;
 
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Raised};
+use crate::jit::Jit;
 use crate::memory::Ram;
 use crate::memory::ram::PAGE;
 use crate::op::Next;
@@ -66,6 +66,8 @@ pub struct Blocks {
     recent: Box<[*const Block]>,
     all: HashMap<Key, *const Block>,
     by_page: HashMap<u64, Vec<*const Block>>,
+    /// Compiled code, if there is any.
+    pub(crate) jit: Option<Box<Jit>>,
     /// Links within a page that carry another number are stale: code was dropped.
     pub(crate) code_epoch: u64,
     /// Links between pages that carry another number are stale: code was dropped, or a translation.
@@ -90,6 +92,7 @@ impl Blocks {
             recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
             all: HashMap::new(),
             by_page: HashMap::new(),
+            jit: None,
             code_epoch: 1,
             far_epoch: 1,
             decoded: 0,
@@ -105,7 +108,11 @@ impl Blocks {
         };
         for block in self.by_page.remove(&page).unwrap_or_default() {
             // SAFETY: listed blocks are in the arena, which was not emptied since.
-            let key = unsafe { (*block).key() };
+            let block = unsafe { &*block };
+            if let Some(jit) = &mut self.jit {
+                jit.drop_pieces(block.native);
+            }
+            let key = block.key();
             self.all.remove(&key);
             self.recent[key.slot()] = std::ptr::null();
         }
@@ -119,6 +126,9 @@ impl Blocks {
         self.all.clear();
         self.by_page.clear();
         self.arena.empty();
+        if let Some(jit) = &mut self.jit {
+            jit.forget_all();
+        }
         self.code_epoch += 1;
         self.far_epoch += 1;
     }

@@ -6,13 +6,15 @@
 mod call;
 mod doorbell;
 
+use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
 use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::GuestMemory;
+use bulkhead_sys::code_memory::CodeMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
@@ -35,13 +37,60 @@ impl Soft {
     }
 }
 
+/// Makes machines in software that compile what they execute often.
+///
+/// Each vCPU takes one of the code memories that were made with it; who comes when none is left
+/// interprets.
+#[derive(Debug)]
+pub struct Compiling {
+    memories: Memories,
+    threshold: u32,
+}
+
+type Memories = Arc<Mutex<Vec<CodeMemory>>>;
+
+/// Bytes of a vCPU's code memory. Only what is used of it is ever made.
+pub const CODE_MEMORY: usize = 32 << 20;
+
+impl Compiling {
+    /// For machines of so many vCPUs together. Has to be made before the process is sealed.
+    pub fn new(vcpus: u8) -> io::Result<Self> {
+        Self::after(vcpus, crate::jit::THRESHOLD)
+    }
+
+    /// As [`new`](Self::new), but a block is compiled after so many executions: for tests.
+    pub fn after(vcpus: u8, threshold: u32) -> io::Result<Self> {
+        let memories = (0..vcpus).map(|_| CodeMemory::new(CODE_MEMORY));
+        let memories = Arc::new(Mutex::new(memories.collect::<io::Result<_>>()?));
+        Ok(Self { memories, threshold })
+    }
+}
+
+impl Hypervisor for Compiling {
+    fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        SoftVm::create(memory, Arc::clone(&self.memories), self.threshold)
+    }
+}
+
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        SoftVm::create(memory, Memories::default(), crate::jit::THRESHOLD)
+    }
+}
+
+impl SoftVm {
+    fn create(
+        memory: &GuestMemory,
+        memories: Memories,
+        threshold: u32,
+    ) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
             return Err(EngineError::Unsupported { missing });
         }
         let fabric = Arc::<Fabric>::default();
-        Ok(Arc::new(SoftVm {
+        Ok(Arc::new(Self {
+            memories,
+            threshold,
             ram: Arc::new(Ram::new(memory)),
             clock: Clock::start(),
             calls: OnceLock::new(),
@@ -53,6 +102,9 @@ impl Hypervisor for Soft {
 
 /// One machine.
 struct SoftVm {
+    /// Code memories that no vCPU has taken yet.
+    memories: Memories,
+    threshold: u32,
     ram: Arc<Ram>,
     fabric: Arc<Fabric>,
     clock: Clock,
@@ -80,6 +132,10 @@ impl Vm for SoftVm {
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
+        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(memory) = memory {
+            cpu.compile_blocks(memory, self.threshold);
+        }
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;
         }

@@ -3,6 +3,8 @@
 //! A guest speaks by `out 0x80, eax`: [`Guest::words`] collects what it says until it halts for good (a
 //! write to port 0x81) or shuts down.
 
+use bulkhead_hypervisor::Hypervisor;
+
 mod code;
 mod cross;
 mod event;
@@ -11,3 +13,8 @@ mod mode;
 mod stage;
 mod startup;
 mod wire;
+
+/// The interpreter alone.
+fn engine() -> Box<dyn Hypervisor> {
+    Box::new(bulkhead_soft_cpu::Soft)
+}
