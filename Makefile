@@ -18,7 +18,7 @@ build: ## the command and its helpers, static and stripped, in target/dist/bin
 	@packaging/build.sh
 
 run: build ## boot Debian's kernel: a shell in it on a terminal, else a scripted session with kills
-	@packaging/install-deps.sh guest lab
+	@packaging/install-deps.sh guest
 	@packaging/fetch-kernel.sh
 	@packaging/demo/run.sh
 

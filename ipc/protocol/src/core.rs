@@ -3,6 +3,8 @@
 use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::crash::Crash;
+
 /// Kind of a virtio device behind a vhost-user backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -184,10 +186,7 @@ pub enum CoreEvent {
         result: u32,
     },
     /// The guest crashed: vCPUs are stopped.
-    Crashed {
-        /// What happened, with RIP where it is known.
-        reason: String,
-    },
+    Crashed(Crash),
 }
 
 impl Message for CoreCommand {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::class::ProcessClass;
+use crate::crash::Crash;
 
 /// An event of one VM or storage instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +33,7 @@ pub enum EventKind {
     /// The power button was pressed.
     PowerButton,
     /// The guest crashed.
-    GuestCrashed {
-        /// What core saw.
-        reason: String,
-    },
+    GuestCrashed(Crash),
     /// A helper died.
     HelperDied {
         /// Its class.

@@ -1,7 +1,8 @@
 //! The soft-cpu process: threads, seal, plan, and then an engine behind messages.
 //!
-//! Its first argument is the number of vCPUs; each has a thread, made before the seal. It holds guest
-//! memory, its ends of the channels to core, and the kicks and calls that core passes on.
+//! Its arguments are the number of vCPUs, each of which has a thread made before the seal, and whether
+//! guest code is compiled (`jit=on`, `jit=off`): what that needs is made before the seal too. It holds
+//! guest memory, its ends of the channels to core, and the kicks and calls that core passes on.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,6 +58,7 @@ fn is_end(error: &anyhow::Error) -> bool {
 
 fn serve(start: Start) -> Result<()> {
     let vcpus = vcpus_of_argument()?;
+    ensure!(!jit_of_argument()?, "this build has no compiler");
     Soft::prepare();
     seed();
     let seats = threads(vcpus)?;
@@ -76,7 +78,20 @@ fn serve(start: Start) -> Result<()> {
         ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
     }
     helper.ready()?;
-    Ok(service.run(&mut || hear(&helper))?)
+    match service.run(&mut || hear(&helper))? {
+        Some(poller) => await_stop(&helper, &poller),
+        None => Ok(()),
+    }
+}
+
+/// Core is gone. Whose fault that is, the supervisor has to find out: a death of ours would look like it.
+fn await_stop(helper: &SoftHelper, poller: &Poller) -> Result<()> {
+    let mut events = Vec::new();
+    while hear(helper)? {
+        events.clear();
+        poller.wait(None, &mut events).context("epoll")?;
+    }
+    Ok(())
 }
 
 fn vcpus_of_argument() -> Result<u8> {
@@ -84,6 +99,14 @@ fn vcpus_of_argument() -> Result<u8> {
     match argument.parse() {
         Ok(vcpus @ 1..=MOST_VCPUS) => Ok(vcpus),
         _ => bail!("{argument:?} is no number of vCPUs from 1 to {MOST_VCPUS}"),
+    }
+}
+
+fn jit_of_argument() -> Result<bool> {
+    match std::env::args().nth(2).as_deref() {
+        Some("jit=on") => Ok(true),
+        Some("jit=off") => Ok(false),
+        other => bail!("{other:?} is neither jit=on nor jit=off"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  signals ─► timer ─► interrupt? ─► blocks … ─► why did they stop?
 //!    ▲                                              │ fault, int n: deliver
-//!    └──────────────────────────────────────────────┤ hlt: sleep
+//!    └──────────────────────────────────────────────┤ hlt: sleep, unless nothing can end it
 //!                                                   └ outside, kick, triple fault: return
 //! ```
 
@@ -42,6 +42,8 @@ pub(crate) enum Pause {
     Ended(u8),
     /// Triple fault.
     Shutdown,
+    /// No vCPU of the machine executes, and no interrupt can change that.
+    Resting,
 }
 
 impl Cpu {
@@ -64,6 +66,7 @@ impl Cpu {
             match self.activity {
                 Activity::Running => {}
                 Activity::Halted if self.interrupt_is_due() => self.activity = Activity::Running,
+                _ if self.rests_for_good() => return Pause::Resting,
                 _ => {
                     self.sleep();
                     continue;
@@ -270,6 +273,19 @@ impl Cpu {
             .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
         self.go_outside();
         self.apic.mailbox.clone().sleep(longest);
+        self.apic.leave_rest();
         self.go_inside();
+    }
+
+    /// Whether this vCPU, which does not execute, was the machine's last hope: an interrupt that it would
+    /// take still wakes it, and whatever another one sends.
+    fn rests_for_good(&self) -> bool {
+        let is_halted = self.activity == Activity::Halted;
+        let is_open = is_halted && self.system_flags & rflags::IF != 0;
+        if is_open || !self.apic.come_to_rest(is_halted) {
+            return false;
+        }
+        self.apic.leave_rest();
+        true
     }
 }

@@ -106,12 +106,13 @@ impl Service {
         Ok((Self { control, poller, vm, kicks, routes, calls, writes }, seats))
     }
 
-    /// Serves until core hangs up (`Ok`) or breaks the protocol, or `supervisor`, which is called when
-    /// something has happened at [`SUPERVISOR`], says that it is enough (`false`).
+    /// Serves until core hangs up or breaks the protocol, or `supervisor`, which is called when something
+    /// has happened at [`SUPERVISOR`], says that it is enough (`false`). The poller comes back if it was
+    /// core that hung up: the supervisor is heard on.
     pub fn run(
         mut self,
         supervisor: &mut dyn FnMut() -> Result<bool, ServeError>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Option<Poller>, ServeError> {
         let mut events = Vec::new();
         loop {
             events.clear();
@@ -119,7 +120,8 @@ impl Service {
             for event in &events {
                 match self.hear(event, supervisor) {
                     Ok(true) => {}
-                    Ok(false) | Err(ServeError::Core(ChannelError::Closed)) => return Ok(()),
+                    Ok(false) => return Ok(None),
+                    Err(ServeError::Core(ChannelError::Closed)) => return Ok(Some(self.poller)),
                     Err(error) => return Err(error),
                 }
             }

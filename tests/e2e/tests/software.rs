@@ -58,10 +58,14 @@ fn a_test_kernel_ends_it_with_a_result() {
 }
 
 #[test]
-fn an_unknown_engine_and_too_many_cpus_are_refused() {
+fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     let stage = Stage::new();
     let kernel = stage.kernel();
-    refused(stage.run(&["--kernel", &kernel, "--cpu", "banana"]), &["--cpu", "banana"]);
+    let wrong =
+        ["banana", "soft,jit=maybe", "soft,jit=on", "soft,trace=", "soft,jti=on", "kvm,jit=on"];
+    for cpu in wrong {
+        refused(stage.run(&["--kernel", &kernel, "--cpu", cpu]), &["--cpu", cpu]);
+    }
     let output = stage.run(&["--kernel", &kernel, "--cpu", "soft", "--cpus", "9"]);
     refused(output, &["--cpus", "9", "1 to 8"]);
 }

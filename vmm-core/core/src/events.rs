@@ -232,7 +232,7 @@ impl Core {
                 Notice::Asked(Request::DebugExit(result)) => {
                     self.end(CoreEvent::DebugExit { result })?
                 }
-                Notice::Crashed { cpu, reason } => self.crash(cpu, &reason)?,
+                Notice::Crashed { cpu, reason } => self.crash(cpu, reason)?,
             }
         }
         self.advance(News::Anything)

@@ -10,6 +10,7 @@ use bulkhead_machine::uart::Wake;
 use bulkhead_machine::{Request, Requests};
 use bulkhead_memory::{GuestMemory, RamLayout};
 use bulkhead_protocol::core::CoreEvent;
+use bulkhead_protocol::crash::{Registers, Word};
 
 use crate::board::{Board, BoardError};
 use crate::gate::Gate;
@@ -167,10 +168,30 @@ impl Machine {
         self.run();
     }
 
-    /// Where a stopped vCPU stands.
-    pub fn instruction(&self, cpu: u8) -> Option<u64> {
-        let state = hold(self.vcpus.get(usize::from(cpu))?).state();
-        state.ok().map(|state| state.regs.rip)
+    /// The general registers of a stopped vCPU.
+    pub fn registers(&self, cpu: u8) -> Option<Registers> {
+        let state = hold(self.vcpus.get(usize::from(cpu))?).state().ok()?;
+        let regs = &state.regs;
+        Some(Registers {
+            rip: Word(regs.rip),
+            rflags: Word(regs.rflags),
+            rax: Word(regs.rax),
+            rbx: Word(regs.rbx),
+            rcx: Word(regs.rcx),
+            rdx: Word(regs.rdx),
+            rsi: Word(regs.rsi),
+            rdi: Word(regs.rdi),
+            rbp: Word(regs.rbp),
+            rsp: Word(regs.rsp),
+            r8: Word(regs.r8),
+            r9: Word(regs.r9),
+            r10: Word(regs.r10),
+            r11: Word(regs.r11),
+            r12: Word(regs.r12),
+            r13: Word(regs.r13),
+            r14: Word(regs.r14),
+            r15: Word(regs.r15),
+        })
     }
 
     /// Exits answered so far.

@@ -27,7 +27,7 @@ use crate::options;
 
 /// Runs a virtual machine.
 pub fn vm(options: RunOptions) -> anyhow::Result<ExitCode> {
-    session::run(options::vm(options)?)
+    session::run(options::vm(options, &crate::choice::auto)?)
 }
 
 /// Serves disks.

@@ -38,6 +38,7 @@ pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
         drained: Vec::new(),
         shutdown_timeout: plan.shutdown_timeout,
         detach: plan.detach,
+        chosen: plan.chosen.clone(),
     };
     session.connect(&plan, serial, console)?;
     let outcome = session.serve(&signals);
@@ -52,10 +53,8 @@ pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
     match outcome? {
         Outcome::Done | Outcome::Detached => Ok(ExitCode::SUCCESS),
         Outcome::Ended(reason) => {
-            match &reason {
-                EndReason::Failed(why) => eprintln!("bulkhead: {why}"),
-                EndReason::GuestCrashed(why) => eprintln!("bulkhead: the guest crashed: {why}"),
-                _ => {}
+            if let EndReason::Failed(why) = &reason {
+                eprintln!("bulkhead: {why}");
             }
             Ok(ExitCode::from(u8::try_from(reason.exit_code()).unwrap_or(1)))
         }
@@ -96,6 +95,7 @@ struct Session {
     drained: Vec<Drained>,
     shutdown_timeout: Option<Duration>,
     detach: bool,
+    chosen: Option<String>,
 }
 
 impl Session {
@@ -176,17 +176,30 @@ impl Session {
             };
             match event {
                 SessionEvent::Plan(text) if text.is_empty() => return Ok(Some(Outcome::Done)),
-                SessionEvent::Plan(text) => print!("{text}"),
+                SessionEvent::Plan(text) => {
+                    self.say_choice();
+                    print!("{text}");
+                }
                 SessionEvent::Refused(refusal) => return Err(Refused(refusal).into()),
                 SessionEvent::Ended(reason) => return Ok(Some(Outcome::Ended(reason))),
                 SessionEvent::Happened(event) => {
+                    if event.kind == EventKind::Started {
+                        self.say_choice();
+                    }
                     if self.detach && event.kind == EventKind::Started {
                         println!("{}", event.vm);
                         return Ok(Some(Outcome::Detached));
                     }
-                    lines::line(&event.kind).iter().for_each(|line| self.say(line));
+                    lines::lines(&event.kind).iter().for_each(|line| self.say(line));
                 }
             }
+        }
+    }
+
+    /// Which engine was chosen, once there is something that it executes: a refusal is one line.
+    fn say_choice(&mut self) {
+        if let Some(line) = self.chosen.take() {
+            self.say(&line);
         }
     }
 

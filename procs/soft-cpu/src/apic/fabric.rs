@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
+use super::rest::Rest;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -14,6 +15,7 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
+    rest: Rest,
 }
 
 /// To whom.
@@ -50,6 +52,16 @@ impl Fabric {
             mailbox.present.load(Ordering::Acquire) && !Arc::ptr_eq(mailbox, own)
         };
         self.mailboxes.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Vcpu `own` comes to rest. Whether it has to tell that all do: see [`Rest`].
+    pub(super) fn come_to_rest(&self, own: u32, halted: bool) -> bool {
+        self.rest.begin(own, halted, &self.mailboxes)
+    }
+
+    /// Vcpu `own` rests no more.
+    pub(super) fn leave_rest(&self, own: u32) {
+        self.rest.end(own);
     }
 
     /// Delivers a device's message.

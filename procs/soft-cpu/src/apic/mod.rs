@@ -7,6 +7,7 @@
 mod fabric;
 mod mailbox;
 mod register;
+mod rest;
 mod timer;
 
 use std::sync::Arc;
@@ -84,6 +85,17 @@ impl Apic {
     /// The other vCPUs' mailboxes.
     pub(crate) fn others(&self) -> Vec<Arc<Mailbox>> {
         self.fabric.others(&self.mailbox)
+    }
+
+    /// The vCPU comes to rest, behind HLT or before its start: no interrupt can wake it. Whether the whole
+    /// machine rests with it, and it is the one to tell.
+    pub(crate) fn come_to_rest(&self, halted: bool) -> bool {
+        self.fabric.come_to_rest(self.id, halted)
+    }
+
+    /// It rests no more.
+    pub(crate) fn leave_rest(&self) {
+        self.fabric.leave_rest(self.id);
     }
 
     /// As after INIT: everything but the base and the id.

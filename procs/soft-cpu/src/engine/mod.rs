@@ -230,6 +230,7 @@ impl Vcpu for SoftVcpu {
             Pause::Kicked => Exit::Interrupted,
             Pause::Ended(vector) => Exit::Eoi(vector),
             Pause::Shutdown => Exit::Shutdown,
+            Pause::Resting => Exit::Hlt,
         })
     }
 

@@ -10,6 +10,7 @@ mod cross;
 mod event;
 mod memory;
 mod mode;
+mod rest;
 mod stage;
 mod startup;
 mod wire;

@@ -113,9 +113,11 @@ impl Instance {
             (None, _) => refused("a storage instance has no machine"),
             (Some(Power::Starting), _) => refused("the machine does not run yet"),
             (Some(Power::ShuttingDown(_)), _) => refused("the machine is shutting down"),
-            (Some(Power::Paused), true) | (Some(Power::Running), false) => Response::Done,
+            (Some(Power::Paused | Power::Crashed), true) | (Some(Power::Running), false) => {
+                Response::Done
+            }
             _ if self.calls.len() >= MOST_CALLS => refused("too many wait for the machine"),
-            (Some(Power::Running), true) | (Some(Power::Paused), false) => {
+            (Some(Power::Running), true) | (Some(Power::Paused | Power::Crashed), false) => {
                 self.calls.push(Call { number: call, until_paused: pause });
                 let command = if pause { CoreCommand::Pause } else { CoreCommand::Resume };
                 return self.tell_core(command, &[]);
@@ -157,7 +159,7 @@ impl Instance {
                 _ if !self.started => InstanceState::Starting,
                 None | Some(Power::Running) => InstanceState::Running,
                 Some(Power::Starting) => InstanceState::Starting,
-                Some(Power::Paused) => InstanceState::Paused,
+                Some(Power::Paused | Power::Crashed) => InstanceState::Paused,
                 Some(Power::ShuttingDown(_)) => InstanceState::ShuttingDown,
             },
             cpus: machine.map_or(0, |machine| machine.cpus),

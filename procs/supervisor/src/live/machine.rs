@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
+use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{EndReason, EventKind};
 use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::spec::OnCrash;
@@ -24,8 +25,10 @@ pub enum Power {
     Starting,
     /// vCPUs run.
     Running,
-    /// vCPUs are stopped by the user, or since the guest crashed.
+    /// vCPUs are stopped by the user.
     Paused,
+    /// vCPUs are stopped since the guest crashed; the user may look at it, let it go on or reset it.
+    Crashed,
     /// The power button was pressed: the order of this number ends the wait.
     ShuttingDown(u64),
 }
@@ -82,7 +85,7 @@ impl Instance {
         }));
         let mut fds = match &planned.engine {
             Engine::Kvm(kvm) => vec![kvm.as_fd()],
-            Engine::Soft => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
+            Engine::Soft(_) => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
         };
         fds.extend([machine.ram.as_fd(), serial]);
         fds.extend(payloads(planned));
@@ -188,7 +191,7 @@ impl Instance {
             CoreEvent::DebugExit { result } => {
                 self.conclude(Outcome::Ended(EndReason::DebugExit(result)));
             }
-            CoreEvent::Crashed { reason } => self.on_crash(reason),
+            CoreEvent::Crashed(crash) => self.on_crash(crash),
         }
     }
 
@@ -273,19 +276,29 @@ impl Instance {
         self.watch_room(post);
     }
 
-    fn on_crash(&mut self, reason: String) {
-        let policy = self.plan.machine.as_ref().map(|machine| machine.on_crash);
-        self.tell(EventKind::GuestCrashed { reason: reason.clone() });
-        match policy {
-            Some(OnCrash::Reset) => self.on_reset(),
-            Some(OnCrash::Pause) => self.power(Power::Paused),
-            _ => self.conclude(Outcome::Ended(EndReason::GuestCrashed(reason))),
+    /// A guest that is being shut down, or may not boot again, has no way but to end.
+    fn on_crash(&mut self, crash: Crash) {
+        let reason = crash.to_string();
+        self.tell(EventKind::GuestCrashed(crash));
+        let is_leaving = matches!(self.machine_power(), Some(Power::ShuttingDown(_)));
+        let action = match &self.plan.machine {
+            Some(machine) if machine.no_reboot && machine.on_crash == OnCrash::Reset => {
+                OnCrash::Stop
+            }
+            Some(machine) if !is_leaving => machine.on_crash,
+            _ => OnCrash::Stop,
+        };
+        match action {
+            OnCrash::Stop => self.conclude(Outcome::Ended(EndReason::GuestCrashed(reason))),
+            OnCrash::Reset => self.on_reset(),
+            OnCrash::Pause => self.power(Power::Crashed),
         }
     }
 
     /// Presses the power button and ends the VM after `timeout_ms`; storage ends at once.
     pub(super) fn shut_down(&mut self, timeout_ms: u64) {
-        if !self.started || self.machine.is_none() || timeout_ms == 0 {
+        let is_crashed = self.machine_power() == Some(Power::Crashed);
+        if !self.started || self.machine.is_none() || timeout_ms == 0 || is_crashed {
             return self.conclude(Outcome::Ended(EndReason::Killed));
         }
         let number = self.number();

@@ -25,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
+/// `mov dx, 0x3f8; mov al, '!'; out dx, al`.
+pub const SAY: [u8; 7] = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee];
+
+/// `sti; again: hlt; jmp again`: waits for interrupts, of which none will come.
+pub const IDLE: [u8; 4] = [0xfb, 0xf4, 0xeb, 0xfd];
+
 /// The uid and gid of `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -84,15 +90,20 @@ impl Stage {
         path
     }
 
-    /// A kernel that halts at once: a PVH ELF of a few bytes.
+    /// A kernel that idles at once: a PVH ELF of a few bytes.
     pub fn kernel(&self) -> String {
-        self.file("kernel", &bulkhead_harness::kernel::pvh(&[0xfa, 0xf4]))
+        self.kernel_of(&IDLE)
     }
 
-    /// A kernel that writes `!` to ttyS0 (`mov dx, 0x3f8; mov al, '!'; out dx, al`) and halts.
+    /// A kernel that writes `!` to ttyS0 and idles.
     pub fn talking_kernel(&self) -> String {
-        let code = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee, 0xfa, 0xf4];
-        self.file("talking-kernel", &bulkhead_harness::kernel::pvh(&code))
+        self.kernel_of(&[&SAY[..], &IDLE].concat())
+    }
+
+    /// A kernel of this 32-bit code.
+    pub fn kernel_of(&self, code: &[u8]) -> String {
+        let name = format!("kernel-{}", SERIAL.fetch_add(1, Ordering::Relaxed));
+        self.file(&name, &bulkhead_harness::kernel::pvh(code))
     }
 
     /// A file that only root may read.

@@ -110,7 +110,7 @@ pub enum Halt {
     },
     /// A level-triggered interrupt ended.
     Eoi(u8),
-    /// Halted for good.
+    /// The last vCPU that ran halted for good.
     Hlt,
     /// A triple fault.
     Shutdown,

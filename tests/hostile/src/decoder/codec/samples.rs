@@ -18,7 +18,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, ExportSpec, Format, OnCrash, Spec, StorageSpec, VmSpec,
+    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, OnCrash, SoftSpec, Spec,
+    StorageSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -123,7 +124,7 @@ fn vm() -> VmSpec {
         rng: true,
         no_reboot: false,
         on_crash: OnCrash::Reset,
-        engine: bulkhead_protocol::core::EngineKind::Soft,
+        engine: EngineSpec::Soft(SoftSpec { jit: true, trace: false }),
         debug_exit: Some(0xf4),
         weaker: vec![Layer::Cgroup],
     }
