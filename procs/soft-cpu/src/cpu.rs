@@ -168,6 +168,10 @@ pub struct Cpu {
     pub(crate) leaves: Leaves,
     /// Instructions executed, counted block by block.
     pub executed: u64,
+    /// Instructions of a turn.
+    pub(crate) slice: u32,
+    /// Ticks that a clock which counts instructions has been put forward by.
+    pub(crate) slept: u64,
 }
 
 impl Cpu {
@@ -223,6 +227,8 @@ impl Cpu {
             clock,
             leaves,
             executed: 0,
+            slice: crate::run::SLICE,
+            slept: 0,
         };
         cpu.power_on();
         cpu

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_channel::Channel;
+use bulkhead_hypervisor::Hypervisor;
 use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::start::Nothing;
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
-use bulkhead_soft_cpu::Soft;
 use bulkhead_soft_cpu::serve::{SUPERVISOR, Seat, ServeError, Service, live};
+use bulkhead_soft_cpu::{Compiling, Soft};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::verify_sealed;
@@ -37,12 +38,15 @@ const STACK: usize = 1 << 20;
 type SoftHelper = Helper<SoftCpuCommand, Nothing>;
 
 fn main() {
-    let start = Start::new(ProcessClass::SoftCpu);
-    match serve(start) {
+    let jit = jit_of_argument();
+    let compiles = jit.as_ref().is_ok_and(|jit| *jit);
+    let class = if compiles { ProcessClass::SoftCpuJit } else { ProcessClass::SoftCpu };
+    let start = Start::new(class);
+    match jit.and_then(|jit| serve(start, jit)) {
         Ok(()) => bulkhead_runtime::exit(0),
         Err(error) if is_end(&error) => bulkhead_runtime::exit(0),
         Err(error) => {
-            bulkhead_runtime::log(&format!("soft-cpu: {error:#}"));
+            bulkhead_runtime::log(&format!("{class}: {error:#}"));
             bulkhead_runtime::exit(1);
         }
     }
@@ -56,9 +60,9 @@ fn is_end(error: &anyhow::Error) -> bool {
     }
 }
 
-fn serve(start: Start) -> Result<()> {
+fn serve(start: Start, jit: bool) -> Result<()> {
     let vcpus = vcpus_of_argument()?;
-    ensure!(!jit_of_argument()?, "this build has no compiler");
+    let engine = engine(vcpus, jit)?;
     Soft::prepare();
     seed();
     let seats = threads(vcpus)?;
@@ -73,7 +77,7 @@ fn serve(start: Start) -> Result<()> {
     let ends = vcpu_ends(fds)?;
     ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
     poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
-    let (service, taken) = Service::new(&Soft, &memory, control, ends, poller)?;
+    let (service, taken) = Service::new(&*engine, &memory, control, ends, poller)?;
     for (seat, thread) in taken.into_iter().zip(seats) {
         ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
     }
@@ -108,6 +112,14 @@ fn jit_of_argument() -> Result<bool> {
         Some("jit=off") => Ok(false),
         other => bail!("{other:?} is neither jit=on nor jit=off"),
     }
+}
+
+/// What executes the guest. Code memory can be made now, and never again.
+fn engine(vcpus: u8, jit: bool) -> Result<Box<dyn Hypervisor>> {
+    Ok(match jit {
+        true => Box::new(Compiling::new(vcpus).context("code memory")?),
+        false => Box::new(Soft),
+    })
 }
 
 /// A thread for each vCPU, which waits for its seat. Returns once each has begun: a thread's first

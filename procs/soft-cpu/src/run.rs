@@ -18,7 +18,7 @@ use crate::op::{At, Next};
 use crate::state::{Reg, rflags};
 
 /// Instructions between two looks at the clock, and, in compiled code, at signals.
-const SLICE: u32 = 16384;
+pub(crate) const SLICE: u32 = 16384;
 
 /// What a vCPU does while it does not execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ impl Cpu {
             }
             let stepped = self.step();
             match stepped {
+                // Whoever counts instructions wants to look at each turn.
+                Ok(None) if self.clock.counts => return Pause::Kicked,
                 Ok(None) => {}
                 Ok(Some(pause)) => return pause,
                 Err(TripleFault) => return Pause::Shutdown,
@@ -126,11 +128,21 @@ impl Cpu {
     pub(crate) fn run_blocks(&mut self, alone: bool) -> Stop {
         self.stop = Stop::Lookup;
         self.is_alone = alone;
-        self.regs.set(Reg::BUDGET, SLICE);
+        self.regs.set(Reg::BUDGET, self.slice);
+        if let Some(jit) = &mut self.blocks.jit {
+            // Whatever happened since: it is not where that exit leads.
+            jit.unlinked = None;
+        }
         let stop = self.run_slice(alone);
-        let used = u64::from(SLICE - self.regs.get::<u32>(Reg::BUDGET));
-        self.executed = self.executed.wrapping_add(used);
+        self.executed = self.counted();
+        self.regs.set(Reg::BUDGET, self.slice);
         stop
+    }
+
+    /// Instructions executed up to now, those of the block under way included.
+    pub(crate) fn counted(&self) -> u64 {
+        let used = self.slice - self.regs.get::<u32>(Reg::BUDGET);
+        self.executed.wrapping_add(used.into())
     }
 
     fn run_slice(&mut self, alone: bool) -> Stop {
@@ -269,8 +281,12 @@ impl Cpu {
 
     fn sleep(&mut self) {
         let expiry = self.apic.expiry();
-        let longest = (expiry != u64::MAX)
-            .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        if self.clock.counts && expiry != u64::MAX {
+            self.slept += expiry.saturating_sub(self.now());
+            return;
+        }
+        let longest =
+            (expiry != u64::MAX).then(|| self.clock.duration(expiry.saturating_sub(self.now())));
         self.go_outside();
         self.apic.mailbox.clone().sleep(longest);
         self.apic.leave_rest();

@@ -11,7 +11,7 @@ const OPTION: &str = "--cpu";
 const ENGINES: &[&str] = &["auto", "kvm", "soft"];
 const KEYS: &[&str] = &["soft", "jit", "trace"];
 
-/// Software as it is without the user's wishes. There is no compiler yet.
+/// Software as it is without the user's wishes.
 pub const fn without_jit() -> SoftSpec {
     SoftSpec { jit: false, trace: false }
 }
@@ -53,11 +53,9 @@ impl Cpu {
 fn soft(text: &str) -> anyhow::Result<Cpu> {
     let mut keyed = Keyed::parse(OPTION, text, KEYS)?;
     keyed.switch("soft")?;
-    if keyed.choice("jit")? == Some(true) {
-        return Err(keyed.refuse("there is no compiler of guest code yet", "write jit=off"));
-    }
+    let jit = keyed.choice("jit")?.unwrap_or(false);
     if keyed.value("trace")?.is_some() {
         return Err(keyed.refuse("there is no trace yet", "leave trace= out"));
     }
-    Ok(Cpu::Soft(without_jit()))
+    Ok(Cpu::Soft(SoftSpec { jit, ..without_jit() }))
 }

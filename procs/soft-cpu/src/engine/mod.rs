@@ -8,6 +8,7 @@ mod doorbell;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
@@ -41,10 +42,14 @@ impl Soft {
 ///
 /// Each vCPU takes one of the code memories that were made with it; who comes when none is left
 /// interprets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Compiling {
+    /// Those that no vCPU has taken yet.
     memories: Memories,
     threshold: u32,
+    counts: bool,
+    slice: u32,
+    compiled: Arc<AtomicU64>,
 }
 
 type Memories = Arc<Mutex<Vec<CodeMemory>>>;
@@ -62,37 +67,50 @@ impl Compiling {
     pub fn after(vcpus: u8, threshold: u32) -> io::Result<Self> {
         let memories = (0..vcpus).map(|_| CodeMemory::new(CODE_MEMORY));
         let memories = Arc::new(Mutex::new(memories.collect::<io::Result<_>>()?));
-        Ok(Self { memories, threshold })
+        Ok(Self { threshold, ..Self::with(memories) })
+    }
+
+    /// Time is the number of instructions executed, so that a guest does the same again; a run ends after
+    /// at most `slice` of them (64 or more). For one vCPU, and for comparing what two machines do.
+    #[must_use]
+    pub fn counting_instructions(self, slice: u32) -> Self {
+        Self { counts: true, slice, ..self }
+    }
+
+    /// Blocks that its machines have compiled.
+    pub fn compiled_blocks(&self) -> u64 {
+        self.compiled.load(Ordering::Relaxed)
+    }
+
+    fn with(memories: Memories) -> Self {
+        let (threshold, slice) = (crate::jit::THRESHOLD, crate::run::SLICE);
+        Self { memories, threshold, counts: false, slice, compiled: Arc::default() }
     }
 }
 
 impl Hypervisor for Compiling {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
-        SoftVm::create(memory, Arc::clone(&self.memories), self.threshold)
+        SoftVm::create(memory, self.clone())
     }
 }
 
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
-        SoftVm::create(memory, Memories::default(), crate::jit::THRESHOLD)
+        SoftVm::create(memory, Compiling::with(Memories::default()))
     }
 }
 
 impl SoftVm {
-    fn create(
-        memory: &GuestMemory,
-        memories: Memories,
-        threshold: u32,
-    ) -> Result<Arc<dyn Vm>, EngineError> {
+    fn create(memory: &GuestMemory, engine: Compiling) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
             return Err(EngineError::Unsupported { missing });
         }
+        let clock = if engine.counts { Clock::counting() } else { Clock::start() };
         let fabric = Arc::<Fabric>::default();
         Ok(Arc::new(Self {
-            memories,
-            threshold,
+            engine,
             ram: Arc::new(Ram::new(memory)),
-            clock: Clock::start(),
+            clock,
             calls: OnceLock::new(),
             doorbells: Arc::default(),
             fabric,
@@ -102,9 +120,7 @@ impl SoftVm {
 
 /// One machine.
 struct SoftVm {
-    /// Code memories that no vCPU has taken yet.
-    memories: Memories,
-    threshold: u32,
+    engine: Compiling,
     ram: Arc<Ram>,
     fabric: Arc<Fabric>,
     clock: Clock,
@@ -132,9 +148,13 @@ impl Vm for SoftVm {
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
-        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        cpu.slice = self.engine.slice;
+        let memory = self.engine.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(memory) = memory {
-            cpu.compile_blocks(memory, self.threshold);
+            cpu.compile_blocks(memory, self.engine.threshold);
+            if let Some(jit) = &mut cpu.blocks.jit {
+                jit.compiled = Arc::clone(&self.engine.compiled);
+            }
         }
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;

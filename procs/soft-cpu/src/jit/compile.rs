@@ -115,17 +115,13 @@ impl<'a> Compiler<'a> {
         match planned.kind {
             Kind::Nothing => {}
             Kind::Copied(copy, None) => {
-                if planned.needs_flags() {
-                    self.flags_in_host(A);
-                }
+                self.provide_flags(planned, A);
                 copy.emit(self.code, None);
                 self.note_flags(planned);
             }
             Kind::Copied(copy, Some((address, access))) => {
                 let Some(miss) = self.checked(address, access, |this, place, free| {
-                    if planned.needs_flags() {
-                        this.flags_in_host(free);
-                    }
+                    this.provide_flags(planned, free);
                     copy.emit(this.code, Some((place, free)));
                 }) else {
                     self.step(op);
@@ -138,6 +134,10 @@ impl<'a> Compiler<'a> {
             Kind::Push(pushed) => self.push(pushed, op),
             Kind::Pop(number) => self.pop(number, op),
             Kind::Leave => self.leave(op),
+            Kind::Divide(division) => {
+                self.divide(division, op);
+                self.flags = Flags::Memory;
+            }
             Kind::Stepped => self.step(op),
             Kind::Ended => {
                 self.step(op);
@@ -149,7 +149,7 @@ impl<'a> Compiler<'a> {
                 return true;
             }
             Kind::Branch(condition, distance) => {
-                self.branch(condition, distance, next);
+                self.branch(planned, condition, distance, next);
                 return true;
             }
             Kind::Call(distance) => {
@@ -181,11 +181,22 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn flags_in_host(&mut self, scratch: Host) {
-        if self.flags == Flags::Memory {
-            flags::restore(self.code, scratch);
-            self.flags = Flags::Both;
+    /// As `save_flags`, for who will lose the host's.
+    pub(super) fn flags_to_memory(&mut self) {
+        self.save_flags();
+        self.flags = Flags::Memory;
+    }
+
+    /// Brings the flags that an instruction needs to the host's.
+    fn provide_flags(&mut self, planned: &Planned<'_>, scratch: Host) {
+        if self.flags != Flags::Memory || !planned.needs_flags() {
+            return;
         }
+        if planned.needs_only_carry() {
+            return flags::restore_carry(self.code);
+        }
+        flags::restore(self.code, scratch);
+        self.flags = Flags::Both;
     }
 
     fn note_flags(&mut self, planned: &Planned<'_>) {
@@ -197,7 +208,7 @@ impl<'a> Compiler<'a> {
     // Memory.
 
     /// Emits a check and what is done if it passes. `None`: it would never.
-    fn checked(
+    pub(super) fn checked(
         &mut self,
         address: Address,
         access: Access,
@@ -211,7 +222,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Whoever has missed comes back here, after the interpreter has executed the instruction.
-    fn rejoin(&mut self, hole: Hole, op: *const Op) {
+    pub(super) fn rejoin(&mut self, hole: Hole, op: *const Op) {
         let restore = self.flags != Flags::Memory;
         self.misses.push(Miss { hole, op, rejoin: self.code.here(), restore });
     }
@@ -273,7 +284,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The host register that a guest register is in, or has been loaded into.
-    fn in_host(&mut self, number: u8, scratch: Host) -> Host {
+    pub(super) fn in_host(&mut self, number: u8, scratch: Host) -> Host {
         match layout::home(number) {
             Home::Host(host) => host,
             Home::File(reg) => {
@@ -304,7 +315,7 @@ impl<'a> Compiler<'a> {
 
     // The interpreter.
 
-    fn step(&mut self, op: *const Op) {
+    pub(super) fn step(&mut self, op: *const Op) {
         self.save_flags();
         self.call_step(op);
         self.flags = Flags::Memory;
@@ -337,8 +348,8 @@ impl<'a> Compiler<'a> {
         self.exits.push(Exit { hole, target });
     }
 
-    fn branch(&mut self, condition: u8, distance: u64, next: u64) {
-        self.flags_in_host(A);
+    fn branch(&mut self, planned: &Planned<'_>, condition: u8, distance: u64, next: u64) {
+        self.provide_flags(planned, A);
         self.save_flags();
         let hole = self.code.branch_ahead(condition);
         let target = self.source.rip.wrapping_add(distance);

@@ -194,6 +194,8 @@ impl<'a> Copy<'a> {
             M::Bt | M::Bts | M::Btr | M::Btc => {
                 self.form != Form::Memory || instruction.op1_kind() != OpKind::Register
             }
+            // With a count above 1, OF is what the host's form of the instruction makes it.
+            M::Rcl | M::Rcr => instruction.op1_kind() == OpKind::Register,
             M::Xbegin | M::Xabort | M::Pause | M::Nop | M::Lea => false,
             _ => true,
         }

@@ -10,6 +10,7 @@
 pub(super) type Host = u8;
 
 pub(super) const RAX: Host = 0;
+pub(super) const RDX: Host = 2;
 pub(super) const RBP: Host = 5;
 pub(super) const RSI: Host = 6;
 pub(super) const RDI: Host = 7;
@@ -69,7 +70,9 @@ impl<'a> Opcode<'a> {
 
 /// Conditions in the processor's numbering, as far as the compiler itself asks for them.
 pub(super) mod condition {
+    pub(in crate::jit) const ABOVE_OR_EQUAL: u8 = 3;
     pub(in crate::jit) const NOT_EQUAL: u8 = 5;
+    pub(in crate::jit) const BELOW_OR_EQUAL: u8 = 6;
     pub(in crate::jit) const SIGN: u8 = 8;
 }
 

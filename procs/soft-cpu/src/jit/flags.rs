@@ -17,6 +17,13 @@ pub(super) fn save(code: &mut Emitter, scratch: Host) {
     code.mov(RAX, scratch);
 }
 
+/// Memory's carry to the host's; the host's other flags mean nothing.
+pub(super) fn restore_carry(code: &mut Emitter) {
+    // bt word ptr, 8
+    let bt = Opcode { prefixes: &[0x66], wide: false, rex: false, bytes: &[0x0f, 0xba] };
+    code.encode(bt, 4, Rm::Memory(layout::flags()), &[8]);
+}
+
 /// Memory's flags to the host's.
 pub(super) fn restore(code: &mut Emitter, scratch: Host) {
     code.mov(scratch, RAX);

@@ -22,6 +22,7 @@ mod access;
 mod code;
 mod compile;
 mod copy;
+mod divide;
 mod emit;
 mod exit;
 mod flags;
@@ -32,6 +33,9 @@ mod plan;
 mod run;
 mod step;
 mod translate;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bulkhead_sys::code_memory::CodeMemory;
 
@@ -58,6 +62,14 @@ struct Piece {
     older: u32,
 }
 
+/// An exit that has no successor yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unlinked {
+    site: u32,
+    /// Where it leads.
+    target: u64,
+}
+
 /// All compiled code of one vCPU.
 #[derive(Debug)]
 pub(crate) struct Jit {
@@ -74,11 +86,11 @@ pub(crate) struct Jit {
     /// Executions after which a block is compiled.
     threshold: u32,
     /// The exit that was just taken and leads nowhere yet.
-    unlinked: Option<u32>,
+    pub(crate) unlinked: Option<Unlinked>,
     /// Where an operation that left its block wants to go on.
     pub(crate) next: Next,
     /// Blocks compiled so far.
-    pub(crate) compiled: u64,
+    pub(crate) compiled: Arc<AtomicU64>,
 }
 
 impl Jit {
@@ -102,7 +114,7 @@ impl Jit {
             threshold,
             unlinked: None,
             next: Next::LOOKUP,
-            compiled: 0,
+            compiled: Arc::default(),
         }
     }
 
@@ -126,6 +138,16 @@ impl Jit {
 
     fn piece(&self, number: u32) -> Option<Piece> {
         self.pieces.get((number as usize).checked_sub(1)?).copied()
+    }
+
+    /// How many pieces a block has.
+    fn pieces_from(&self, mut number: u32) -> usize {
+        let mut count = 0;
+        while let Some(piece) = self.piece(number) {
+            count += 1;
+            number = piece.older;
+        }
+        count
     }
 
     /// The piece for this address, beginning with the newest.

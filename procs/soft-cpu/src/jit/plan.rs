@@ -4,6 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 use super::access::{Access, Address};
 use super::copy::Copy;
+use super::divide::{Division, Divisor};
 use crate::state::rflags;
 
 /// How one instruction is executed.
@@ -18,6 +19,7 @@ pub(super) enum Kind<'a> {
     /// Into a general register.
     Pop(u8),
     Leave,
+    Divide(Division),
     /// By the interpreter, and then on.
     Stepped,
     /// To this distance from the block.
@@ -97,6 +99,25 @@ impl Planned<'_> {
                     || self.writes_flags() && !self.writes_all_flags() && self.flags_live
             }
             Kind::Branch(..) => true,
+            _ => false,
+        }
+    }
+
+    /// Of the flags before it, it depends on carry at most.
+    pub(super) fn needs_only_carry(&self) -> bool {
+        use iced_x86::RflagsBits as F;
+        let instruction = &self.instruction;
+        match self.kind {
+            Kind::Copied(..) => {
+                let kept = ARITHMETIC & !instruction.rflags_modified();
+                let kept = if self.writes_flags() && self.flags_live { kept } else { 0 };
+                let is_plain = matches!(
+                    instruction.mnemonic(),
+                    M::Inc | M::Dec | M::Adc | M::Sbb | M::Setb | M::Setae | M::Cmovb | M::Cmovae
+                );
+                is_plain && (instruction.rflags_read() & ARITHMETIC | kept) & !F::CF == 0
+            }
+            Kind::Branch(condition, _) => matches!(condition, 2 | 3),
             _ => false,
         }
     }
@@ -181,6 +202,9 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
         }
         _ => {}
     }
+    if let Some(division) = division(instruction, rip) {
+        return Some(Kind::Divide(division));
+    }
     let copy = Copy::of(instruction, bytes)?;
     if !copy.has_memory() {
         return Some(Kind::Copied(copy, None));
@@ -192,6 +216,21 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
         && !matches!(instruction.mnemonic(), M::Cmp | M::Test | M::Bt | M::Mul | M::Imul);
     let known = matches!(size, 1 | 2 | 4 | 8);
     known.then_some(Kind::Copied(copy, Some((address, Access { size, write }))))
+}
+
+fn division(instruction: &Instruction, rip: u64) -> Option<Division> {
+    let (signed, wide) = match instruction.code() {
+        Code::Div_rm32 => (false, false),
+        Code::Div_rm64 => (false, true),
+        Code::Idiv_rm32 => (true, false),
+        Code::Idiv_rm64 => (true, true),
+        _ => return None,
+    };
+    let divisor = match instruction.op0_kind() {
+        OpKind::Register => Divisor::Register(instruction.op0_register().number() as u8),
+        _ => Divisor::Memory(Address::of(instruction, rip)?),
+    };
+    Some(Division { signed, wide, divisor })
 }
 
 fn has_address_size(bytes: &[u8]) -> bool {

@@ -1,11 +1,13 @@
 //! The run loop's side: into compiled code, and what to make of its coming back.
 
+use std::sync::atomic::Ordering;
+
 use bulkhead_sys::code_memory::CodeMemory;
 
-use super::Jit;
 use super::glue::reason;
 use super::jumps::Jump;
 use super::layout::{self, slot};
+use super::{Jit, Unlinked};
 use crate::block::Block;
 use crate::cpu::Cpu;
 use crate::op::Next;
@@ -24,6 +26,9 @@ pub(crate) enum Ran {
 /// A block that is never compiled has this heat.
 const NEVER: u32 = u32::MAX;
 
+/// Most addresses that a block is compiled for: libraries lie elsewhere in each process.
+const MOST_PIECES: usize = 8;
+
 impl Cpu {
     /// From now on blocks that were executed more than `threshold` times are compiled, into this memory.
     pub fn compile_blocks(&mut self, memory: CodeMemory, threshold: u32) {
@@ -32,7 +37,7 @@ impl Cpu {
 
     /// Blocks compiled so far.
     pub fn compiled_blocks(&self) -> u64 {
-        self.blocks.jit.as_ref().map_or(0, |jit| jit.compiled)
+        self.blocks.jit.as_ref().map_or(0, |jit| jit.compiled.load(Ordering::Relaxed))
     }
 
     /// Executes the block at RIP by its compiled code, which is made if it has been executed often enough.
@@ -52,7 +57,10 @@ impl Cpu {
             return Ran::Not;
         };
         let (rip, epoch) = (self.rip(), self.blocks.far_epoch);
-        if let Some(site) = unlinked.and_then(|number| jit.sites.get(number as usize).copied()) {
+        if let Some(exit) = unlinked
+            && exit.target == rip
+            && let Some(site) = jit.sites.get(exit.site as usize).copied()
+        {
             jit.code.link(site, entry, epoch);
         }
         let code = jit.code.address(entry);
@@ -79,6 +87,9 @@ impl Cpu {
         if !self.mode.is_long() || !head.is_whole() {
             head.heat = NEVER;
             return None;
+        }
+        if jit.pieces_from(head.native) >= MOST_PIECES {
+            jit.drop_pieces(std::mem::take(&mut head.native));
         }
         match self.compile(jit, block) {
             Some(number) => {
@@ -110,8 +121,9 @@ impl Cpu {
                 Ran::To(self.blocks.jit.as_ref().map_or(Next::LOOKUP, |jit| jit.next))
             }
             exit => {
+                let (site, target) = (exit - reason::FIRST_EXIT, self.rip());
                 if let Some(jit) = &mut self.blocks.jit {
-                    jit.unlinked = Some(exit - reason::FIRST_EXIT);
+                    jit.unlinked = Some(Unlinked { site, target });
                 }
                 Ran::To(self.go())
             }

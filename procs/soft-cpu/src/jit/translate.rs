@@ -3,6 +3,8 @@
 //! Its bytes are decoded anew: they are marked as code since the interpreter decoded them, so that whoever
 //! changes them drops the block, and what is compiled from them meanwhile with it.
 
+use std::sync::atomic::Ordering;
+
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
 use super::compile::{Compiler, Source};
@@ -30,7 +32,9 @@ impl Cpu {
         unsafe { host::copy_in(place, bytes) };
         let rip = self.rip();
         let (mut planned, ops) = self.plan(jit, bytes, rip)?;
-        if !planned.iter().any(|planned| planned.kind.is_compiled()) {
+        if planned.len() != usize::from(head.count)
+            || !planned.iter().any(|planned| planned.kind.is_compiled())
+        {
             return None;
         }
         plan::find_live_flags(&mut planned);
@@ -49,7 +53,7 @@ impl Cpu {
         if !jit.code.add(&jit.emitter.bytes) {
             return None;
         }
-        jit.compiled += 1;
+        jit.compiled.fetch_add(1, Ordering::Relaxed);
         let (entry, gone) = (entries.entry, entries.gone);
         jit.pieces.push(Piece { rip, entry, gone, older: head.native });
         Some(jit.pieces.len() as u32)

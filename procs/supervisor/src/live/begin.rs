@@ -99,7 +99,7 @@ impl Instance {
         let core = self.post(Role::Core, "", &cpus, vec![vcpus.to_string()]);
         if let Some(soft) = soft {
             let jit = if soft.jit { "jit=on" } else { "jit=off" };
-            self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
+            self.post(Role::SoftCpu(soft), "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
         }
         self.machine = Some(Machine::new(core, memory, soft.map(|_| vcpus))?);
         Ok(())

@@ -151,7 +151,7 @@ impl Instance {
         };
         let role = place.role;
         let never_served = !place.has_served;
-        let is_the_machine = matches!(role, Role::Core | Role::SoftCpu);
+        let is_the_machine = matches!(role, Role::Core | Role::SoftCpu(_));
         if is_the_machine || (never_served && !self.started && fall.cause != Cause::Outside) {
             return self.fail(sentence(&fall));
         }
@@ -198,7 +198,7 @@ impl Instance {
             }
             Role::Console(device) | Role::Rng(device) => self.device_lost(device),
             Role::Control => self.calls.clear(),
-            Role::Core | Role::SoftCpu | Role::Sink(_) => {}
+            Role::Core | Role::SoftCpu(_) | Role::Sink(_) => {}
         }
     }
 

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::control::{ProcessInfo, ProcessState};
+use bulkhead_protocol::spec::SoftSpec;
 
 use super::process::Process;
 use crate::heartbeat::Heartbeat;
@@ -30,7 +31,7 @@ pub enum Role {
     /// The machine.
     Core,
     /// What executes its guest in software.
-    SoftCpu,
+    SoftCpu(SoftSpec),
     /// The API socket.
     Control,
     /// Keeps the output of stream number so-and-so.
@@ -50,7 +51,7 @@ impl Role {
     pub fn class(self) -> ProcessClass {
         match self {
             Self::Core => ProcessClass::Core,
-            Self::SoftCpu => ProcessClass::SoftCpu,
+            Self::SoftCpu(soft) => soft.class(),
             Self::Control => ProcessClass::Control,
             Self::Sink(_) => ProcessClass::Sink,
             Self::Console(_) => ProcessClass::VhostConsole,
