@@ -60,12 +60,12 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// Descriptors of an engine: `/dev/kvm`; or the control channel to soft-cpu, then for each vCPU
-    /// the channel of its turns and the eventfd of its kicks.
+    /// Descriptors of an engine: `/dev/kvm`; or the control channel to soft-cpu and the log of written
+    /// pages, then for each vCPU the channel of its turns and the eventfd of its kicks.
     pub fn fd_count(self, cpus: u32) -> usize {
         match self {
             Self::Kvm => 1,
-            Self::Soft => 1 + 2 * cpus as usize,
+            Self::Soft => 2 + 2 * cpus as usize,
         }
     }
 }

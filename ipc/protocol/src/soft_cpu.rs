@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 /// To a soft-cpu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SoftCpuCommand {
-    /// First and only message. Descriptors: the RAM memfd, the control channel to core, then for each
-    /// vCPU the channel of its turns and the eventfd of its kicks.
+    /// First and only message. Descriptors: the RAM memfd, the control channel to core, the log of
+    /// written pages (a memfd with a bit for each page up to the end of RAM), then for each vCPU the
+    /// channel of its turns and the eventfd of its kicks.
     Plan {
         /// vCPUs: as many as its first argument said.
         vcpus: u8,
@@ -19,6 +20,6 @@ pub enum SoftCpuCommand {
 impl Message for SoftCpuCommand {
     fn fd_count(&self) -> usize {
         let Self::Plan { vcpus, .. } = self;
-        2 + 2 * usize::from(*vcpus)
+        3 + 2 * usize::from(*vcpus)
     }
 }

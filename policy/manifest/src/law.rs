@@ -196,9 +196,9 @@ fn may_execute(rule: &Rule) -> bool {
 fn never_written(rule: &Rule) -> bool {
     let about_prot = || rule.iter().filter(|condition| condition.arg == 2);
     about_prot().count() > 0
-        && [6u64, 7].into_iter().all(|prot| {
-            about_prot().any(|condition| condition.holds(prot) == Ok(false))
-        })
+        && [6u64, 7]
+            .into_iter()
+            .all(|prot| about_prot().any(|condition| condition.holds(prot) == Ok(false)))
 }
 
 /// Whether a `tgkill` rule names the process that every helper is: number 1 of its pid namespace.

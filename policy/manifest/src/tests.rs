@@ -199,7 +199,8 @@ fn code_is_made_at_run_time_by_one_class_only() {
         assert_eq!(makes, *class == "soft-cpu-jit", "{class}");
     }
     let text = text("soft-cpu").unwrap();
-    let claims = text.replace("[cgroup]", "[code_memory]\nmost = 8\nreason = \"why not\"\n\n[cgroup]");
+    let claims =
+        text.replace("[cgroup]", "[code_memory]\nmost = 8\nreason = \"why not\"\n\n[cgroup]");
     let error = Manifest::parse("soft-cpu", &claims).unwrap_err().to_string();
     assert!(error.contains("code_memory is forbidden to this class"), "{error}");
 }

@@ -27,6 +27,7 @@
 pub mod alu;
 mod apic;
 mod block;
+mod calls;
 pub mod cpu;
 pub mod engine;
 mod event;
@@ -49,3 +50,4 @@ pub mod x87;
 
 pub use cpu::Cpu;
 pub use engine::{Compiling, Soft};
+pub use run::Turns;

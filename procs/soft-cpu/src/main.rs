@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bulkhead_channel::Channel;
 use bulkhead_hypervisor::Hypervisor;
 use bulkhead_hypervisor::remote::VcpuEnds;
-use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights, WrittenPages};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::start::Nothing;
@@ -72,8 +72,10 @@ fn serve(start: Start, jit: bool) -> Result<()> {
         helper.plan(Deadline::after(PLAN_DEADLINE))?;
     ensure!(planned == vcpus, "a plan for {planned} vCPUs, {vcpus} threads");
     let mut fds = fds.into_iter();
-    let memory = map(memory, &fds.next().context("no guest memory came")?)?;
+    let ram = fds.next().context("no guest memory came")?;
     let control = Channel::from_fd(fds.next().context("no channel to core came")?);
+    let memory = map(memory, &ram, &fds.next().context("no log of written pages came")?)?;
+    drop(ram);
     let ends = vcpu_ends(fds)?;
     ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
     poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
@@ -160,10 +162,15 @@ fn sit(seat: &Receiver<Seat>) -> ! {
     }
 }
 
-fn map(len: u64, ram: &OwnedFd) -> Result<GuestMemory> {
+fn map(len: u64, ram: &OwnedFd, written: &OwnedFd) -> Result<GuestMemory> {
     verify_sealed(ram.as_fd(), len).context("guest memory")?;
     let layout = RamLayout::new(len).context("guest memory")?;
-    Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")
+    let memory = Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")?;
+    let log = WrittenPages::len_of(&layout);
+    verify_sealed(written.as_fd(), log).context("log of written pages")?;
+    let written = WrittenPages::map(written, 0, log).context("log of written pages")?;
+    memory.log_writes(Some(Arc::new(written)));
+    Ok(memory)
 }
 
 fn vcpu_ends(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Vec<VcpuEnds>> {

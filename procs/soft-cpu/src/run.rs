@@ -46,6 +46,17 @@ pub(crate) enum Pause {
     Resting,
 }
 
+/// How [`Cpu::execute_turns`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// All turns are over.
+    Over,
+    /// HLT.
+    Halted,
+    /// Triple fault.
+    Shutdown,
+}
+
 impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
@@ -88,6 +99,8 @@ impl Cpu {
         let restarts = self.replay.is_pending();
         if !restarts && !self.shadow && self.interrupt_is_due() {
             self.take_interrupt()?;
+            // The next instruction is another one.
+            (self.restarts_alone, self.restarts_exclusive) = (false, false);
         }
         let shadow = std::mem::take(&mut self.shadow);
         let steps = self.system_flags & rflags::TF != 0;
@@ -101,22 +114,30 @@ impl Cpu {
         self.system_flags &= !rflags::RF;
         let alone = shadow || !starts || steps || breaks || self.is_strict;
         self.restarts_alone = false;
-        let stop = self.run_blocks(alone);
-        if alone && !matches!(stop, Stop::Outside | Stop::Alone) {
+        let stop = match std::mem::take(&mut self.restarts_exclusive) {
+            true => self.run_exclusively(),
+            false => self.run_blocks(alone),
+        };
+        if alone && !matches!(stop, Stop::Outside | Stop::Alone | Stop::Exclusive) {
             self.replay.clear();
         }
-        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Halt);
+        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Spin | Stop::Halt);
+        let holds = std::mem::take(&mut self.holds_traps) && done;
         if !done {
             self.debug_pending = 0;
+        } else if holds {
+            // They come behind the next instruction.
         } else if steps || self.debug_pending != 0 {
             self.trap_debug(steps)?;
         }
         match stop {
             Stop::Lookup | Stop::Window => {}
+            Stop::Spin => self.give_way(),
             Stop::Fault(exception) => self.deliver_exception(exception)?,
             Stop::Trap(exception) => self.deliver_exception(exception)?,
             Stop::Software(vector) => self.deliver_software(vector)?,
             Stop::Alone => self.restarts_alone = true,
+            Stop::Exclusive => (self.restarts_alone, self.restarts_exclusive) = (true, true),
             Stop::Outside => return Ok(Some(Pause::Outside)),
             Stop::Halt => self.activity = Activity::Halted,
         }
@@ -195,6 +216,14 @@ impl Cpu {
         self.regs.set(Reg::BUDGET, 0u32);
     }
 
+    /// Executes one instruction while no other vCPU executes.
+    fn run_exclusively(&mut self) -> Stop {
+        self.take_world();
+        let stop = self.run_blocks(true);
+        self.give_world_back();
+        stop
+    }
+
     /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
     /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
     fn has_to_look(&self) -> bool {
@@ -209,7 +238,8 @@ impl Cpu {
     pub(crate) fn finish_access(&mut self) {
         if self.replay.is_pending() {
             self.go_inside();
-            if self.run_blocks(true) == Stop::Lookup {
+            // Alone, in case it is locked: nobody asks for a second answer here.
+            if self.run_exclusively() == Stop::Lookup {
                 self.replay.clear();
             }
             self.go_outside();
@@ -233,9 +263,24 @@ impl Cpu {
         self.run_blocks(false)
     }
 
+    /// Executes for so many turns of the run loop, delivering what comes: for tests that bound what a
+    /// guest of any bytes may take. `answer` is asked for what reads from outside find.
+    pub fn execute_turns(&mut self, turns: u32, answer: &mut dyn FnMut() -> u64) -> Turns {
+        for _ in 0..turns {
+            match self.step() {
+                Ok(None) if self.activity == Activity::Running => {}
+                Ok(None) => return Turns::Halted,
+                Ok(Some(_)) => self.replay.answer(answer()),
+                Err(TripleFault) => return Turns::Shutdown,
+            }
+        }
+        Turns::Over
+    }
+
     fn take_signals(&mut self) -> Option<Pause> {
         let signals = self.apic.mailbox.take();
         self.obey();
+        self.make_way();
         if signals & signal::WORK != 0 {
             self.apic.collect();
         }

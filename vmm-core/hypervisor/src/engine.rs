@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
 
 use crate::error::EngineError;
 use crate::exit::Exit;
@@ -53,6 +53,23 @@ pub trait Vm: Send + Sync {
 
     /// Undoes [`Vm::connect_ioevent`]; both arguments as they were.
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError>;
+
+    /// From now on a device tells the guest what it has written to guest memory by a write to `ring` (its
+    /// used ring). An engine that keeps translations of guest code drops those that were written over
+    /// before a vCPU gets to see such news. To a processor of the host there is nothing to be said.
+    fn watch_ring(&self, _ring: GuestRange) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Undoes one [`Vm::watch_ring`].
+    fn unwatch_ring(&self, _ring: GuestRange) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// From now on there is a device whose writes are not marked in the log of written pages.
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
 }
 
 /// One virtual CPU. It is run by one thread at a time.

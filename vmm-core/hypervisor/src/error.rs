@@ -59,9 +59,12 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// What another process did wrong.
+    /// What another process did wrong. Its words end on a terminal: some of them, and printable.
     pub(crate) fn remote(action: &'static str, reason: impl ToString) -> Self {
-        Self::Remote { action, reason: reason.to_string() }
+        const MOST: usize = 200;
+        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        let reason = reason.to_string().chars().take(MOST).map(printable).collect();
+        Self::Remote { action, reason }
     }
 
     /// For `map_err` on a kernel call: remembers what was tried.

@@ -7,6 +7,7 @@ use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
 use super::rest::Rest;
+use crate::memory::World;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -15,6 +16,8 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
+    /// Who may execute.
+    pub(super) world: World,
     rest: Rest,
 }
 
@@ -44,6 +47,11 @@ impl Fabric {
     /// The mailbox of a vCPU.
     pub(crate) fn mailbox(&self, index: u8) -> Option<Arc<Mailbox>> {
         self.mailboxes.get(usize::from(index)).cloned()
+    }
+
+    /// The mailboxes of all vCPUs there are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.iter().filter(|mailbox| mailbox.present.load(Ordering::Acquire))
     }
 
     /// The mailboxes of all vCPUs there are but this one.

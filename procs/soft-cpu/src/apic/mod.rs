@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering;
 pub(crate) use fabric::Fabric;
 pub(crate) use mailbox::{Mailbox, signal};
 
+use crate::memory::World;
+
 use timer::Timer;
 
 /// IA32_APIC_BASE: boot processor, x2APIC mode, enabled.
@@ -85,6 +87,11 @@ impl Apic {
     /// The other vCPUs' mailboxes.
     pub(crate) fn others(&self) -> Vec<Arc<Mailbox>> {
         self.fabric.others(&self.mailbox)
+    }
+
+    /// Who of the machine's vCPUs may execute.
+    pub(crate) fn world(&self) -> &World {
+        &self.fabric.world
     }
 
     /// The vCPU comes to rest, behind HLT or before its start: no interrupt can wake it. Whether the whole

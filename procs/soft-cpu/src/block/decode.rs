@@ -68,7 +68,11 @@ impl Cpu {
         let Some(page) = self.ram.page_number(physical) else {
             return;
         };
-        if self.ram.code().add(page, CodeMap::mask(physical, 1)) == 0 {
+        let is_first = self.ram.code().chunks(page) == 0 && {
+            let code = self.ram.code();
+            self.ram.devices().claim(physical, || code.add(page, CodeMap::mask(physical, 1)) == 0)
+        };
+        if is_first {
             let first = Self::page_of(physical);
             self.forbid_writes(first);
             self.order(Order::ForbidWrites(first), true);
@@ -286,7 +290,7 @@ fn way_on(slots: &mut Vec<Slot>, mode: Mode, page_offset: u64, start: u16) {
 }
 
 /// What to execute instead where the state of x87, MMX or SSE does not permit the instruction.
-fn unavailable(instruction: &Instruction, mode: Mode) -> Option<crate::op::Handler> {
+pub(crate) fn unavailable(instruction: &Instruction, mode: Mode) -> Option<crate::op::Handler> {
     let class = flow::Coprocessor::of(instruction)?;
     match class {
         flow::Coprocessor::X87 if mode.is_emulated() || mode.is_task_switched() => {

@@ -15,12 +15,15 @@
 
 mod arena;
 mod decode;
+mod epoch;
 mod link;
 
 use std::collections::HashMap;
 
+use epoch::Epochs;
+
 pub(crate) use arena::{Arena, Block, Slot};
-pub(crate) use decode::empty_op;
+pub(crate) use decode::{empty_op, unavailable};
 pub(crate) use link::Link;
 
 use crate::cpu::Cpu;
@@ -70,8 +73,11 @@ pub struct Blocks {
     pub(crate) jit: Option<Box<Jit>>,
     /// Links within a page that carry another number are stale: code was dropped.
     pub(crate) code_epoch: u64,
-    /// Links between pages that carry another number are stale: code was dropped, or a translation.
+    /// Links between pages that carry neither this number, the present address space's, nor that of
+    /// links to global pages are stale: code was dropped, or a translation.
     pub(crate) far_epoch: u64,
+    pub(crate) global_epoch: u64,
+    epochs: Epochs,
     /// How many blocks were decoded.
     pub(crate) decoded: u64,
     /// How many instructions were decoded that no family takes.
@@ -86,7 +92,7 @@ unsafe impl Send for Blocks {}
 impl Blocks {
     /// None yet.
     pub fn new() -> Self {
-        Self {
+        let mut blocks = Self {
             arena: Arena::default(),
             jumps: vec![Jump { rip: 0, epoch: 0, next: Next::LOOKUP, mode: 0 }; JUMPS].into(),
             recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
@@ -94,11 +100,15 @@ impl Blocks {
             by_page: HashMap::new(),
             jit: None,
             code_epoch: 1,
-            far_epoch: 1,
+            far_epoch: 0,
+            global_epoch: 0,
+            epochs: Epochs::default(),
             decoded: 0,
             unknown: 0,
             last_unknown: None,
-        }
+        };
+        blocks.drop_all_links();
+        blocks
     }
 
     /// Forgets all blocks of the page at `physical`.
@@ -117,7 +127,19 @@ impl Blocks {
             self.recent[key.slot()] = std::ptr::null();
         }
         self.code_epoch += 1;
-        self.far_epoch += 1;
+        self.drop_all_links();
+    }
+
+    /// Forgets all blocks, while one of them may be executing: their memory is kept.
+    pub(crate) fn invalidate_all(&mut self) {
+        self.recent.fill(std::ptr::null());
+        self.all.clear();
+        self.by_page.clear();
+        if let Some(jit) = &mut self.jit {
+            jit.drop_all_pieces();
+        }
+        self.code_epoch += 1;
+        self.drop_all_links();
     }
 
     /// Forgets all blocks. Only between blocks.
@@ -130,13 +152,19 @@ impl Blocks {
             jit.forget_all();
         }
         self.code_epoch += 1;
-        self.far_epoch += 1;
+        self.drop_all_links();
     }
 
     /// Counts an instruction that no family takes.
     fn note_unknown(&mut self, instruction: &iced_x86::Instruction) {
         self.unknown += 1;
         self.last_unknown = Some(instruction.code());
+    }
+
+    /// Whether a link between pages that carries this number holds.
+    #[inline(always)]
+    pub(crate) fn is_fresh(&self, epoch: u64) -> bool {
+        epoch == self.far_epoch || epoch == self.global_epoch
     }
 
     fn jump_slot(rip: u64) -> usize {
@@ -179,7 +207,7 @@ impl Cpu {
     pub fn go(&mut self) -> Next {
         let rip = self.rip();
         let jump = self.blocks.jump(rip);
-        if (jump.rip, jump.mode, jump.epoch) == (rip, self.mode.0, self.blocks.far_epoch) {
+        if (jump.rip, jump.mode) == (rip, self.mode.0) && self.blocks.is_fresh(jump.epoch) {
             return jump.next;
         }
         self.go_by_address(rip)
@@ -199,9 +227,21 @@ impl Cpu {
             return Next::LOOKUP;
         };
         let next = Next::to(block);
-        let epoch = self.blocks.far_epoch;
+        let epoch = self.blocks.epoch_for(linear, self.tlb.is_global(linear));
         *self.blocks.jump_mut(rip) = Jump { rip, epoch, next, mode: self.mode.0 };
         next
+    }
+
+    /// The number for a link to RIP, whose block was just found. `None`: its translation is not at hand.
+    pub(crate) fn epoch_here(&mut self) -> Option<u64> {
+        let linear = self.code_linear();
+        if self.tlb.entry(linear).execute == linear & !(PAGE - 1) {
+            let is_global = self.tlb.is_global(linear);
+            return Some(self.blocks.epoch_for(linear, is_global));
+        }
+        let jump = self.blocks.jump(self.rip());
+        let is_it = (jump.rip, jump.mode) == (self.rip(), self.mode.0);
+        (is_it && self.blocks.is_fresh(jump.epoch)).then_some(jump.epoch)
     }
 
     /// Linear address of the instruction at RIP.

@@ -14,16 +14,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
 use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
 use bulkhead_sys::code_memory::CodeMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
+use crate::memory::devices::pages;
+use crate::memory::order::Order;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
 
-use call::Calls;
+use call::Listener;
 pub(crate) use doorbell::Doorbells;
 
 /// Makes machines in software.
@@ -126,17 +128,27 @@ struct SoftVm {
     clock: Clock,
     /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
     /// calls itself.
-    calls: OnceLock<Arc<Calls>>,
+    calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
 }
 
 impl SoftVm {
-    fn calls(&self) -> Result<&Calls, EngineError> {
+    fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
         }
-        let made = Calls::new(Arc::clone(&self.fabric))?;
+        let made = Listener::new(Arc::clone(&self.fabric))?;
         Ok(self.calls.get_or_init(|| made))
+    }
+}
+
+/// Longest used ring: of 32768 entries.
+const LONGEST_RING: u64 = 6 + 8 * 32768;
+
+impl SoftVm {
+    fn check_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        let is_ram = ring.len <= LONGEST_RING && self.ram.host(ring.addr, ring.len).is_some();
+        if is_ram { Ok(()) } else { Err(EngineError::Bug("a ring that is not in guest memory")) }
     }
 }
 
@@ -196,6 +208,24 @@ impl Vm for SoftVm {
 
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
         self.doorbells.disconnect(event, kick);
+        Ok(())
+    }
+
+    fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.check_ring(ring)?;
+        self.ram.devices().watch(ring, true);
+        pages(ring).for_each(|page| self.fabric.order_all(Order::ForbidAccess(page)));
+        Ok(())
+    }
+
+    fn unwatch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.check_ring(ring)?;
+        self.ram.devices().watch(ring, false);
+        Ok(())
+    }
+
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        self.ram.devices().expect_unlogged();
         Ok(())
     }
 }
@@ -270,6 +300,8 @@ impl Vcpu for SoftVcpu {
 
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
         self.asked = None;
+        // Whoever puts a vCPU elsewhere may have put something else into RAM, too.
+        self.cpu.blocks.forget_all();
         self.cpu.restore(state);
         Ok(())
     }

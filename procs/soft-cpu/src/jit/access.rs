@@ -19,7 +19,7 @@ use crate::memory::tlb::{ENTRIES, Entry};
 use crate::state::Reg;
 
 /// Where a memory operand is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     base: Option<Home>,
     index: Option<(Home, u8)>,
@@ -30,10 +30,12 @@ pub(super) struct Address {
 }
 
 /// What an access wants.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Access {
     pub(super) size: u32,
     pub(super) write: bool,
+    /// Atomic: it must not cross a cache line, or the other vCPUs have to stop.
+    pub(super) locked: bool,
 }
 
 /// An access that has passed, where the host may go on.

@@ -120,7 +120,11 @@ impl<'a> Compiler<'a> {
                 self.note_flags(planned);
             }
             Kind::Copied(copy, Some((address, access))) => {
+                let mut split = None;
                 let Some(miss) = self.checked(address, access, |this, place, free| {
+                    if access.locked && access.size > 1 {
+                        split = Some(refuse_split(this.code, place, free, access.size));
+                    }
                     this.provide_flags(planned, free);
                     copy.emit(this.code, Some((place, free)));
                 }) else {
@@ -128,7 +132,9 @@ impl<'a> Compiler<'a> {
                     return false;
                 };
                 self.note_flags(planned);
-                self.rejoin(miss, op);
+                for hole in [Some(miss), split].into_iter().flatten() {
+                    self.rejoin(hole, op);
+                }
             }
             Kind::Lea(address) => self.lea(planned, address),
             Kind::Push(pushed) => self.push(pushed, op),
@@ -138,6 +144,7 @@ impl<'a> Compiler<'a> {
                 self.divide(division, op);
                 self.flags = Flags::Memory;
             }
+            Kind::Vector(vector) => self.vector(&vector, op),
             Kind::Stepped => self.step(op),
             Kind::Ended => {
                 self.step(op);
@@ -237,7 +244,7 @@ impl<'a> Compiler<'a> {
         body: impl FnOnce(&mut Self, Place, Host),
     ) {
         let address = Address::at(number, displacement);
-        match self.checked(address, Access { size: 8, write }, body) {
+        match self.checked(address, Access { size: 8, write, locked: false }, body) {
             Some(miss) => self.rejoin(miss, op),
             None => self.step(op),
         }
@@ -383,7 +390,7 @@ impl<'a> Compiler<'a> {
                 }
             }
             Target::Memory(address) => {
-                let access = Access { size: 8, write: false };
+                let access = Access { size: 8, write: false, locked: false };
                 let missed = self.checked(address, access, |this, place, _| {
                     this.code.load(A, place);
                 });
@@ -414,4 +421,13 @@ impl<'a> Compiler<'a> {
     fn jump_to(&mut self, place: Place) {
         self.code.encode(Opcode::narrow(&[0xff]), 4, Rm::Memory(place), &[]);
     }
+}
+
+/// Taken if the access crosses a cache line.
+fn refuse_split(code: &mut Emitter, place: Place, free: Host, size: u32) -> Hole {
+    const LINE: i32 = 64;
+    code.lea(free, place);
+    code.arithmetic(4, free, LINE - 1, false);
+    code.arithmetic(7, free, LINE - size as i32, false);
+    code.branch_ahead(condition::ABOVE)
 }

@@ -71,8 +71,10 @@ impl<'a> Opcode<'a> {
 /// Conditions in the processor's numbering, as far as the compiler itself asks for them.
 pub(super) mod condition {
     pub(in crate::jit) const ABOVE_OR_EQUAL: u8 = 3;
+    pub(in crate::jit) const EQUAL: u8 = 4;
     pub(in crate::jit) const NOT_EQUAL: u8 = 5;
     pub(in crate::jit) const BELOW_OR_EQUAL: u8 = 6;
+    pub(in crate::jit) const ABOVE: u8 = 7;
     pub(in crate::jit) const SIGN: u8 = 8;
 }
 

@@ -42,8 +42,9 @@ pub(super) fn emit(
     } else {
         let cell = cells.take()?;
         code.encode(Opcode::wide(&[0x8b]), A, Rm::Code(cell), &[]);
-        access::compare(code, A, layout::file(slot::EPOCH));
-        let stale = code.branch_ahead(condition::NOT_EQUAL);
+        // The upper half is a kernel's, whose pages are global.
+        let is_upper = exit.target >> 63 != 0;
+        let stale = demand_fresh(code, if is_upper { EPOCHS } else { [EPOCHS[1], EPOCHS[0]] });
         code.encode(Opcode::narrow(&[0xff]), 4, Rm::Code(cell + 8), &[]);
         code.bind(stale);
         Site::Far { cell }
@@ -66,7 +67,18 @@ pub(super) fn look_up(code: &mut Emitter) -> [Hole; 2] {
     access::compare(code, A, Place::at(B, offset_of!(Jump, rip) as i32));
     let other = code.branch_ahead(condition::NOT_EQUAL);
     code.load(A, Place::at(B, offset_of!(Jump, epoch) as i32));
-    access::compare(code, A, layout::file(slot::EPOCH));
+    [other, demand_fresh(code, EPOCHS)]
+}
+
+/// The numbers that a link may carry to hold.
+const EPOCHS: [Reg; 2] = [slot::GLOBAL_EPOCH, slot::EPOCH];
+
+/// Goes on if the number in [`A`] is one of these; the jump that is taken if not.
+fn demand_fresh(code: &mut Emitter, epochs: [Reg; 2]) -> Hole {
+    access::compare(code, A, layout::file(epochs[0]));
+    let fresh = code.branch_ahead(condition::EQUAL);
+    access::compare(code, A, layout::file(epochs[1]));
     let stale = code.branch_ahead(condition::NOT_EQUAL);
-    [other, stale]
+    code.bind(fresh);
+    stale
 }

@@ -11,7 +11,7 @@ use std::mem::offset_of;
 
 use super::emit::{Host, Place, STACK, STATE};
 use crate::cpu::Cpu;
-use crate::state::{Reg, Registers};
+use crate::state::{Fx, Reg, Registers};
 
 /// Distance of the stack pointer from the register file's beginning.
 const BIAS: usize = 128;
@@ -28,6 +28,8 @@ pub(super) mod slot {
     pub(in crate::jit) const HOST_STACK: Reg = Reg(26 * 8);
     /// Where indirect jumps went, in this mode.
     pub(in crate::jit) const JUMPS: Reg = Reg(27 * 8);
+    /// `Blocks::global_epoch`.
+    pub(in crate::jit) const GLOBAL_EPOCH: Reg = Reg(30 * 8);
     /// `Blocks::far_epoch`.
     pub(in crate::jit) const EPOCH: Reg = Reg(28 * 8);
     /// A register's value that has to wait for a moment.
@@ -55,6 +57,13 @@ pub(super) fn flags() -> Place {
     Place::at(STATE, distance as i32 - BIAS as i32)
 }
 
+/// The slot of an XMM register in the FXSAVE image.
+pub(super) fn xmm(number: u8) -> Place {
+    let slots = offset_of!(Cpu, fx) + offset_of!(Fx, xmm);
+    let distance = slots as i64 - offset_of!(Cpu, regs) as i64;
+    Place::at(STATE, distance as i32 - BIAS as i32 + 16 * i32::from(number))
+}
+
 /// Where a guest register is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Home {
@@ -79,4 +88,4 @@ pub(super) fn at_home() -> impl Iterator<Item = (Reg, Host)> {
     })
 }
 
-const _: () = assert!(size_of::<Registers>() >= 30 * 8);
+const _: () = assert!(size_of::<Registers>() >= 31 * 8);

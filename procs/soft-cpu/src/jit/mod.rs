@@ -33,6 +33,7 @@ mod plan;
 mod run;
 mod step;
 mod translate;
+mod vector;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -81,6 +82,8 @@ pub(crate) struct Jit {
     ops: Arena,
     /// Numbered from 1.
     pieces: Vec<Piece>,
+    /// How many of them, from the first, lead out by now, all of them.
+    severed: usize,
     sites: Vec<Site>,
     jumps: Jumps,
     /// Executions after which a block is compiled.
@@ -109,6 +112,7 @@ impl Jit {
             emitter,
             ops: Arena::default(),
             pieces: Vec::new(),
+            severed: 0,
             sites: Vec::new(),
             jumps: Jumps::default(),
             threshold,
@@ -123,7 +127,17 @@ impl Jit {
         self.code.empty(self.kept);
         self.ops.empty();
         self.pieces.clear();
+        self.severed = 0;
         self.sites.clear();
+        self.unlinked = None;
+    }
+
+    /// All blocks are dropped, one of which may be executing.
+    pub(crate) fn drop_all_pieces(&mut self) {
+        for piece in self.pieces.iter().skip(self.severed) {
+            self.code.sever(piece.entry, piece.gone);
+        }
+        self.severed = self.pieces.len();
         self.unlinked = None;
     }
 

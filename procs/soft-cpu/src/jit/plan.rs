@@ -5,6 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 use super::access::{Access, Address};
 use super::copy::Copy;
 use super::divide::{Division, Divisor};
+use super::vector::Vector;
 use crate::state::rflags;
 
 /// How one instruction is executed.
@@ -20,6 +21,7 @@ pub(super) enum Kind<'a> {
     Pop(u8),
     Leave,
     Divide(Division),
+    Vector(Vector<'a>),
     /// By the interpreter, and then on.
     Stepped,
     /// To this distance from the block.
@@ -59,6 +61,9 @@ impl Kind<'_> {
 
     /// The interpreter may take over here, and must find all flags in memory.
     pub(super) fn may_step(&self) -> bool {
+        if let Kind::Vector(vector) = self {
+            return vector.has_memory();
+        }
         !matches!(
             self,
             Kind::Nothing | Kind::Copied(_, None) | Kind::Lea(_) | Kind::Jump(_) | Kind::Branch(..)
@@ -205,17 +210,21 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
     if let Some(division) = division(instruction, rip) {
         return Some(Kind::Divide(division));
     }
+    if let Some(vector) = Vector::of(instruction, bytes, rip) {
+        return Some(Kind::Vector(vector));
+    }
     let copy = Copy::of(instruction, bytes)?;
     if !copy.has_memory() {
         return Some(Kind::Copied(copy, None));
     }
     let address = Address::of(instruction, rip)?;
     let size = u32::try_from(instruction.memory_size().size()).ok()?;
+    let locked = instruction.has_lock_prefix() || instruction.mnemonic() == M::Xchg;
     let write = instruction.op0_kind() == OpKind::Memory
         && instruction.op_count() > 0
         && !matches!(instruction.mnemonic(), M::Cmp | M::Test | M::Bt | M::Mul | M::Imul);
     let known = matches!(size, 1 | 2 | 4 | 8);
-    known.then_some(Kind::Copied(copy, Some((address, Access { size, write }))))
+    known.then_some(Kind::Copied(copy, Some((address, Access { size, write, locked }))))
 }
 
 fn division(instruction: &Instruction, rip: u64) -> Option<Division> {

@@ -56,15 +56,16 @@ impl Cpu {
             }
             return Ran::Not;
         };
-        let (rip, epoch) = (self.rip(), self.blocks.far_epoch);
-        if let Some(exit) = unlinked
-            && exit.target == rip
-            && let Some(site) = jit.sites.get(exit.site as usize).copied()
-        {
-            jit.code.link(site, entry, epoch);
+        let (rip, code) = (self.rip(), jit.code.address(entry));
+        if let Some(epoch) = self.epoch_here() {
+            if let Some(exit) = unlinked
+                && exit.target == rip
+                && let Some(site) = jit.sites.get(exit.site as usize).copied()
+            {
+                jit.code.link(site, entry, epoch);
+            }
+            jit.jumps.remember(self.mode.0, Jump { rip, epoch, code: code as u64 });
         }
-        let code = jit.code.address(entry);
-        jit.jumps.remember(self.mode.0, Jump { rip, epoch, code: code as u64 });
         let enter = jit.code.address(jit.glue.enter);
         self.blocks.jit = Some(jit);
         self.run_code(enter, code)
@@ -135,6 +136,7 @@ impl Cpu {
     pub(super) fn look_around(&mut self) {
         self.regs.set(slot::TLB, self.tlb.bank_address());
         self.regs.set(slot::EPOCH, self.blocks.far_epoch);
+        self.regs.set(slot::GLOBAL_EPOCH, self.blocks.global_epoch);
         if let Some(jit) = &mut self.blocks.jit {
             let table = jit.jumps.of(self.mode.0).as_ptr();
             self.regs.set(slot::JUMPS, table as u64);

@@ -10,7 +10,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use super::compile::{Compiler, Source};
 use super::plan::{self, Kind, Planned};
 use super::{Jit, Piece, exit, step};
-use crate::block::{Block, Slot, empty_op};
+use crate::block::{Block, Slot, empty_op, unavailable};
 use crate::cpu::Cpu;
 use crate::memory::host;
 use crate::memory::ram::PAGE;
@@ -77,7 +77,8 @@ impl Cpu {
             let start = start as u16;
             slots.clear();
             slots.push(Slot::EMPTY);
-            let simple = plan::simple(&instruction, itself, rip);
+            let is_available = unavailable(&instruction, self.mode).is_none();
+            let simple = plan::simple(&instruction, itself, rip).filter(|_| is_available);
             let may_step = simple.is_none_or(|kind| kind.may_step());
             let ending = may_step.then(|| self.draft(&instruction, start, page_offset, &mut slots));
             let kind = simple.unwrap_or(match ending {

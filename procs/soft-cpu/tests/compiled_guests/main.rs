@@ -2,20 +2,40 @@
 
 use bulkhead_hypervisor::Hypervisor;
 
+#[path = "../guests/absent.rs"]
+mod absent;
 #[path = "../guests/code.rs"]
 mod code;
 #[path = "../guests/cross.rs"]
 mod cross;
+#[path = "../guests/device.rs"]
+mod device;
 #[path = "../guests/event.rs"]
 mod event;
+#[path = "../guests/flat.rs"]
+mod flat;
+#[path = "../guests/halfway.rs"]
+mod halfway;
+#[path = "../guests/level.rs"]
+mod level;
 #[path = "../guests/memory.rs"]
 mod memory;
 #[path = "../guests/mode.rs"]
 mod mode;
+#[path = "../guests/pcid.rs"]
+mod pcid;
+#[path = "../guests/rest.rs"]
+mod rest;
+#[path = "../guests/spin.rs"]
+mod spin;
+#[path = "../guests/split.rs"]
+mod split;
 #[path = "../guests/stage.rs"]
 mod stage;
 #[path = "../guests/startup.rs"]
 mod startup;
+#[path = "../guests/trap.rs"]
+mod trap;
 #[path = "../guests/wire.rs"]
 mod wire;
 

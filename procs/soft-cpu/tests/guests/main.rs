@@ -5,14 +5,23 @@
 
 use bulkhead_hypervisor::Hypervisor;
 
+mod absent;
 mod code;
 mod cross;
+mod device;
 mod event;
+mod flat;
+mod halfway;
+mod level;
 mod memory;
 mod mode;
+mod pcid;
 mod rest;
+mod spin;
+mod split;
 mod stage;
 mod startup;
+mod trap;
 mod wire;
 
 /// The interpreter alone.

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use bulkhead_memory::RamLayout;
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
 use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{EndReason, EventKind};
@@ -54,10 +55,14 @@ impl Machine {
             core,
             power: Power::Starting,
             ram: create_sealed("guest-ram", memory)?,
-            cords: soft.map(Cords::new).transpose()?,
+            cords: soft.map(|vcpus| cords(vcpus, memory)).transpose()?,
             run_was_sent: false,
         })
     }
+}
+
+fn cords(vcpus: u32, memory: u64) -> std::io::Result<Cords> {
+    Cords::new(vcpus, &RamLayout::new(memory).map_err(std::io::Error::other)?)
 }
 
 fn payloads(machine: &plan::Machine) -> Vec<BorrowedFd<'_>> {

@@ -106,6 +106,24 @@ impl Stage {
         self.file(&name, &bulkhead_harness::kernel::pvh(code))
     }
 
+    /// A kernel compiled from `payload/NAME.c`.
+    pub fn payload(&self, name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("payload");
+        let script = folder.join("payload.ld");
+        let made = self.path(&format!("{name}.elf"));
+        let mut compiler = Command::new("cc");
+        compiler
+            .args("-m32 -march=i686 -O1 -Wall -Wextra -Werror -ffreestanding".split(' '))
+            .args("-fno-pic -fno-stack-protector -fcf-protection=none".split(' '))
+            .args("-nostdlib -static -Wl,-N,--no-warn-rwx-segments,--build-id=none".split(' '))
+            .arg(format!("-Wl,-T,{}", script.display()))
+            .args(["-o", &made])
+            .arg(folder.join(format!("{name}.c")));
+        let output = compiler.output().expect("a C compiler");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made
+    }
+
     /// A file that only root may read.
     pub fn unreadable(&self) -> String {
         use std::os::unix::fs::PermissionsExt;

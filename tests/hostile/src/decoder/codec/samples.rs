@@ -1,6 +1,8 @@
 //! Some messages of each type, with the number of their type in front.
 
 use bulkhead_channel::codec;
+use bulkhead_hypervisor::remote::wire::{Answer, Halt, Order, Request as Wish, Turn};
+use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_protocol::VERSION;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, NodePlan};
 use bulkhead_protocol::class::ProcessClass;
@@ -55,6 +57,12 @@ pub fn samples() -> Vec<Vec<u8>> {
     put(16, bytes(&ToHelper::Role(SinkCommand::Plan { history: 65_536 })));
     put(17, bytes(&FromHelper::<Nothing>::Sealed(report())));
     put(17, bytes(&FromHelper::<Nothing>::Alive { number: 3, progress: 4 }));
+    put(18, bytes(&Wish::Routes(vec![(24, Some((0xfee0_0000, 0x41))), (25, None)])));
+    put(18, bytes(&Wish::ConnectCall { connection: 7, gsi: 24 }));
+    put(19, bytes(&Answer::Refused("no room".into())));
+    put(20, bytes(&Turn { answer: 5, order: Order::SetState(Box::default()) }));
+    put(21, bytes(&Halt::State(Box::<VcpuState>::default())));
+    put(21, bytes(&Halt::MemoryWrite { address: 0xfec0_0000, width: 4, value: 1 }));
     all
 }
 
