@@ -37,7 +37,7 @@ enum Operand {
 }
 
 /// Opcodes behind 0F whose `rm` operand is written.
-const STORES: &[u8] = &[0x11, 0x13, 0x17, 0x29, 0x71, 0x72, 0x73, 0x7e, 0x7f, 0xd6];
+const STORES: &[u8] = &[0x11, 0x13, 0x17, 0x29, 0x2b, 0x71, 0x72, 0x73, 0x7e, 0x7f, 0xd6, 0xe7];
 
 impl<'a> Vector<'a> {
     /// Takes it apart. `None`: it is none of these.
@@ -195,7 +195,10 @@ fn has_immediate(instruction: &Instruction) -> bool {
 fn is_offered(instruction: &Instruction) -> bool {
     let is_known = matches!(
         instruction.mnemonic(),
-        M::Movaps
+        M::Movntdq
+            | M::Movntps
+            | M::Movntpd
+            | M::Movaps
             | M::Movapd
             | M::Movdqa
             | M::Movups
