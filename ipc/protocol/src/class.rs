@@ -26,6 +26,8 @@ pub enum ProcessClass {
     VhostConsole,
     /// virtio-rng.
     VhostRng,
+    /// A debugger's socket.
+    Gdb,
     /// One disk graph.
     BlockLayer,
     /// Keeps a detached VM's console output.
@@ -34,7 +36,7 @@ pub enum ProcessClass {
 
 impl ProcessClass {
     /// Every class.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Supervisor,
         Self::Launcher,
         Self::Control,
@@ -44,6 +46,7 @@ impl ProcessClass {
         Self::VhostBlk,
         Self::VhostConsole,
         Self::VhostRng,
+        Self::Gdb,
         Self::BlockLayer,
         Self::Sink,
     ];
@@ -60,6 +63,7 @@ impl ProcessClass {
             Self::VhostBlk => "vhost-blk",
             Self::VhostConsole => "vhost-console",
             Self::VhostRng => "vhost-rng",
+            Self::Gdb => "gdb",
             Self::BlockLayer => "block-layer",
             Self::Sink => "sink",
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::class::ProcessClass;
-use crate::crash::Crash;
+use crate::crash::{Crash, Word};
 
 /// An event of one VM or storage instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,16 @@ pub enum EventKind {
     PowerButton,
     /// The guest crashed.
     GuestCrashed(Crash),
+    /// The guest has instructions that the software CPU lacks: they raise #UD in it. Told at most every
+    /// few seconds.
+    UnknownInstruction {
+        /// How many were met so far.
+        seen: u64,
+        /// Where the last one is.
+        rip: Word,
+        /// Its bytes in base 16.
+        bytes: String,
+    },
     /// A helper died.
     HelperDied {
         /// Its class.

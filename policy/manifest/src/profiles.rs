@@ -22,6 +22,7 @@ profiles![
     "vhost-blk",
     "vhost-console",
     "vhost-rng",
+    "gdb",
     "block-layer",
     "sink",
 ];
@@ -37,6 +38,7 @@ pub const CLASSES: &[&str] = &[
     "vhost-blk",
     "vhost-console",
     "vhost-rng",
+    "gdb",
     "block-layer",
     "sink",
 ];

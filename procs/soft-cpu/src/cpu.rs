@@ -7,6 +7,7 @@ use bulkhead_memory::GuestMemory;
 
 use crate::apic::Apic;
 use crate::block::Blocks;
+use crate::debugger::Debugger;
 use crate::engine::Doorbells;
 use crate::fault::{Exception, Raised, Stop};
 use crate::memory::tlb::{Bank, Tlb};
@@ -18,6 +19,8 @@ use crate::state::{
     cr4, efer, rflags,
 };
 use crate::system::{Clock, Leaves, Spinning};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
 /// What the meaning of instruction bytes depends on: part of every block's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,6 +155,8 @@ pub struct Cpu {
     pub(crate) pae_pointers: [u64; 4],
     /// Breakpoints that the instruction under way has met: bits of DR6.
     pub(crate) debug_pending: u64,
+    /// What a debugger outside the guest wants.
+    pub(crate) debugger: Debugger,
     /// Every access takes the slow way: alignment checks or data breakpoints are on.
     pub(crate) is_strict: bool,
     /// Alignment checks are on at level 3.
@@ -180,6 +185,12 @@ pub struct Cpu {
     pub(crate) slice: u32,
     /// Ticks that a clock which counts instructions has been put forward by.
     pub(crate) slept: u64,
+    /// Accesses that took the slow way.
+    pub(crate) slow_calls: u64,
+    /// Where all counters are copied to.
+    pub(crate) tally: Arc<Tally>,
+    /// Where what it executes is told, if anybody wants to know.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 impl Cpu {
@@ -227,6 +238,7 @@ impl Cpu {
             exceptions: 0,
             pae_pointers: [0; 4],
             debug_pending: 0,
+            debugger: Debugger::default(),
             is_strict: false,
             checks_alignment: false,
             is_alone: false,
@@ -241,6 +253,9 @@ impl Cpu {
             executed: 0,
             slice: crate::run::SLICE,
             slept: 0,
+            slow_calls: 0,
+            tally: Arc::default(),
+            trace: None,
         };
         cpu.power_on();
         cpu
@@ -347,7 +362,8 @@ impl Cpu {
         }
         let is_user = self.cpl == 3;
         self.checks_alignment = c0 & cr0::AM != 0 && self.system_flags & rflags::AC != 0 && is_user;
-        self.is_strict = self.checks_alignment || self.watches_data();
+        let watches = self.watches_data() || self.debugger.watches();
+        self.is_strict = self.checks_alignment || watches;
         self.select_bank();
     }
 

@@ -8,18 +8,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_channel::Channel;
-use bulkhead_hypervisor::Hypervisor;
 use bulkhead_hypervisor::remote::VcpuEnds;
+use bulkhead_hypervisor::{EngineError, Hypervisor};
 use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights, WrittenPages};
 use bulkhead_protocol::class::ProcessClass;
-use bulkhead_protocol::soft_cpu::SoftCpuCommand;
-use bulkhead_protocol::start::Nothing;
+use bulkhead_protocol::soft_cpu::{SoftCpuCommand, SoftCpuEvent};
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
-use bulkhead_soft_cpu::serve::{SUPERVISOR, Seat, ServeError, Service, live};
+use bulkhead_soft_cpu::serve::{Report, SUPERVISOR, Seat, ServeError, Service, live};
 use bulkhead_soft_cpu::{Compiling, Soft};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
@@ -35,7 +34,7 @@ const MOST_VCPUS: u8 = 8;
 /// A vCPU's stack: a block's operations call one another where the compiler makes no jump of it.
 const STACK: usize = 1 << 20;
 
-type SoftHelper = Helper<SoftCpuCommand, Nothing>;
+type SoftHelper = Helper<SoftCpuCommand, SoftCpuEvent>;
 
 fn main() {
     let jit = jit_of_argument();
@@ -68,9 +67,13 @@ fn serve(start: Start, jit: bool) -> Result<()> {
     let seats = threads(vcpus)?;
     let poller = Poller::new().context("epoll")?;
     let helper: SoftHelper = start.seal()?;
-    let (SoftCpuCommand::Plan { vcpus: planned, memory }, fds) =
-        helper.plan(Deadline::after(PLAN_DEADLINE))?;
+    let (plan, fds) = helper.plan(Deadline::after(PLAN_DEADLINE))?;
+    let SoftCpuCommand::Plan { vcpus: planned, memory, trace } = plan else {
+        bail!("no plan first")
+    };
     ensure!(planned == vcpus, "a plan for {planned} vCPUs, {vcpus} threads");
+    let mut fds = fds;
+    let trace = if trace { fds.pop() } else { None };
     let mut fds = fds.into_iter();
     let ram = fds.next().context("no guest memory came")?;
     let control = Channel::from_fd(fds.next().context("no channel to core came")?);
@@ -79,21 +82,33 @@ fn serve(start: Start, jit: bool) -> Result<()> {
     let ends = vcpu_ends(fds)?;
     ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
     poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
-    let (service, taken) = Service::new(&*engine, &memory, control, ends, poller)?;
+    let vm = match engine.create_vm(&memory) {
+        Err(EngineError::HostCpu { missing }) => return refuse(&helper, &poller, missing),
+        other => other?,
+    };
+    trace.into_iter().for_each(|socket| vm.trace_to(socket));
+    let mut report = Report::new(Arc::clone(&vm));
+    let (service, taken) = Service::new(vm, control, ends, poller)?;
     for (seat, thread) in taken.into_iter().zip(seats) {
         ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
     }
     helper.ready()?;
-    match service.run(&mut || hear(&helper))? {
-        Some(poller) => await_stop(&helper, &poller),
+    match service.run(&mut || hear(&helper, &mut report))? {
+        Some(poller) => await_stop(&helper, &poller, &mut report),
         None => Ok(()),
     }
 }
 
+/// Tells that this host cannot do it, and waits to be ended.
+fn refuse(helper: &SoftHelper, poller: &Poller, missing: &str) -> Result<()> {
+    helper.event(&SoftCpuEvent::Refused { missing: missing.to_owned() })?;
+    await_stop(helper, poller, &mut Report::default())
+}
+
 /// Core is gone. Whose fault that is, the supervisor has to find out: a death of ours would look like it.
-fn await_stop(helper: &SoftHelper, poller: &Poller) -> Result<()> {
+fn await_stop(helper: &SoftHelper, poller: &Poller, report: &mut Report) -> Result<()> {
     let mut events = Vec::new();
-    while hear(helper)? {
+    while hear(helper, report)? {
         events.clear();
         poller.wait(None, &mut events).context("epoll")?;
     }
@@ -183,11 +198,17 @@ fn vcpu_ends(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Vec<VcpuEnds>> {
 }
 
 /// What the supervisor says; `false`: stop.
-fn hear(helper: &SoftHelper) -> Result<bool, ServeError> {
+fn hear(helper: &SoftHelper, report: &mut Report) -> Result<bool, ServeError> {
     while let Some(incoming) = helper.try_receive()? {
         match incoming {
-            Incoming::Heartbeat(number) => helper.alive(number, 0)?,
-            Incoming::Role(..) | Incoming::Stop => return Ok(false),
+            Incoming::Heartbeat(number) => {
+                helper.alive(number, 0)?;
+                if let Some(event) = report.news(Instant::now()) {
+                    helper.event(&event)?;
+                }
+            }
+            Incoming::Role(SoftCpuCommand::Count, _) => helper.event(&report.counters())?,
+            Incoming::Role(SoftCpuCommand::Plan { .. }, _) | Incoming::Stop => return Ok(false),
         }
     }
     Ok(true)

@@ -11,6 +11,7 @@
 //! Law: no thread waits for another. The main thread never runs the guest, so that it answers at once.
 //! A peer that breaks the protocol ends the process: the machine is its own.
 
+mod report;
 mod vcpu;
 
 use std::collections::BTreeMap;
@@ -21,14 +22,15 @@ use std::sync::Arc;
 use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_hypervisor::remote::wire::{Answer, Request};
-use bulkhead_hypervisor::{EngineError, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
-use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_hypervisor::{EngineError, Gsi, IoEvent, Kick, Msi, Vcpu, Vm};
+use bulkhead_memory::GuestRange;
 use bulkhead_runtime::RuntimeError;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 
 use crate::calls::Calls;
 
+pub use report::Report;
 pub use vcpu::live;
 
 /// The token of the supervisor's channel in the poller that [`Service::new`] is given.
@@ -79,15 +81,13 @@ pub struct Seat {
 }
 
 impl Service {
-    /// Makes the machine. A thread has to be made for each seat.
+    /// Makes the vCPUs of `vm`. A thread has to be made for each seat.
     pub fn new(
-        engine: &dyn Hypervisor,
-        memory: &GuestMemory,
+        vm: Arc<dyn Vm>,
         control: Channel,
         vcpus: Vec<VcpuEnds>,
         poller: Poller,
     ) -> Result<(Self, Vec<Seat>), ServeError> {
-        let vm = engine.create_vm(memory)?;
         poller.add(&control, CONTROL, Interest::Read)?;
         let count = u8::try_from(vcpus.len()).map_err(|_| EngineError::Bug("too many vCPUs"))?;
         let (mut kicks, mut seats) = (Vec::new(), Vec::new());
@@ -181,6 +181,7 @@ impl Service {
                 self.vm.connect_ioevent(event, bell.as_fd())?;
                 self.writes.insert(connection, (event, bell));
             }
+            (Request::CodeChanged { address, len }, _) => self.vm.code_changed(address, len)?,
             (Request::Disconnect { connection }, _) => {
                 if let Some((event, bell)) = self.writes.remove(&connection) {
                     self.vm.disconnect_ioevent(event, bell.as_fd())?;

@@ -43,7 +43,7 @@ impl Far {
         }
         let (service, seats) = {
             let poller = Poller::new().unwrap();
-            Service::new(engine, memory, its_control, theirs, poller).unwrap()
+            Service::new(engine.create_vm(memory).unwrap(), its_control, theirs, poller).unwrap()
         };
         let main = std::thread::spawn(move || service.run(&mut || Ok(true)).map(drop));
         let threads =

@@ -46,6 +46,9 @@ struct Arguments {
     /// Only the software CPU, beside QEMU's TCG
     #[arg(long)]
     cpu: bool,
+    /// With --cpu: how many vCPUs
+    #[arg(long, default_value_t = 1)]
+    vcpus: u32,
     /// Only how long a VM takes to start and how much memory its processes take
     #[arg(long)]
     start: bool,

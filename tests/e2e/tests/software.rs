@@ -28,7 +28,8 @@ fn executable_memory(stage: &Stage, role: &str) -> String {
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
     let found: serde_json::Value = serde_json::from_slice(&audit.stdout).expect("JSON");
     let found = found.as_array().or_else(|| found["findings"].as_array()).expect("a list");
-    let is_it = |one: &&serde_json::Value| one["role"] == role && one["check"] == "executable memory";
+    let is_it =
+        |one: &&serde_json::Value| one["role"] == role && one["check"] == "executable memory";
     let finding = found.iter().find(is_it).expect("it was asked");
     finding["detail"].as_str().expect("text").to_owned()
 }
@@ -121,7 +122,8 @@ fn a_test_kernel_ends_it_with_a_result() {
 fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     let stage = Stage::new();
     let kernel = stage.kernel();
-    let wrong = ["banana", "soft,jit=maybe", "soft,trace=", "soft,jti=on", "kvm,jit=on"];
+    let wrong =
+        ["banana", "soft,jit=maybe", "soft,trace=", "soft,trace", "soft,jti=on", "kvm,jit=on"];
     for cpu in wrong {
         refused(stage.run(&["--kernel", &kernel, "--cpu", cpu]), &["--cpu", cpu]);
     }

@@ -12,6 +12,9 @@ use crate::{Console, disk};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
+/// Which engine: what `--cpu` says, for those who compare `soft,jit=on` with `soft,jit=off`.
+const ENGINE: &str = "BULKHEAD_TEST_CPU";
+
 /// Mebibytes of the disk that carries a test's scripts in and their results out.
 const SECOND_DISK: u32 = 64;
 
@@ -64,7 +67,8 @@ impl Guest {
     pub fn start(&self, init: &str) -> Console {
         let guest = root().join("target/guest");
         let mut command = programs::bulkhead();
-        command.args(["run", "--name", &self.name, "--cpu", "soft", "--memory", "512M", "--rng"]);
+        let engine = std::env::var(ENGINE).unwrap_or_else(|_| "soft".to_owned());
+        command.args(["run", "--name", &self.name, "--cpu", &engine, "--memory", "512M", "--rng"]);
         command.args(["--console", "stdio", "--cpus", &self.cpus.to_string()]);
         for image in [self.root_disk(), self.second_disk()] {
             if image.exists() {

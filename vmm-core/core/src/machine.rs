@@ -21,7 +21,7 @@ use crate::vcpu::{Exits, Seat, SharedVcpu};
 /// Why the machine cannot be made or started.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// The host's KVM is to blame.
+    /// The host is to blame, or the engine's process.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The user's files or options are to blame.
@@ -41,9 +41,20 @@ impl MachineError {
         let (option, remedy) = match self {
             Self::Boot(error) => (error.option(), error.remedy()),
             Self::Engine(EngineError::Unsupported { .. } | EngineError::NotKvm { .. }) => {
-                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer)")
+                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer), or --cpu soft")
             }
-            Self::Engine(_) => ("/dev/kvm", "look into the log of the host's kernel"),
+            Self::Engine(EngineError::Host { .. } | EngineError::Msr { .. }) => {
+                ("/dev/kvm", "look into the log of the host's kernel, or take --cpu soft")
+            }
+            Self::Engine(EngineError::HostCpu { .. }) => ("--cpu", "take --cpu kvm"),
+            Self::Engine(EngineError::Gone | EngineError::Remote { .. }) => {
+                ("--cpu", "see what soft-cpu said before, or take --cpu kvm")
+            }
+            Self::Engine(EngineError::NoGsiLeft { .. }) => {
+                ("--disk", "give fewer devices or queues")
+            }
+            Self::Engine(EngineError::Breakpoints { .. }) => ("--gdb", "set fewer breakpoints"),
+            Self::Engine(EngineError::Bug(_)) => ("run", "report this"),
             Self::Board(_) => ("run", "report this"),
             Self::DebugExit(_) => ("--debug-exit", "choose another port, e.g. 0xf4"),
         };
@@ -136,7 +147,7 @@ impl Machine {
             command_line: &self.append,
             memory: &self.memory,
             layout: &self.layout,
-            cpus: u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX),
+            cpus: self.cpus(),
             breathe,
         })?;
         for (index, (vcpu, power_on)) in self.vcpus.iter().zip(&self.power_on).enumerate() {
@@ -166,6 +177,26 @@ impl Machine {
             hold(vcpu).excuse_pause();
         }
         self.run();
+    }
+
+    /// Says which vCPUs an open machine runs. They must be stopped.
+    pub fn allow(&self, vcpus: impl Fn(u8) -> bool) {
+        self.gate.allow(vcpus);
+    }
+
+    /// vCPUs.
+    pub fn cpus(&self) -> u8 {
+        u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX)
+    }
+
+    /// A stopped vCPU. One that runs would be waited for.
+    pub fn vcpu(&self, cpu: u8) -> Option<MutexGuard<'_, Box<dyn Vcpu>>> {
+        self.vcpus.get(usize::from(cpu)).map(hold)
+    }
+
+    /// RAM.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
     }
 
     /// The general registers of a stopped vCPU.
@@ -212,4 +243,27 @@ fn requests(gate: &Arc<Gate>, notices: &Notices) -> Requests {
 
 fn hold(vcpu: &SharedVcpu) -> MutexGuard<'_, Box<dyn Vcpu>> {
     vcpu.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option_of(error: EngineError) -> String {
+        match MachineError::from(error).refusal() {
+            CoreEvent::Refused { option, .. } => option,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_kvm_is_blamed_for_what_kvm_did() {
+        let remote = EngineError::Remote { action: "obey", reason: "no".into() };
+        assert_eq!(option_of(remote), "--cpu");
+        assert_eq!(option_of(EngineError::Gone), "--cpu");
+        assert_eq!(option_of(EngineError::HostCpu { missing: "AES-NI" }), "--cpu");
+        assert_eq!(option_of(EngineError::NotKvm { version: 1 }), "/dev/kvm");
+        assert_eq!(option_of(EngineError::Unsupported { missing: "x" }), "/dev/kvm");
+        assert_eq!(option_of(EngineError::Msr { index: 1, value: 2 }), "/dev/kvm");
+    }
 }

@@ -12,6 +12,12 @@ pub enum EngineError {
         /// What is missing, by KVM's name and what it is for.
         missing: &'static str,
     },
+    /// The host's processor lacks something by which guest instructions are executed in software.
+    #[error("this host's processor cannot execute guests in software: it lacks {missing}")]
+    HostCpu {
+        /// Which instruction set.
+        missing: &'static str,
+    },
     /// The descriptor that the plan calls `/dev/kvm` is something else.
     #[error(
         "the descriptor given as /dev/kvm does not answer like KVM (API version {version}, 12 expected)"
@@ -21,7 +27,7 @@ pub enum EngineError {
         version: i32,
     },
     /// The kernel refused a call.
-    #[error("KVM refused to {action}: {source}")]
+    #[error("this host refused to {action}: {source}")]
     Host {
         /// What it was asked to do.
         action: &'static str,
@@ -52,6 +58,14 @@ pub enum EngineError {
     NoGsiLeft {
         /// How many there are.
         limit: u32,
+    },
+    /// More breakpoints than the processor has debug registers.
+    #[error("this host's processor has {limit} breakpoints, {wanted} are asked for")]
+    Breakpoints {
+        /// How many there are.
+        limit: usize,
+        /// How many it would take.
+        wanted: usize,
     },
     /// A caller of ours asked for something senseless.
     #[error("bug: {0}")]

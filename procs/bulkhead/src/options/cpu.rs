@@ -2,6 +2,8 @@
 //!
 //! Absent on purpose: how `auto` chooses, which is `choice`.
 
+use std::path::PathBuf;
+
 use bulkhead_protocol::spec::SoftSpec;
 
 use super::keyed::{Keyed, nearest};
@@ -23,8 +25,8 @@ pub enum Cpu {
     Auto,
     /// KVM, or nothing.
     Kvm,
-    /// Software.
-    Soft(SoftSpec),
+    /// Software, and the file for its trace.
+    Soft(SoftSpec, Option<PathBuf>),
 }
 
 impl Cpu {
@@ -54,8 +56,6 @@ fn soft(text: &str) -> anyhow::Result<Cpu> {
     let mut keyed = Keyed::parse(OPTION, text, KEYS)?;
     keyed.switch("soft")?;
     let jit = keyed.choice("jit")?.unwrap_or(false);
-    if keyed.value("trace")?.is_some() {
-        return Err(keyed.refuse("there is no trace yet", "leave trace= out"));
-    }
-    Ok(Cpu::Soft(SoftSpec { jit, ..without_jit() }))
+    let trace = keyed.value("trace")?.map(PathBuf::from);
+    Ok(Cpu::Soft(SoftSpec { jit, trace: trace.is_some() }, trace))
 }

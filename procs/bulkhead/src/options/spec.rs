@@ -1,5 +1,6 @@
 //! Options → spec. What needs the host's files is the supervisor's to check.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_protocol::launch::Layer;
@@ -8,7 +9,7 @@ use bulkhead_protocol::spec::{DiskSpec, EngineSpec, OnCrash, Spec, StorageSpec, 
 use super::cpu::Cpu;
 use super::keyed::nearest;
 use super::output::{Console, Serial};
-use super::{disk, export, file, number, size};
+use super::{disk, export, file, gdb, number, size};
 use crate::choice::Choice;
 use crate::cli::{RunOptions, StorageOptions};
 use crate::refusal::refuse;
@@ -25,6 +26,8 @@ pub struct RunPlan {
     pub spec: Spec,
     /// The engine that was chosen and why, in a line, if the user left the choice open.
     pub chosen: Option<String>,
+    /// The file for the trace of a software engine.
+    pub trace: Option<PathBuf>,
     /// Where the virtio-console goes.
     pub console: Console,
     /// Where ttyS0 goes.
@@ -72,12 +75,21 @@ pub fn vm(mut options: RunOptions, auto: &dyn Fn(u32) -> Choice) -> anyhow::Resu
         on_crash: on_crash(options.on_crash.as_deref())?,
         engine: EngineSpec::Kvm,
         debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
+        gdb: options.gdb.as_deref().map(gdb::parse).transpose()?,
         weaker: layers(&options.weaker)?,
     };
-    let mut chosen = None;
+    let (mut chosen, mut trace) = (None, None);
     spec.engine = match cpu {
         Cpu::Kvm => EngineSpec::Kvm,
-        Cpu::Soft(soft) => EngineSpec::Soft(soft),
+        Cpu::Soft(soft, file) => {
+            if let (Some(file), true) = (&file, options.detach) {
+                let value = format!("soft,trace={}", file.display());
+                let reason = "nobody would write it once the command has returned";
+                return Err(refuse("--cpu", &value, reason, "leave out trace= or --detach"));
+            }
+            trace = file;
+            EngineSpec::Soft(soft)
+        }
         Cpu::Auto => {
             let choice = auto(spec.cpus);
             chosen = Some(choice.why);
@@ -87,6 +99,7 @@ pub fn vm(mut options: RunOptions, auto: &dyn Fn(u32) -> Choice) -> anyhow::Resu
     Ok(RunPlan {
         spec: Spec::Vm(spec),
         chosen,
+        trace,
         console,
         serial,
         detach: options.detach,
@@ -116,6 +129,7 @@ pub fn storage(options: StorageOptions) -> anyhow::Result<RunPlan> {
     Ok(RunPlan {
         spec: Spec::Storage(spec),
         chosen: None,
+        trace: None,
         console: Console::Off,
         serial: Serial::Off,
         detach: false,

@@ -71,11 +71,13 @@ fn an_engine_is_asked_for_by_name_or_chosen() {
     assert_eq!(Cpu::parse(None).unwrap(), Cpu::Auto);
     assert_eq!(Cpu::parse(Some("auto")).unwrap(), Cpu::Auto);
     assert_eq!(Cpu::parse(Some("kvm")).unwrap(), Cpu::Kvm);
-    let soft = Cpu::Soft(SoftSpec { jit: false, trace: false });
+    let soft = Cpu::Soft(SoftSpec { jit: false, trace: false }, None);
     assert_eq!(Cpu::parse(Some("soft")).unwrap(), soft);
     assert_eq!(Cpu::parse(Some("soft,jit=off")).unwrap(), soft);
-    let compiling = Cpu::Soft(SoftSpec { jit: true, trace: false });
+    let compiling = Cpu::Soft(SoftSpec { jit: true, trace: false }, None);
     assert_eq!(Cpu::parse(Some("soft,jit=on")).unwrap(), compiling);
+    let traced = Cpu::Soft(SoftSpec { jit: false, trace: true }, Some("a,b".into()));
+    assert_eq!(Cpu::parse(Some("soft,trace=a,,b")).unwrap(), traced);
 }
 
 #[test]
@@ -92,6 +94,14 @@ fn an_engine_that_is_not_there_or_has_no_such_key_is_refused() {
     for (text, reason) in wrong {
         assert_eq!(refusal(Cpu::parse(Some(text))), format!("--cpu: {text}: {reason}"));
     }
+}
+
+#[test]
+fn a_trace_needs_a_command_that_stays() {
+    let cpu = Some("soft,trace=t".to_owned());
+    assert!(vm(RunOptions { cpu: cpu.clone(), ..options() }).is_ok());
+    let detached = refusal(vm(RunOptions { cpu, detach: true, ..options() }));
+    assert!(detached.starts_with("--cpu: soft,trace=t: nobody would write it"), "{detached}");
 }
 
 #[test]

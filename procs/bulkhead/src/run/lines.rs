@@ -44,6 +44,10 @@ fn line(kind: &EventKind) -> Option<String> {
         EventKind::Quarantined { role, id } => {
             format!("{}is quarantined: its filter killed it again", who(*role, id))
         }
+        EventKind::UnknownInstruction { seen, rip, bytes } => format!(
+            "the guest has instructions that the software CPU lacks (met {seen} times, the last at {:#x}: {bytes})",
+            rip.0
+        ),
         EventKind::NeedsReset { id, reason } => format!("device {id} needs a reset: {reason}"),
         EventKind::PoisonRequest { id } => {
             format!("a request of {id} that ended three processes was answered with an error")

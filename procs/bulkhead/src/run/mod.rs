@@ -17,6 +17,7 @@ mod session;
 mod signals;
 mod start;
 mod terminal;
+mod trace;
 
 pub use outlet::join_terminal;
 

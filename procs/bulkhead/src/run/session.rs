@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::outlet::{self, Drained};
 use super::start::{Started, Streams, start};
-use super::{lines, signals, terminal};
+use super::{lines, signals, terminal, trace};
 use crate::options::{Console, RunPlan, Serial};
 use crate::refusal::Refused;
 
@@ -28,14 +28,20 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs `plan` to its end.
 pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
     let signals = signals::take().context("cannot take signals")?;
-    let (streams, serial, console) = streams(&plan)?;
+    let (mut streams, serial, console) = streams(&plan)?;
+    let traced = match &plan.trace {
+        Some(file) if !plan.dry_run => Some(trace::begin(file)?),
+        _ => None,
+    };
+    let (theirs, written) = traced.unzip();
+    streams.trace = theirs;
     let Started { channel, mut child } = start(&plan, &streams)?;
     drop(streams);
     let mut session = Session {
         channel: Arc::new(channel),
         raw: None,
         asked_to_end: false,
-        drained: Vec::new(),
+        drained: written.into_iter().collect(),
         shutdown_timeout: plan.shutdown_timeout,
         detach: plan.detach,
         chosen: plan.chosen.clone(),
@@ -73,7 +79,7 @@ fn streams(plan: &RunPlan) -> anyhow::Result<Ends> {
     };
     let (serial, our_serial) = pair(plan.serial != Serial::Off)?;
     let (console, our_console) = pair(plan.console != Console::Off)?;
-    Ok((Streams { serial, console }, our_serial, our_console))
+    Ok((Streams { serial, console, trace: None }, our_serial, our_console))
 }
 
 /// What a session came to.

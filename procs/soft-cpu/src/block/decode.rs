@@ -5,6 +5,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind};
 use super::arena::{Block, Slot};
 use super::{Key, Link};
 use crate::cpu::{Cpu, Mode};
+use crate::debugger;
 use crate::fault::{Exception, Raised};
 use crate::flow;
 use crate::memory::order::Order;
@@ -18,8 +19,8 @@ use crate::state::Reg;
 /// Most instructions of a block: the depth of the stack where calls in tail position stay calls.
 const MOST: usize = 64;
 
-/// Most slots of a block: head, operations, and a link and a way on for the last.
-pub(super) const MOST_SLOTS: usize = MOST + 4;
+/// Most slots of a block: head, a look for a breakpoint, operations, and a link and a way on for the last.
+pub(super) const MOST_SLOTS: usize = MOST + 5;
 
 /// Bytes looked at for a block.
 const WINDOW: usize = 192;
@@ -137,6 +138,7 @@ impl Cpu {
         self.blocks.recent[key.slot()] = block;
         self.blocks.decoded += 1;
         self.list(block, key.host as *const u8);
+        self.trace_block(block);
         block
     }
 
@@ -176,6 +178,16 @@ impl Cpu {
                 way_on(slots, mode, page_offset, start as u16);
                 return Some((instructions as u16, start as u16));
             }
+            let may_break = self.debugger.has_breakpoints()
+                && self.debugger.may_break(page_offset + start as u64);
+            if may_break {
+                if start != 0 {
+                    way_on(slots, mode, page_offset, start as u16);
+                    return Some((instructions as u16, start as u16));
+                }
+                let op = Op { handler: debugger::look, ..empty_op(0, 0) };
+                slots.push(Slot { op });
+            }
             decoder.decode_out(&mut instruction);
             if decoder.last_error() == DecoderError::NoMoreBytes {
                 if instructions == 0 {
@@ -186,7 +198,11 @@ impl Cpu {
             }
             instructions += 1;
             let slot = slots.len();
+            let unknown = self.blocks.unknown;
             let ending = self.draft(&instruction, start as u16, page_offset, slots);
+            if self.blocks.unknown != unknown {
+                self.note_unknown(start, &bytes[start..decoder.position()]);
+            }
             if let Some((first, at)) = before
                 && let Some(condition) = flow::fusable(&instruction, mode, page_offset)
                 && let Some(pair) = crate::alu::fuse(&first, condition)
@@ -225,7 +241,7 @@ impl Cpu {
             Some(handler) => draft.op.handler = handler,
             None => {
                 if !instruction.is_invalid() {
-                    self.blocks.note_unknown(instruction);
+                    self.blocks.unknown += 1;
                 }
                 draft.ending = Ending::Block;
             }

@@ -82,8 +82,6 @@ pub struct Blocks {
     pub(crate) decoded: u64,
     /// How many instructions were decoded that no family takes.
     pub(crate) unknown: u64,
-    /// The last of them.
-    pub(crate) last_unknown: Option<iced_x86::Code>,
 }
 
 // SAFETY: the pointers lead into the arena that this value owns.
@@ -105,7 +103,6 @@ impl Blocks {
             epochs: Epochs::default(),
             decoded: 0,
             unknown: 0,
-            last_unknown: None,
         };
         blocks.drop_all_links();
         blocks
@@ -153,12 +150,6 @@ impl Blocks {
         }
         self.code_epoch += 1;
         self.drop_all_links();
-    }
-
-    /// Counts an instruction that no family takes.
-    fn note_unknown(&mut self, instruction: &iced_x86::Instruction) {
-        self.unknown += 1;
-        self.last_unknown = Some(instruction.code());
     }
 
     /// Whether a link between pages that carries this number holds.

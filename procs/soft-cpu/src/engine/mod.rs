@@ -7,26 +7,35 @@ mod call;
 mod doorbell;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
-use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
+use bulkhead_hypervisor::{
+    EngineError, Exit, Gsi, GuestDebug, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
+};
 use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 use bulkhead_sys::code_memory::CodeMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
 use crate::memory::devices::pages;
 use crate::memory::order::Order;
+use crate::memory::ram::PAGE;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
 use call::Listener;
 pub(crate) use doorbell::Doorbells;
+
+/// Longest change of code that is told at a time.
+const MOST_CHANGED: u64 = 1 << 20;
 
 /// Makes machines in software.
 #[derive(Debug, Default)]
@@ -105,7 +114,7 @@ impl Hypervisor for Soft {
 impl SoftVm {
     fn create(memory: &GuestMemory, engine: Compiling) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
-            return Err(EngineError::Unsupported { missing });
+            return Err(EngineError::HostCpu { missing });
         }
         let clock = if engine.counts { Clock::counting() } else { Clock::start() };
         let fabric = Arc::<Fabric>::default();
@@ -115,6 +124,8 @@ impl SoftVm {
             clock,
             calls: OnceLock::new(),
             doorbells: Arc::default(),
+            tallies: Mutex::default(),
+            trace: OnceLock::new(),
             fabric,
         }))
     }
@@ -130,9 +141,17 @@ struct SoftVm {
     /// calls itself.
     calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
+    /// What each vCPU counts.
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    /// Where vCPUs tell what they execute.
+    trace: OnceLock<Arc<OwnedFd>>,
 }
 
 impl SoftVm {
+    fn tallies(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
@@ -168,6 +187,9 @@ impl Vm for SoftVm {
                 jit.compiled = Arc::clone(&self.engine.compiled);
             }
         }
+        let trace = self.trace.get().map(|socket| Trace::new(Arc::clone(socket), index));
+        cpu.trace = trace.map(Box::new);
+        self.tallies().push(Arc::clone(&cpu.tally));
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;
         }
@@ -211,6 +233,20 @@ impl Vm for SoftVm {
         Ok(())
     }
 
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
+        let first = address - address % PAGE;
+        let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);
+        let end = end.ok_or(EngineError::Bug("a change of more code than one writes at a time"))?;
+        for page in (first..end).step_by(PAGE as usize) {
+            self.fabric.order_all(Order::DropCode(page));
+        }
+        Ok(())
+    }
+
     fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
         self.check_ring(ring)?;
         self.ram.devices().watch(ring, true);
@@ -227,6 +263,22 @@ impl Vm for SoftVm {
     fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
         self.ram.devices().expect_unlogged();
         Ok(())
+    }
+
+    fn trace_to(&self, socket: OwnedFd) {
+        let _ = self.trace.set(Arc::new(socket));
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let mut sum = Counters::default();
+        self.tallies().iter().for_each(|tally| sum += tally.counters());
+        Some(sum)
+    }
+
+    fn last_unknown(&self) -> Option<Unknown> {
+        let seen = self.counters()?.unknown;
+        let last = self.tallies().iter().filter_map(|tally| tally.last_unknown()).next_back();
+        last.map(|unknown| Unknown { seen, ..unknown })
     }
 }
 
@@ -279,6 +331,7 @@ impl Vcpu for SoftVcpu {
             Pause::Outside => self.ask(),
             Pause::Kicked => Exit::Interrupted,
             Pause::Ended(vector) => Exit::Eoi(vector),
+            Pause::Debug(stop) => Exit::Debug(stop),
             Pause::Shutdown => Exit::Shutdown,
             Pause::Resting => Exit::Hlt,
         })
@@ -303,6 +356,19 @@ impl Vcpu for SoftVcpu {
         // Whoever puts a vCPU elsewhere may have put something else into RAM, too.
         self.cpu.blocks.forget_all();
         self.cpu.restore(state);
+        Ok(())
+    }
+
+    fn set_registers(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.complete();
+        self.cpu.finish_access();
+        self.asked = None;
+        self.cpu.restore_registers(state);
+        Ok(())
+    }
+
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), EngineError> {
+        self.cpu.set_guest_debug(debug);
         Ok(())
     }
 }

@@ -78,7 +78,8 @@ impl Cpu {
         if let Some(piece) = jit.piece_at(head.native, self.rip()) {
             return Some(piece.entry);
         }
-        if head.heat == NEVER {
+        // A block that begins at a breakpoint has an operation that looks; compiled code would not.
+        if head.heat == NEVER || self.debugger.has_breakpoints() {
             return None;
         }
         head.heat += 1;

@@ -248,6 +248,7 @@ impl Cpu {
         write: bool,
         through: Through,
     ) -> Result<Place, Raised> {
+        self.slow_calls += 1;
         let (access, bank) = self.access(write, through);
         let translation = match self.translate(linear, access) {
             Ok(translation) => translation,

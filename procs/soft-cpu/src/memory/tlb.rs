@@ -72,6 +72,8 @@ pub struct Tlb {
     large: [[u64; 16]; 2],
     /// How many fills there were.
     pub fills: u64,
+    /// How many times all of an address space was forgotten.
+    pub flushes: u64,
 }
 
 /// Bits of an address within these regions.
@@ -94,6 +96,7 @@ impl Default for Tlb {
             written: Vec::new(),
             large: [[0; 16]; 2],
             fills: 0,
+            flushes: 0,
         }
     }
 }
@@ -196,6 +199,7 @@ impl Tlb {
 
     /// Forgets all translations of a space but the global ones.
     pub(crate) fn flush_local(&mut self, number: usize) {
+        self.flushes += 1;
         let (entries, first) = (&mut self.entries, first_of(number));
         if let Some(space) = self.spaces.get_mut(number) {
             space.drop_local(|index| entries[first + usize::from(index)] = EMPTY);

@@ -8,6 +8,8 @@ mod absent;
 mod code;
 #[path = "../guests/cross.rs"]
 mod cross;
+#[path = "../guests/debugger.rs"]
+mod debugger;
 #[path = "../guests/device.rs"]
 mod device;
 #[path = "../guests/event.rs"]

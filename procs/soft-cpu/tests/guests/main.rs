@@ -8,6 +8,7 @@ use bulkhead_hypervisor::Hypervisor;
 mod absent;
 mod code;
 mod cross;
+mod debugger;
 mod device;
 mod event;
 mod flat;

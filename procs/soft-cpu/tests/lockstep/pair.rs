@@ -87,6 +87,14 @@ impl Vm for Both {
         unreachable!("the board has no eventfds")
     }
 
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, _: u64, _: u64) -> Result<(), EngineError> {
+        unreachable!("there is no debugger")
+    }
+
     fn connect_ioevent(&self, _: IoEvent, _: BorrowedFd<'_>) -> Result<(), EngineError> {
         unreachable!("the board has no eventfds")
     }

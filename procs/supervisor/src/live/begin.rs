@@ -57,6 +57,7 @@ impl Instance {
             disks: Vec::new(),
             streams: Streams::default(),
             calls: Vec::new(),
+            counts: Vec::new(),
             api,
             proc: Proc::open()?,
             started: false,
@@ -91,6 +92,7 @@ impl Instance {
             Engine::Kvm(_) => None,
             Engine::Soft(soft) => Some(soft),
         };
+        self.streams.trace = terms.trace;
         self.streams.all.push(Stream::new(terms.serial)?);
         if console {
             self.streams.all.push(Stream::new(terms.console)?);
@@ -100,6 +102,9 @@ impl Instance {
         if let Some(soft) = soft {
             let jit = if soft.jit { "jit=on" } else { "jit=off" };
             self.post(Role::SoftCpu(soft), "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
+        }
+        if self.plan.gdb.is_some() {
+            self.post(Role::Gdb, "", &[], Vec::new());
         }
         self.machine = Some(Machine::new(core, memory, soft.map(|_| vcpus))?);
         Ok(())

@@ -1,7 +1,7 @@
 //! The API: plan of `control`, and answers to what its clients ask.
 //!
 //! `control` has decoded and checked the requests; what it may ask is still decided here. Every
-//! answer is immediate, but for those that wait for core's vCPUs to stop or go on.
+//! answer is immediate, but for those that wait for core's vCPUs to stop or go on, or for soft-cpu to count.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,7 +19,7 @@ use super::{Instance, Outcome};
 use crate::listener::Listener;
 
 /// Calls that wait for core at one time.
-const MOST_CALLS: usize = 64;
+pub(super) const MOST_CALLS: usize = 64;
 
 /// The listening socket of the API.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Instance {
         }
     }
 
-    fn answer(&mut self, call: u64, response: Response, fds: &[BorrowedFd<'_>]) {
+    pub(super) fn answer(&mut self, call: u64, response: Response, fds: &[BorrowedFd<'_>]) {
         let Some(post) = self.control() else {
             return;
         };
@@ -86,6 +86,7 @@ impl Instance {
             Request::Hello { .. } | Request::Events => refused("control answers this itself"),
             Request::Processes => Response::Processes(self.processes()),
             Request::Status => self.status(),
+            Request::Counters => return self.count(call),
             Request::Console => return self.answer_console(call),
             Request::Kill => {
                 self.conclude(Outcome::Ended(EndReason::Killed));

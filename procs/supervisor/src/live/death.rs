@@ -197,8 +197,11 @@ impl Instance {
                 self.fenced(disk, |fence| fence.client_reaped());
             }
             Role::Console(device) | Role::Rng(device) => self.device_lost(device),
-            Role::Control => self.calls.clear(),
-            Role::Core | Role::SoftCpu(_) | Role::Sink(_) => {}
+            Role::Control => {
+                self.calls.clear();
+                self.counts.clear();
+            }
+            Role::Core | Role::SoftCpu(_) | Role::Gdb | Role::Sink(_) => {}
         }
     }
 

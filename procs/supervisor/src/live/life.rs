@@ -92,6 +92,7 @@ impl Instance {
             News::Alive { number, progress } => self.on_alive(post, number, progress),
             News::Progressed => self.on_progress(post),
             News::Core(event) => self.on_core(post, event),
+            News::SoftCpu(event) => self.on_soft_cpu(event),
             News::Device(event) => self.on_device(post, event),
             News::Block(event) => self.on_block(post, event),
             News::Control(call) => self.on_call(call),
@@ -160,6 +161,7 @@ impl Instance {
         match self.posts.get(post).map(|place| place.role) {
             Some(Role::Core) => self.plan_core(post),
             Some(Role::SoftCpu(_)) => self.plan_soft_cpu(post),
+            Some(Role::Gdb) => self.plan_gdb(post),
             Some(Role::Control) => self.plan_control(post),
             Some(Role::Sink(stream)) => self.plan_sink(post, stream),
             Some(Role::Console(device)) => self.plan_console(post, device),
@@ -219,6 +221,7 @@ impl Instance {
                 self.serve_exports();
             }
             Role::Blk(disk) => self.serve_export(disk),
+            Role::Gdb => self.publish_gdb(),
             _ => {}
         }
         let _ = post;

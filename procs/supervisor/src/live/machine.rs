@@ -7,7 +7,6 @@ use bulkhead_memory::RamLayout;
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
 use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{EndReason, EventKind};
-use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::spec::OnCrash;
 use bulkhead_sys::memfd::create_sealed;
 
@@ -44,6 +43,8 @@ pub struct Machine {
     ram: OwnedFd,
     /// Channels between core and soft-cpu, until both have theirs.
     cords: Option<Cords>,
+    /// Core's end of the channel to a debugger's process, until core has it.
+    pub(super) debugger: Option<OwnedFd>,
     run_was_sent: bool,
 }
 
@@ -56,8 +57,18 @@ impl Machine {
             power: Power::Starting,
             ram: create_sealed("guest-ram", memory)?,
             cords: soft.map(|vcpus| cords(vcpus, memory)).transpose()?,
+            debugger: None,
             run_was_sent: false,
         })
+    }
+}
+
+impl Machine {
+    /// RAM, and what leads to core, in the order of soft-cpu's plan.
+    pub(super) fn fds_of_soft_cpu(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.ram.as_fd()];
+        fds.extend(self.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
+        fds
     }
 }
 
@@ -85,6 +96,7 @@ impl Instance {
             engine: planned.engine.kind(),
             append: planned.append.clone(),
             debug_exit: planned.debug_exit,
+            waits_for_debugger: self.plan.gdb.as_ref().is_some_and(|gdb| gdb.wait),
             initrd: planned.initrd.is_some(),
             devices: self.devices.iter().map(|d| d.plan.clone()).collect(),
         }));
@@ -105,30 +117,15 @@ impl Instance {
         }
         self.was_planned(post);
         self.cut_cords();
+        self.hand_debugger();
         for device in 0..self.devices.len() {
             self.connect_device(device);
         }
         self.run_if_connected();
     }
 
-    /// Hands soft-cpu RAM and its ends of what leads to core.
-    pub(super) fn plan_soft_cpu(&mut self, post: PostIndex) {
-        let (Some(planned), Some(machine)) = (&self.plan.machine, &self.machine) else {
-            return;
-        };
-        let vcpus = planned.cpus as u8;
-        let command = SoftCpuCommand::Plan { vcpus, memory: planned.memory };
-        let mut fds = vec![machine.ram.as_fd()];
-        fds.extend(machine.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
-            let _ = process.command(command, &fds);
-        }
-        self.was_planned(post);
-        self.cut_cords();
-    }
-
     /// Drops our copies of the channels once both processes have theirs: each must see the other end.
-    fn cut_cords(&mut self) {
+    pub(super) fn cut_cords(&mut self) {
         let planned = |is_it: fn(Role) -> bool| {
             let post = self.posts.iter().find(|post| is_it(post.role));
             post.is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)))
@@ -212,6 +209,10 @@ impl Instance {
             },
             "--memory" => format!("{} MiB", machine.memory >> 20),
             "--cpus" => machine.cpus.to_string(),
+            "--cpu" => match machine.engine {
+                Engine::Kvm(_) => "kvm".to_owned(),
+                Engine::Soft(_) => "soft".to_owned(),
+            },
             "--append" => machine.append.clone(),
             _ => "this host".to_owned(),
         };

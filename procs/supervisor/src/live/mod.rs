@@ -9,7 +9,7 @@
 //! | [`begin`] | posts, disks and devices from the plan |
 //! | [`post`], [`process`] | who holds which place, and in which phase |
 //! | [`launch`], [`life`], [`death`], [`pulse`] | ordering, attesting and planning, reaping, heartbeats |
-//! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`] | what the plan of each role is, and what its death means |
+//! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`], [`gdb`] | what the plan of each role is, and what its death means |
 //! | [`control`], [`session`], [`events`] | who asks, who is told |
 //! | [`end`] | tearing down |
 
@@ -24,6 +24,7 @@ mod end;
 mod events;
 mod export;
 mod foreign;
+mod gdb;
 mod launch;
 mod launcher;
 mod life;
@@ -34,6 +35,7 @@ mod post;
 mod process;
 mod pulse;
 mod session;
+mod soft_cpu;
 mod streams;
 mod token;
 
@@ -110,6 +112,8 @@ pub struct Instance {
     disks: Vec<Disk>,
     streams: Streams,
     calls: Vec<Call>,
+    /// Calls that wait for soft-cpu's counters.
+    counts: Vec<u64>,
     api: control::Api,
     proc: crate::attest::Proc,
     started: bool,

@@ -32,6 +32,8 @@ pub enum Role {
     Core,
     /// What executes its guest in software.
     SoftCpu(SoftSpec),
+    /// A debugger's socket.
+    Gdb,
     /// The API socket.
     Control,
     /// Keeps the output of stream number so-and-so.
@@ -52,6 +54,7 @@ impl Role {
         match self {
             Self::Core => ProcessClass::Core,
             Self::SoftCpu(soft) => soft.class(),
+            Self::Gdb => ProcessClass::Gdb,
             Self::Control => ProcessClass::Control,
             Self::Sink(_) => ProcessClass::Sink,
             Self::Console(_) => ProcessClass::VhostConsole,

@@ -62,6 +62,9 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
         if let EngineSpec::Soft(soft) = &vm.engine {
             classes.push(soft.class());
         }
+        if vm.gdb.is_some() {
+            classes.push(ProcessClass::Gdb);
+        }
         if vm.console {
             classes.push(ProcessClass::VhostConsole);
         }

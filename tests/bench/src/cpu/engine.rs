@@ -1,16 +1,12 @@
 //! The engines that take part, and the command that starts a guest on each.
 
 use std::fmt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 use bulkhead_harness::programs;
 
 use super::guest::Guest;
-
-/// The one host CPU that everything of a guest runs on.
-const CPU: &str = "0";
 
 /// Who executes the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,26 +47,35 @@ pub fn present(guest: &Guest) -> Result<Vec<Engine>> {
 }
 
 impl Engine {
-    /// A guest of 256 MiB and one vCPU with ttyS0 on stdout, everything of it on one host CPU.
-    pub fn command(self, kernel: &Path, initramfs: &Path, append: &str) -> Command {
+    /// A guest of 256 MiB with ttyS0 on stdout. With one vCPU everything of it runs on one host CPU,
+    /// with more on all that there are.
+    pub fn command(self, guest: &Guest, append: &str) -> Command {
+        let vcpus = guest.vcpus.to_string();
+        let last = match guest.vcpus {
+            1 => 0,
+            _ => std::thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1),
+        };
         let mut command = Command::new("taskset");
-        command.args(["-c", CPU]);
+        command.args(["-c", &format!("0-{last}")]);
         match self {
             Self::Tcg => {
                 // Nehalem: no AVX, which ours doesn't offer either. vmlinux starts by PVH in both.
                 command.args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
-                command.args(["-M", "q35", "-accel", "tcg", "-cpu", "Nehalem", "-m", "256"]);
+                command.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem"]);
+                command.args(["-m", "256", "-smp", &vcpus]);
                 command.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
-                command.args(["-no-reboot", "-kernel"]).arg(kernel).arg("-initrd").arg(initramfs);
-                command.args(["-append", append]);
+                command.args(["-no-reboot", "-kernel"]).arg(&guest.kernel);
+                command.arg("-initrd").arg(&guest.initramfs).arg("-append");
             }
             Self::Interpreter | Self::Translator => {
-                let cpu = if self == Self::Translator { "soft,jit=on" } else { "soft" };
+                let cpu = if self == Self::Translator { "soft,jit=on" } else { "soft,jit=off" };
                 command.arg(programs::folder().join("bulkhead")).args(["run", "--cpu", cpu]);
-                command.args(["--memory", "256M", "--kernel"]).arg(kernel);
-                command.arg("--initrd").arg(initramfs).args(["--append", append]);
+                command.args(["--memory", "256M", "--cpus", &vcpus]);
+                command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initramfs);
+                command.arg("--append");
             }
         }
+        command.arg(append);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command
     }

@@ -14,11 +14,13 @@ use super::engine::Engine;
 const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check \
                       8250.nr_uarts=1";
 
-/// Kernel and initramfs.
+/// What is started.
 #[derive(Debug)]
 pub struct Guest {
-    kernel: PathBuf,
-    initramfs: PathBuf,
+    pub(super) kernel: PathBuf,
+    pub(super) initramfs: PathBuf,
+    /// How many.
+    pub(super) vcpus: u32,
 }
 
 /// A boot to the marker.
@@ -30,7 +32,7 @@ pub struct Boot {
 
 impl Guest {
     /// Compiles the program and packs it as the only file of an initramfs.
-    pub fn make(folder: &Path) -> Result<Self> {
+    pub fn make(folder: &Path, vcpus: u32) -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let kernel = here.join("../../target/guest/vmlinux");
         if !kernel.exists() {
@@ -43,7 +45,7 @@ impl Guest {
         succeed(gcc.arg(here.join("guest/measure.c")))?;
         let pack = "echo init | cpio -o -H newc -R 0:0 --quiet >../initramfs";
         succeed(Command::new("sh").args(["-c", pack]).current_dir(&tree))?;
-        Ok(Self { kernel, initramfs: folder.join("initramfs") })
+        Ok(Self { kernel, initramfs: folder.join("initramfs"), vcpus })
     }
 
     /// Boots to the marker; `append` goes to the kernel's command line.
@@ -78,7 +80,7 @@ impl Guest {
 
     fn run(&self, engine: Engine, append: &str, mut hear: impl FnMut(&str)) -> Result<()> {
         let append = format!("{APPEND} {append}");
-        let mut child = engine.command(&self.kernel, &self.initramfs, &append).spawn()?;
+        let mut child = engine.command(self, &append).spawn()?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let mut done = false;
         for line in BufReader::new(stdout).lines() {

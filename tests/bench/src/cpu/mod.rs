@@ -1,5 +1,5 @@
-//! The software CPU beside QEMU's TCG: the same kernel, initramfs and command line, in turn, on one
-//! CPU each. `make bench-cpu`.
+//! The software CPU beside QEMU's TCG: the same kernel, initramfs and command line, in turn, on the
+//! same CPUs. `make bench-cpu`.
 //!
 //! The guest is a kernel and one static program (`guest/measure.c`) that says a marker and then runs
 //! loops; their rates are by the guest's own clock, boots by the host's. Where the host does other
@@ -40,7 +40,7 @@ type Measured = BTreeMap<(&'static str, Engine), Vec<f64>>;
 /// Measures and prints the table.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let guest = guest::Guest::make(folder.path())?;
+    let guest = guest::Guest::make(folder.path(), arguments.vcpus)?;
     let engines = engine::present(&guest)?;
     eprintln!("{} rounds of {}", arguments.rounds, engine::names(&engines));
     let mut measured = Measured::new();

@@ -42,10 +42,11 @@ pub struct Stage {
 }
 
 impl Drop for Stage {
-    /// Whatever a test did, nothing of its instance may be left.
+    /// Whatever a test did, nothing of its instance may be left. One that failed half-way has it ended.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            nothing_left(&self.name);
+        match std::thread::panicking() {
+            false => nothing_left(&self.name),
+            true => drop(programs::bulkhead().args(["kill", &self.name]).output()),
         }
     }
 }
@@ -167,18 +168,31 @@ impl Stage {
         command
     }
 
-    /// A VM whose guest has said its one character.
+    /// A VM whose guest has said its one character, and which answers.
     pub fn started(&self, options: &[&str]) -> Child {
         let kernel = self.talking_kernel();
-        let mut command = self.run_command(&["--kernel", &kernel, "--memory", "64M"]);
-        command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("bulkhead starts");
+        self.spoken(&[&["--kernel", &kernel, "--memory", "64M"], options].concat())
+    }
+
+    /// `bulkhead run`, started, with its output to be read.
+    pub fn start(&self, options: &[&str]) -> Child {
+        let mut command = self.run_command(options);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("bulkhead starts")
+    }
+
+    /// A VM whose guest, of any kernel that does so, has said its one character.
+    pub fn spoken(&self, options: &[&str]) -> Child {
+        let mut child = self.start(options);
         let mut said = [0; 1];
         let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
         if heard.is_err() || said != *b"!" {
             let output = child.wait_with_output().expect("output");
             panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
+        // The guest does not wait for those who watch it.
+        let is_shown = || self.command(&["ps", &self.name]).status.success();
+        wait_for("its control socket", is_shown);
         child
     }
 
