@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// A class of process. The name is the same everywhere: `policy/profiles/NAME.toml`, the binary
-/// `bulkhead-NAME`, the `role` of `bulkhead ps`.
+/// `bulkhead-NAME`, the `role` of `bulkhead ps`. Two classes share a binary: `soft-cpu-jit` is a `soft-cpu`
+/// that holds code memory, which no other process may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessClass {
@@ -17,6 +18,8 @@ pub enum ProcessClass {
     Core,
     /// Executes the guest where there is no KVM.
     SoftCpu,
+    /// The same, and compiles it.
+    SoftCpuJit,
     /// virtio-blk.
     VhostBlk,
     /// virtio-console.
@@ -33,12 +36,13 @@ pub enum ProcessClass {
 
 impl ProcessClass {
     /// Every class.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Supervisor,
         Self::Launcher,
         Self::Control,
         Self::Core,
         Self::SoftCpu,
+        Self::SoftCpuJit,
         Self::VhostBlk,
         Self::VhostConsole,
         Self::VhostRng,
@@ -55,6 +59,7 @@ impl ProcessClass {
             Self::Control => "control",
             Self::Core => "core",
             Self::SoftCpu => "soft-cpu",
+            Self::SoftCpuJit => "soft-cpu-jit",
             Self::VhostBlk => "vhost-blk",
             Self::VhostConsole => "vhost-console",
             Self::VhostRng => "vhost-rng",
@@ -66,7 +71,11 @@ impl ProcessClass {
 
     /// Name of its executable.
     pub fn binary(self) -> String {
-        format!("bulkhead-{}", self.name())
+        let name = match self {
+            Self::SoftCpuJit => Self::SoftCpu.name(),
+            other => other.name(),
+        };
+        format!("bulkhead-{name}")
     }
 
     /// The class of that name.

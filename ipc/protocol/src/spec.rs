@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::class::ProcessClass;
 use crate::core::EngineKind;
 use crate::launch::Layer;
 
@@ -120,6 +121,13 @@ pub struct SoftSpec {
     pub jit: bool,
     /// Whether it writes what it executes to the session's trace stream.
     pub trace: bool,
+}
+
+impl SoftSpec {
+    /// The class of process that does it.
+    pub fn class(self) -> ProcessClass {
+        if self.jit { ProcessClass::SoftCpuJit } else { ProcessClass::SoftCpu }
+    }
 }
 
 impl EngineSpec {

@@ -15,6 +15,7 @@ pub mod birth;
 pub mod block_device;
 pub mod capability;
 pub mod clock;
+pub mod code_memory;
 pub mod cpu;
 pub mod entropy;
 pub mod eventfd;

@@ -42,6 +42,9 @@ const FORBIDDEN: [(&[&str], &[&str]); 9] = [
     (NOWHERE, &[]),
 ];
 
+/// Classes that make code at run time.
+const COMPILING: &[&str] = &["soft-cpu-jit"];
+
 const MOUNTING: &[&str] = &[
     "mount",
     "umount2",
@@ -129,6 +132,14 @@ fn reasons(manifest: &Manifest, found: &mut Vec<String>) {
     if walled == manifest.weaker_because.is_some() {
         found.push("weaker_because must be given exactly where a layer is missing".into());
     }
+    if let Some(code) = &manifest.code_memory {
+        if code.reason.trim().is_empty() {
+            found.push("code_memory has no reason".into());
+        }
+        if !COMPILING.contains(&manifest.class.as_str()) {
+            found.push("code_memory is forbidden to this class".into());
+        }
+    }
     let mapped = manifest.guest_memory.extent != Extent::None;
     if mapped != manifest.guest_memory.rights.is_some() {
         found.push("guest_memory has rights exactly where something is mapped".into());
@@ -160,7 +171,12 @@ fn authority(class: &str, allowed: &Allowed, found: &mut Vec<String>) {
     if forbidden.is_some_and(|(_, classes)| !classes.contains(&class)) {
         found.push(format!("{name} is forbidden to this class"));
     }
-    if matches!(name, "mmap" | "mprotect") && allowed.rules.iter().any(may_execute) {
+    // What code memory is made by, between a child's start and its own filter.
+    let is_for_code = |rule: &Rule| {
+        (class, name) == ("launcher", "mprotect") && allowed.for_children && never_written(rule)
+    };
+    let executes = |rule: &&Rule| may_execute(rule) && !is_for_code(rule);
+    if matches!(name, "mmap" | "mprotect") && allowed.rules.iter().any(|rule| executes(&rule)) {
         found.push(format!("{name} could make memory executable"));
     }
     if name == "tgkill" && allowed.rules.iter().any(|rule| !only_itself(rule)) {
@@ -174,6 +190,15 @@ fn may_execute(rule: &Rule) -> bool {
         let about_prot = rule.iter().filter(|condition| condition.arg == 2);
         about_prot.map(|condition| condition.holds(prot)).all(|holds| holds == Ok(true))
     })
+}
+
+/// Whether a rule on a protection lets no combination of `PROT_WRITE` and `PROT_EXEC` through.
+fn never_written(rule: &Rule) -> bool {
+    let about_prot = || rule.iter().filter(|condition| condition.arg == 2);
+    about_prot().count() > 0
+        && [6u64, 7]
+            .into_iter()
+            .all(|prot| about_prot().any(|condition| condition.holds(prot) == Ok(false)))
 }
 
 /// Whether a `tgkill` rule names the process that every helper is: number 1 of its pid namespace.

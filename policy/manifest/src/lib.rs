@@ -25,8 +25,8 @@ pub mod waits;
 
 pub use budget::budget;
 pub use manifest::{
-    Capabilities, Extent, GuestMemory, Landlock, Manifest, ManifestError, Namespace, OnDeath,
-    Restart, Rights,
+    Capabilities, CodeMemory, Extent, GuestMemory, Landlock, Manifest, ManifestError, Namespace,
+    OnDeath, Restart, Rights,
 };
 pub use profiles::{CLASSES, PROFILES, THREADS, profile, text};
 

@@ -120,6 +120,17 @@ pub struct GuestMemory {
     pub rights: Option<Rights>,
 }
 
+/// Memory for code that is made at run time: mapped before the seal, once for writing and once for
+/// execution.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeMemory {
+    /// Most of them.
+    pub most: usize,
+    /// Why.
+    pub reason: String,
+}
+
 /// What the death of a process means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -164,6 +175,9 @@ pub struct Manifest {
     pub weaker_because: Option<String>,
     /// Guest memory it maps.
     pub guest_memory: GuestMemory,
+    /// Code memory; absent where nothing but the program's text may be executed.
+    #[serde(default)]
+    pub code_memory: Option<CodeMemory>,
     /// Classes it may block on.
     pub waits_for: Vec<String>,
     /// Classes that it starts, to whose processes its own filter is handed down: a filter survives

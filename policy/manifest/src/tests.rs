@@ -185,12 +185,34 @@ fn guest_memory_is_mapped_only_where_it_is_served() {
     for class in CLASSES {
         let extent = profile(class).unwrap().guest_memory.extent;
         let expected = match *class {
-            "core" | "soft-cpu" => Extent::All,
+            "core" | "soft-cpu" | "soft-cpu-jit" => Extent::All,
             "vhost-blk" | "vhost-console" | "vhost-rng" => Extent::Granted,
             _ => Extent::None,
         };
         assert_eq!(extent, expected, "{class}");
     }
+}
+
+#[test]
+fn code_is_made_at_run_time_by_one_class_only() {
+    for class in CLASSES {
+        let makes = profile(class).unwrap().code_memory.is_some();
+        assert_eq!(makes, *class == "soft-cpu-jit", "{class}");
+    }
+    let text = text("soft-cpu").unwrap();
+    let claims =
+        text.replace("[cgroup]", "[code_memory]\nmost = 8\nreason = \"why not\"\n\n[cgroup]");
+    let error = Manifest::parse("soft-cpu", &claims).unwrap_err().to_string();
+    assert!(error.contains("code_memory is forbidden to this class"), "{error}");
+}
+
+/// Both are what they are for the same reasons; only one of them has been given code memory.
+#[test]
+fn the_compiling_class_differs_from_the_other_by_its_code_memory() {
+    let (plain, compiling) = (text("soft-cpu").unwrap(), text("soft-cpu-jit").unwrap());
+    let differing = compiling.lines().filter(|line| !plain.lines().any(|other| other == *line));
+    let about: Vec<&str> = differing.filter_map(|line| line.split([' ', ']']).next()).collect();
+    assert_eq!(about, ["#", "class", "job", "[code_memory", "most", "reason"]);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! stdout: for finding out whether a fault is the engine's own.
 //!
 //! `boot CPUS MEBIBYTES KERNEL INITRD|- COMMAND-LINE [MARKER]`: ends when the guest switches off, resets
-//! or crashes, when it has printed the marker, or after `LIMIT` seconds (environment). Figures go to stderr.
+//! or crashes, when it has printed the marker, or after `LIMIT` seconds (environment). `JIT=on` compiles.
+//! Figures go to stderr.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,7 +15,7 @@ use bulkhead_boot::Boot;
 use bulkhead_hypervisor::{Exit, Hypervisor, Kick, Vcpu};
 use bulkhead_machine::request::Requests;
 use bulkhead_memory::{Grant, RamLayout, Rights};
-use bulkhead_soft_cpu::Soft;
+use bulkhead_soft_cpu::{Compiling, Soft};
 
 #[path = "../tests/boot/board.rs"]
 mod board;
@@ -105,7 +106,10 @@ fn main() -> Result<(), Failure> {
         cpus,
         breathe: &|| {},
     })?;
-    let vm = Soft.create_vm(&memory)?;
+    let compiles = std::env::var("JIT").is_ok_and(|jit| jit == "on");
+    let engine: Box<dyn Hypervisor> =
+        if compiles { Box::new(Compiling::new(cpus)?) } else { Box::new(Soft) };
+    let vm = engine.create_vm(&memory)?;
     let vcpus = (0..cpus).map(|index| vm.create_vcpu(index, cpus));
     let mut vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
     let kicks: Vec<Arc<dyn Kick>> = vcpus.iter().map(|vcpu| vcpu.kick_handle()).collect();

@@ -181,6 +181,10 @@ pub struct Cpu {
     pub(crate) leaves: Leaves,
     /// Instructions executed, counted block by block.
     pub executed: u64,
+    /// Instructions of a turn.
+    pub(crate) slice: u32,
+    /// Ticks that a clock which counts instructions has been put forward by.
+    pub(crate) slept: u64,
     /// Accesses that took the slow way.
     pub(crate) slow_calls: u64,
     /// Where all counters are copied to.
@@ -247,6 +251,8 @@ impl Cpu {
             spinning: Spinning::default(),
             leaves,
             executed: 0,
+            slice: crate::run::SLICE,
+            slept: 0,
             slow_calls: 0,
             tally: Arc::default(),
             trace: None,

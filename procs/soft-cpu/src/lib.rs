@@ -35,6 +35,7 @@ mod event;
 pub mod fault;
 pub mod flow;
 pub mod host_cpu;
+mod jit;
 pub mod memory;
 pub mod op;
 mod run;
@@ -51,5 +52,5 @@ pub mod width;
 pub mod x87;
 
 pub use cpu::Cpu;
-pub use engine::Soft;
+pub use engine::{Compiling, Soft};
 pub use run::Turns;

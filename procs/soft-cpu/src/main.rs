@@ -18,8 +18,8 @@ use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights, WrittenPages};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::soft_cpu::{SoftCpuCommand, SoftCpuEvent};
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
-use bulkhead_soft_cpu::Soft;
 use bulkhead_soft_cpu::serve::{Report, SUPERVISOR, Seat, ServeError, Service, live};
+use bulkhead_soft_cpu::{Compiling, Soft};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::verify_sealed;
@@ -37,12 +37,15 @@ const STACK: usize = 1 << 20;
 type SoftHelper = Helper<SoftCpuCommand, SoftCpuEvent>;
 
 fn main() {
-    let start = Start::new(ProcessClass::SoftCpu);
-    match serve(start) {
+    let jit = jit_of_argument();
+    let compiles = jit.as_ref().is_ok_and(|jit| *jit);
+    let class = if compiles { ProcessClass::SoftCpuJit } else { ProcessClass::SoftCpu };
+    let start = Start::new(class);
+    match jit.and_then(|jit| serve(start, jit)) {
         Ok(()) => bulkhead_runtime::exit(0),
         Err(error) if is_end(&error) => bulkhead_runtime::exit(0),
         Err(error) => {
-            bulkhead_runtime::log(&format!("soft-cpu: {error:#}"));
+            bulkhead_runtime::log(&format!("{class}: {error:#}"));
             bulkhead_runtime::exit(1);
         }
     }
@@ -56,9 +59,9 @@ fn is_end(error: &anyhow::Error) -> bool {
     }
 }
 
-fn serve(start: Start) -> Result<()> {
+fn serve(start: Start, jit: bool) -> Result<()> {
     let vcpus = vcpus_of_argument()?;
-    ensure!(!jit_of_argument()?, "this build has no compiler");
+    let engine = engine(vcpus, jit)?;
     Soft::prepare();
     seed();
     let seats = threads(vcpus)?;
@@ -79,7 +82,7 @@ fn serve(start: Start) -> Result<()> {
     let ends = vcpu_ends(fds)?;
     ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
     poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
-    let vm = match Soft.create_vm(&memory) {
+    let vm = match engine.create_vm(&memory) {
         Err(EngineError::HostCpu { missing }) => return refuse(&helper, &poller, missing),
         other => other?,
     };
@@ -126,6 +129,14 @@ fn jit_of_argument() -> Result<bool> {
         Some("jit=off") => Ok(false),
         other => bail!("{other:?} is neither jit=on nor jit=off"),
     }
+}
+
+/// What executes the guest. Code memory can be made now, and never again.
+fn engine(vcpus: u8, jit: bool) -> Result<Box<dyn Hypervisor>> {
+    Ok(match jit {
+        true => Box::new(Compiling::new(vcpus).context("code memory")?),
+        false => Box::new(Soft),
+    })
 }
 
 /// A thread for each vCPU, which waits for its seat. Returns once each has begun: a thread's first

@@ -15,11 +15,12 @@ use crate::apic::signal;
 use crate::cpu::Cpu;
 use crate::event::{Event, Source, TripleFault};
 use crate::fault::{Exception, Raised, Stop, vector};
+use crate::jit::Ran;
 use crate::op::{At, Next};
-use crate::state::rflags;
+use crate::state::{Reg, rflags};
 
-/// Blocks between two looks at the clock.
-const SLICE: u32 = 2048;
+/// Instructions between two looks at the clock, and, in compiled code, at signals.
+pub(crate) const SLICE: u32 = 16384;
 
 /// What a vCPU does while it does not execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,8 @@ impl Cpu {
             self.publish();
             self.send_trace(false);
             match stepped {
+                // Whoever counts instructions wants to look at each turn.
+                Ok(None) if self.clock.counts => return Pause::Kicked,
                 Ok(None) => {}
                 Ok(Some(pause)) => return pause,
                 Err(TripleFault) => return Pause::Shutdown,
@@ -166,21 +169,52 @@ impl Cpu {
     pub(crate) fn run_blocks(&mut self, alone: bool) -> Stop {
         self.stop = Stop::Lookup;
         self.is_alone = alone;
-        let mut slice = SLICE;
+        self.regs.set(Reg::BUDGET, self.slice);
+        if let Some(jit) = &mut self.blocks.jit {
+            // Whatever happened since: it is not where that exit leads.
+            jit.unlinked = None;
+        }
+        let stop = self.run_slice(alone);
+        self.executed = self.counted();
+        self.regs.set(Reg::BUDGET, self.slice);
+        stop
+    }
+
+    /// Instructions executed up to now, those of the block under way included.
+    pub(crate) fn counted(&self) -> u64 {
+        let used = self.slice - self.regs.get::<u32>(Reg::BUDGET);
+        self.executed.wrapping_add(used.into())
+    }
+
+    fn run_slice(&mut self, alone: bool) -> Stop {
         loop {
             let mut next = match self.block_at_rip(alone) {
                 Ok(next) => next,
                 Err(Raised) => return self.stop,
             };
             while next != Next::LOOKUP {
+                if !alone && self.blocks.jit.is_some() {
+                    match self.run_compiled(next) {
+                        Ran::Not => {}
+                        Ran::Over => return self.stop,
+                        Ran::To(_) if self.has_signals() => return self.stop,
+                        Ran::To(then) => {
+                            next = then;
+                            continue;
+                        }
+                    }
+                }
                 // SAFETY: a `Next` leads to a live block: nothing is freed before the next look-up.
                 let count = unsafe { (*next.block()).count };
-                self.executed += u64::from(count);
+                let budget: u32 = self.regs.get(Reg::BUDGET);
+                let Some(left) = budget.checked_sub(count.into()) else {
+                    return self.stop;
+                };
+                self.regs.set(Reg::BUDGET, left);
                 // SAFETY: as above.
                 let at = unsafe { At::new(next.0) };
                 next = at.enter(self);
-                slice -= 1;
-                if slice == 0 || alone || self.apic.mailbox.signals.load(Ordering::Relaxed) != 0 {
+                if alone || self.has_signals() {
                     return self.stop;
                 }
             }
@@ -188,6 +222,18 @@ impl Cpu {
                 return self.stop;
             }
         }
+    }
+
+    /// Whether others want this processor to look.
+    pub(crate) fn has_signals(&self) -> bool {
+        self.apic.mailbox.signals.load(Ordering::Relaxed) != 0
+    }
+
+    /// Has compiled code come back at the next block's beginning.
+    pub(crate) fn end_slice(&mut self) {
+        let budget: u32 = self.regs.get(Reg::BUDGET);
+        self.executed = self.executed.wrapping_sub(budget.into());
+        self.regs.set(Reg::BUDGET, 0u32);
     }
 
     /// Executes one instruction while no other vCPU executes.
@@ -300,8 +346,12 @@ impl Cpu {
 
     fn sleep(&mut self) {
         let expiry = self.apic.expiry();
-        let longest = (expiry != u64::MAX)
-            .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        if self.clock.counts && expiry != u64::MAX {
+            self.slept += expiry.saturating_sub(self.now());
+            return;
+        }
+        let longest =
+            (expiry != u64::MAX).then(|| self.clock.duration(expiry.saturating_sub(self.now())));
         self.send_trace(true);
         self.go_outside();
         self.apic.mailbox.clone().sleep(longest);

@@ -9,9 +9,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stage::{Stage, processes_of, refused};
 
-fn started(stage: &Stage, options: &[&str]) -> Child {
-    stage.started(&[&["--cpu", "soft"], options].concat())
+fn started(stage: &Stage, cpu: &str, options: &[&str]) -> Child {
+    stage.started(&[&["--cpu", cpu], options].concat())
 }
+
+/// Without a compiler and with one, and the class of process that each takes.
+const ENGINES: [(&str, &str); 2] = [("soft,jit=off", "soft-cpu"), ("soft,jit=on", "soft-cpu-jit")];
 
 fn pid_of(stage: &Stage, role: &str) -> Pid {
     let processes = processes_of(stage.name());
@@ -19,14 +22,47 @@ fn pid_of(stage: &Stage, role: &str) -> Pid {
     Pid::from_raw(process["pid"].as_i64().expect("a pid").try_into().expect("a pid"))
 }
 
+/// What the audit says of the executable memory of a process of this class.
+fn executable_memory(stage: &Stage, role: &str) -> String {
+    let audit = stage.command(&["audit", stage.name(), "--json"]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+    let found: serde_json::Value = serde_json::from_slice(&audit.stdout).expect("JSON");
+    let found = found.as_array().or_else(|| found["findings"].as_array()).expect("a list");
+    let is_it =
+        |one: &&serde_json::Value| one["role"] == role && one["check"] == "executable memory";
+    let finding = found.iter().find(is_it).expect("it was asked");
+    finding["detail"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn only_who_compiles_has_executable_memory_beside_its_text() {
+    for (cpu, role) in ENGINES {
+        let stage = Stage::new();
+        let mut child = started(&stage, cpu, &["--cpus", "2"]);
+        let expected = match role {
+            "soft-cpu-jit" => "its own text, and 2 code memories of 8 declared",
+            _ => "its own text only",
+        };
+        assert_eq!(executable_memory(&stage, role), expected);
+        assert!(stage.command(&["kill", stage.name()]).status.success());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
 #[test]
 fn the_guest_has_a_process_of_its_own_that_is_as_declared() {
+    for (cpu, role) in ENGINES {
+        is_as_declared(cpu, role);
+    }
+}
+
+fn is_as_declared(cpu: &str, role: &str) {
     let stage = Stage::new();
     let disk = format!("path={},format=raw", stage.image(1 << 20));
     let console = format!("file={}", stage.path("console"));
     let options = ["--disk", &disk, "--console", &console, "--rng", "--cpus", "2"];
-    let mut child = started(&stage, &options);
-    pid_of(&stage, "soft-cpu");
+    let mut child = started(&stage, cpu, &options);
+    pid_of(&stage, role);
     let audit = stage.command(&["audit", stage.name()]);
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
     assert!(stage.command(&["pause", stage.name()]).status.success());
@@ -39,7 +75,7 @@ fn the_guest_has_a_process_of_its_own_that_is_as_declared() {
 #[test]
 fn its_death_ends_the_vm() {
     let stage = Stage::new();
-    let child = started(&stage, &[]);
+    let child = started(&stage, "soft", &[]);
     kill(pid_of(&stage, "soft-cpu"), Signal::SIGKILL).expect("it lives");
     let output = child.wait_with_output().expect("output");
     let text = String::from_utf8_lossy(&output.stderr);
@@ -76,23 +112,18 @@ fn a_test_kernel_ends_it_with_a_result() {
     // mov dx, 0xf4; mov al, 0x15; out dx, al; cli; hlt
     let code = [0x66, 0xba, 0xf4, 0, 0xb0, 0x15, 0xee, 0xfa, 0xf4];
     let kernel = stage.file("kernel", &bulkhead_harness::kernel::pvh(&code));
-    let output = stage.run(&["--kernel", &kernel, "--cpu", "soft", "--debug-exit"]);
-    assert_eq!(output.status.code(), Some(0x2b), "{output:?}");
+    for (cpu, _) in ENGINES {
+        let output = stage.run(&["--kernel", &kernel, "--cpu", cpu, "--debug-exit"]);
+        assert_eq!(output.status.code(), Some(0x2b), "{output:?}");
+    }
 }
 
 #[test]
 fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     let stage = Stage::new();
     let kernel = stage.kernel();
-    let wrong = [
-        "banana",
-        "soft,jit=maybe",
-        "soft,jit=on",
-        "soft,trace=",
-        "soft,trace",
-        "soft,jti=on",
-        "kvm,jit=on",
-    ];
+    let wrong =
+        ["banana", "soft,jit=maybe", "soft,trace=", "soft,trace", "soft,jti=on", "kvm,jit=on"];
     for cpu in wrong {
         refused(stage.run(&["--kernel", &kernel, "--cpu", cpu]), &["--cpu", cpu]);
     }
@@ -118,13 +149,13 @@ fn debian_boots_and_writes_to_its_disk() {
     let (initrd, image) = (stage.path("initramfs"), stage.path("disk"));
     make("mk-initramfs.sh", &[&initrd, "guest"]);
     make("mk-disk.sh", &[&image, "24"]);
-    for kernel in ["vmlinux", "vmlinuz"] {
+    for (kernel, cpu) in [("vmlinux", "soft,jit=on"), ("vmlinuz", "soft,jit=off")] {
         let kernel = guest.join(kernel);
         let disk = format!("path={image},format=raw");
         let append = "console=hvc0 quiet panic=-1 cryptomgr.notests bulkhead.script=stamp";
         let output = stage.run(&[
             "--cpu",
-            "soft",
+            cpu,
             "--memory",
             "256M",
             "--rng",

@@ -79,6 +79,7 @@ of_each_class! {
     Control numbers_of_control arguments_of_control,
     Core numbers_of_core arguments_of_core,
     SoftCpu numbers_of_soft_cpu arguments_of_soft_cpu,
+    SoftCpuJit numbers_of_soft_cpu_jit arguments_of_soft_cpu_jit,
     VhostBlk numbers_of_vhost_blk arguments_of_vhost_blk,
     VhostConsole numbers_of_vhost_console arguments_of_vhost_console,
     VhostRng numbers_of_vhost_rng arguments_of_vhost_rng,

@@ -8,6 +8,7 @@ use bulkhead_sys::pidfd::Death;
 fn arguments(class: ProcessClass) -> &'static [&'static str] {
     match class {
         ProcessClass::SoftCpu => &["8", "jit=off"],
+        ProcessClass::SoftCpuJit => &["8", "jit=on"],
         ProcessClass::Core | ProcessClass::VhostBlk | ProcessClass::BlockLayer => &["16"],
         _ => &[],
     }

@@ -18,6 +18,7 @@ fn one(manifest: &Manifest) -> Value {
         "syscall_count": all,
         "syscalls_with_rules": ruled,
         "guest_memory": super::guest_memory(manifest),
+        "executable_memory": super::code_memory(manifest),
         "namespaces": manifest.namespaces.iter().map(|one| one.proc_name()).collect::<Vec<_>>(),
         "capabilities": super::capabilities(manifest),
         "landlock": super::landlock(manifest),

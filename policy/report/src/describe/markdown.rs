@@ -29,6 +29,7 @@ pub fn overview(manifests: &[Manifest]) -> String {
 pub fn full(manifest: &Manifest) -> String {
     let mut out = format!("## `{}`\n\n{}\n\n", manifest.class, manifest.job);
     let _ = writeln!(out, "- Guest memory: {}", super::guest_memory(manifest));
+    let _ = writeln!(out, "- Executable memory: {}", super::code_memory(manifest));
     let _ = writeln!(out, "- Namespaces: {}", super::namespaces(manifest));
     let _ = writeln!(out, "- Capabilities: {}", super::capabilities(manifest));
     let _ = writeln!(out, "- Landlock: {}", super::landlock(manifest));

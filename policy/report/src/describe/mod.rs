@@ -94,6 +94,13 @@ fn guest_memory(manifest: &Manifest) -> String {
     }
 }
 
+fn code_memory(manifest: &Manifest) -> String {
+    let Some(code) = &manifest.code_memory else {
+        return "the program's text".to_owned();
+    };
+    format!("the program's text, and up to {} code memories: {}", code.most, code.reason)
+}
+
 fn namespaces(manifest: &Manifest) -> String {
     let names: Vec<&str> = manifest.namespaces.iter().map(|one| one.proc_name()).collect();
     if names.is_empty() { "those of its starter".to_owned() } else { names.join(" ") }

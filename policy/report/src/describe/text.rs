@@ -31,6 +31,7 @@ pub fn full(manifest: &Manifest) -> String {
         let _ = writeln!(out, "  {name:14} {value}");
     };
     line("guest memory", &super::guest_memory(manifest));
+    line("executable", &super::code_memory(manifest));
     line("namespaces", &super::namespaces(manifest));
     line("capabilities", super::capabilities(manifest));
     line("landlock", super::landlock(manifest));

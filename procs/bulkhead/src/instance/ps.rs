@@ -71,7 +71,9 @@ pub fn processes(name: &str) -> anyhow::Result<Vec<ProcessInfo>> {
 
 /// Asks the software CPU among these rows, if there is one, for its counters.
 fn count(name: &str, rows: &mut [Row]) {
-    let soft = rows.iter_mut().find(|row| row.role == ProcessClass::SoftCpu);
+    let soft = rows
+        .iter_mut()
+        .find(|row| matches!(row.role, ProcessClass::SoftCpu | ProcessClass::SoftCpuJit));
     let ask = || Client::connect(name)?.ask(&Request::Counters);
     if let Some(row) = soft
         && let Ok((Response::Counters(counters), _)) = ask()

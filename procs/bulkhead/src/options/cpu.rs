@@ -13,7 +13,7 @@ const OPTION: &str = "--cpu";
 const ENGINES: &[&str] = &["auto", "kvm", "soft"];
 const KEYS: &[&str] = &["soft", "jit", "trace"];
 
-/// Software as it is without the user's wishes. There is no compiler yet.
+/// Software as it is without the user's wishes.
 pub const fn without_jit() -> SoftSpec {
     SoftSpec { jit: false, trace: false }
 }
@@ -55,9 +55,7 @@ impl Cpu {
 fn soft(text: &str) -> anyhow::Result<Cpu> {
     let mut keyed = Keyed::parse(OPTION, text, KEYS)?;
     keyed.switch("soft")?;
-    if keyed.choice("jit")? == Some(true) {
-        return Err(keyed.refuse("there is no compiler of guest code yet", "write jit=off"));
-    }
+    let jit = keyed.choice("jit")?.unwrap_or(false);
     let trace = keyed.value("trace")?.map(PathBuf::from);
-    Ok(Cpu::Soft(SoftSpec { trace: trace.is_some(), ..without_jit() }, trace))
+    Ok(Cpu::Soft(SoftSpec { jit, trace: trace.is_some() }, trace))
 }

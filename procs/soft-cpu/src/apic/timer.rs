@@ -80,7 +80,7 @@ impl Cpu {
         self.apic.disarm();
         if count != 0 {
             let ticks = self.clock.ticks(u64::from(count) * self.apic.divider()).max(1);
-            let expiry = self.clock.now().wrapping_add(ticks);
+            let expiry = self.now().wrapping_add(ticks);
             self.apic.timer = Timer { expiry, period: ticks, deadline: 0 };
         }
     }
@@ -91,7 +91,7 @@ impl Cpu {
         if expiry == u64::MAX || self.apic.timer_mode() == Mode::Deadline {
             return 0;
         }
-        let left = self.clock.duration(expiry.saturating_sub(self.clock.now())).as_nanos() as u64;
+        let left = self.clock.duration(expiry.saturating_sub(self.now())).as_nanos() as u64;
         u32::try_from(left / self.apic.divider()).unwrap_or(u32::MAX)
     }
 
@@ -102,7 +102,7 @@ impl Cpu {
         if expiry == u64::MAX {
             return;
         }
-        let now = self.clock.now();
+        let now = self.now();
         if now >= expiry {
             self.timer_expired(now);
         }

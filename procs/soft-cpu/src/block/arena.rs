@@ -13,7 +13,7 @@ const CHUNKS: usize = 256;
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub(crate) struct Block {
-    host: u64,
+    pub(crate) host: u64,
     /// Host address of the page that its only instruction goes on in; 0: it lies within one page.
     pub(super) second: u64,
     mode: u32,
@@ -21,13 +21,17 @@ pub(crate) struct Block {
     pub(crate) count: u16,
     /// How many bytes they have.
     pub(crate) bytes: u16,
+    /// Its compiled code; 0: there is none.
+    pub(crate) native: u32,
+    /// How often it was executed without.
+    pub(crate) heat: u32,
 }
 
 const _: () = assert!(size_of::<Block>() == size_of::<Op>());
 
 impl Block {
     pub(super) fn new(key: Key, second: u64, count: u16, bytes: u16) -> Self {
-        Self { host: key.host, mode: key.mode, second, count, bytes }
+        Self { host: key.host, mode: key.mode, second, count, bytes, native: 0, heat: 0 }
     }
 
     #[inline(always)]
@@ -37,7 +41,7 @@ impl Block {
 
     /// Whether it lies within one page.
     #[inline(always)]
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.second == 0
     }
 }
@@ -59,15 +63,20 @@ impl Next {
 /// A slot of the arena: whatever is put there has its size and alignment.
 #[derive(Clone, Copy)]
 #[repr(C, align(32))]
-pub(super) union Slot {
-    pub(super) op: Op,
+pub(crate) union Slot {
+    pub(crate) op: Op,
     pub(super) head: Block,
-    pub(super) link: super::Link,
+    pub(crate) link: super::Link,
+}
+
+impl Slot {
+    /// With nothing in it yet.
+    pub(crate) const EMPTY: Self = Self { link: super::Link::EMPTY };
 }
 
 /// All chunks.
 #[derive(Default)]
-pub(super) struct Arena {
+pub(crate) struct Arena {
     chunks: Vec<Box<[Slot]>>,
     /// Chunk in use, and slots used of it.
     chunk: usize,
@@ -83,18 +92,22 @@ impl std::fmt::Debug for Arena {
 impl Arena {
     /// Whether the next block might not find room.
     pub(super) fn is_full(&self) -> bool {
-        self.chunk + 1 >= CHUNKS && self.used + super::decode::MOST_SLOTS > CHUNK
+        self.is_full_for(super::decode::MOST_SLOTS)
+    }
+
+    /// Whether so many slots might not find room.
+    pub(crate) fn is_full_for(&self, slots: usize) -> bool {
+        self.chunk + 1 >= CHUNKS && self.used + slots > CHUNK
     }
 
     /// Puts a block into the arena; the first slot is its head.
-    pub(super) fn put(&mut self, slots: &[Slot]) -> *const Block {
+    pub(crate) fn put(&mut self, slots: &[Slot]) -> *const Block {
         if self.used + slots.len() > CHUNK {
             self.chunk += 1;
             self.used = 0;
         }
         if self.chunk >= self.chunks.len() {
-            let empty = Slot { link: super::Link::EMPTY };
-            self.chunks.push(vec![empty; CHUNK].into_boxed_slice());
+            self.chunks.push(vec![Slot::EMPTY; CHUNK].into_boxed_slice());
         }
         let place = &mut self.chunks[self.chunk][self.used..self.used + slots.len()];
         place.copy_from_slice(slots);
@@ -103,7 +116,7 @@ impl Arena {
     }
 
     /// Everything in it is gone.
-    pub(super) fn empty(&mut self) {
+    pub(crate) fn empty(&mut self) {
         self.chunk = 0;
         self.used = 0;
     }

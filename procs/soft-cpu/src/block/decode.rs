@@ -217,7 +217,7 @@ impl Cpu {
         }
     }
 
-    fn draft(
+    pub(crate) fn draft(
         &mut self,
         instruction: &Instruction,
         start: u16,
@@ -280,7 +280,7 @@ impl Cpu {
 }
 
 /// An operation that does nothing but #UD so far.
-fn empty_op(start: u16, len: u8) -> Op {
+pub(crate) fn empty_op(start: u16, len: u8) -> Op {
     Op {
         handler: flow::undefined,
         imm: 0,
@@ -306,7 +306,7 @@ fn way_on(slots: &mut Vec<Slot>, mode: Mode, page_offset: u64, start: u16) {
 }
 
 /// What to execute instead where the state of x87, MMX or SSE does not permit the instruction.
-fn unavailable(instruction: &Instruction, mode: Mode) -> Option<crate::op::Handler> {
+pub(crate) fn unavailable(instruction: &Instruction, mode: Mode) -> Option<crate::op::Handler> {
     let class = flow::Coprocessor::of(instruction)?;
     match class {
         flow::Coprocessor::X87 if mode.is_emulated() || mode.is_task_switched() => {

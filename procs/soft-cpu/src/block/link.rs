@@ -22,6 +22,16 @@ impl Link {
     /// One that leads nowhere yet.
     pub(crate) const EMPTY: Self = Self { next: std::ptr::null(), epoch: 0, rip: 0 };
 
+    /// One that leads nowhere, but knows an address.
+    pub(crate) const fn to_address(rip: u64) -> Self {
+        Self { rip, ..Self::EMPTY }
+    }
+
+    /// That address.
+    pub(crate) const fn address(&self) -> u64 {
+        self.rip
+    }
+
     fn behind(at: At) -> *mut Self {
         at.following().as_ptr().cast_mut().cast()
     }

@@ -20,14 +20,15 @@ mod link;
 
 use std::collections::HashMap;
 
-use arena::Arena;
 use epoch::Epochs;
 
-pub(crate) use arena::Block;
+pub(crate) use arena::{Arena, Block, Slot};
+pub(crate) use decode::{empty_op, unavailable};
 pub(crate) use link::Link;
 
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Raised};
+use crate::jit::Jit;
 use crate::memory::Ram;
 use crate::memory::ram::PAGE;
 use crate::op::Next;
@@ -68,6 +69,8 @@ pub struct Blocks {
     recent: Box<[*const Block]>,
     all: HashMap<Key, *const Block>,
     by_page: HashMap<u64, Vec<*const Block>>,
+    /// Compiled code, if there is any.
+    pub(crate) jit: Option<Box<Jit>>,
     /// Links within a page that carry another number are stale: code was dropped.
     pub(crate) code_epoch: u64,
     /// Links between pages that carry neither this number, the present address space's, nor that of
@@ -93,6 +96,7 @@ impl Blocks {
             recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
             all: HashMap::new(),
             by_page: HashMap::new(),
+            jit: None,
             code_epoch: 1,
             far_epoch: 0,
             global_epoch: 0,
@@ -111,7 +115,11 @@ impl Blocks {
         };
         for block in self.by_page.remove(&page).unwrap_or_default() {
             // SAFETY: listed blocks are in the arena, which was not emptied since.
-            let key = unsafe { (*block).key() };
+            let block = unsafe { &*block };
+            if let Some(jit) = &mut self.jit {
+                jit.drop_pieces(block.native);
+            }
+            let key = block.key();
             self.all.remove(&key);
             self.recent[key.slot()] = std::ptr::null();
         }
@@ -124,6 +132,9 @@ impl Blocks {
         self.recent.fill(std::ptr::null());
         self.all.clear();
         self.by_page.clear();
+        if let Some(jit) = &mut self.jit {
+            jit.drop_all_pieces();
+        }
         self.code_epoch += 1;
         self.drop_all_links();
     }
@@ -134,6 +145,9 @@ impl Blocks {
         self.all.clear();
         self.by_page.clear();
         self.arena.empty();
+        if let Some(jit) = &mut self.jit {
+            jit.forget_all();
+        }
         self.code_epoch += 1;
         self.drop_all_links();
     }
@@ -207,6 +221,18 @@ impl Cpu {
         let epoch = self.blocks.epoch_for(linear, self.tlb.is_global(linear));
         *self.blocks.jump_mut(rip) = Jump { rip, epoch, next, mode: self.mode.0 };
         next
+    }
+
+    /// The number for a link to RIP, whose block was just found. `None`: its translation is not at hand.
+    pub(crate) fn epoch_here(&mut self) -> Option<u64> {
+        let linear = self.code_linear();
+        if self.tlb.entry(linear).execute == linear & !(PAGE - 1) {
+            let is_global = self.tlb.is_global(linear);
+            return Some(self.blocks.epoch_for(linear, is_global));
+        }
+        let jump = self.blocks.jump(self.rip());
+        let is_it = (jump.rip, jump.mode) == (self.rip(), self.mode.0);
+        (is_it && self.blocks.is_fresh(jump.epoch)).then_some(jump.epoch)
     }
 
     /// Linear address of the instruction at RIP.

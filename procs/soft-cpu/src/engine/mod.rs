@@ -6,7 +6,9 @@
 mod call;
 mod doorbell;
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
@@ -16,6 +18,7 @@ use bulkhead_hypervisor::{
 };
 use bulkhead_memory::{GuestMemory, GuestRange};
 use bulkhead_protocol::soft_cpu::{Counters, Unknown};
+use bulkhead_sys::code_memory::CodeMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
@@ -46,15 +49,79 @@ impl Soft {
     }
 }
 
+/// Makes machines in software that compile what they execute often.
+///
+/// Each vCPU takes one of the code memories that were made with it; who comes when none is left
+/// interprets.
+#[derive(Debug, Clone)]
+pub struct Compiling {
+    /// Those that no vCPU has taken yet.
+    memories: Memories,
+    threshold: u32,
+    counts: bool,
+    slice: u32,
+    compiled: Arc<AtomicU64>,
+}
+
+type Memories = Arc<Mutex<Vec<CodeMemory>>>;
+
+/// Bytes of a vCPU's code memory. Only what is used of it is ever made.
+pub const CODE_MEMORY: usize = 32 << 20;
+
+impl Compiling {
+    /// For machines of so many vCPUs together. Has to be made before the process is sealed.
+    pub fn new(vcpus: u8) -> io::Result<Self> {
+        Self::after(vcpus, crate::jit::THRESHOLD)
+    }
+
+    /// As [`new`](Self::new), but a block is compiled after so many executions: for tests.
+    pub fn after(vcpus: u8, threshold: u32) -> io::Result<Self> {
+        let memories = (0..vcpus).map(|_| CodeMemory::new(CODE_MEMORY));
+        let memories = Arc::new(Mutex::new(memories.collect::<io::Result<_>>()?));
+        Ok(Self { threshold, ..Self::with(memories) })
+    }
+
+    /// Time is the number of instructions executed, so that a guest does the same again; a run ends after
+    /// at most `slice` of them (64 or more). For one vCPU, and for comparing what two machines do.
+    #[must_use]
+    pub fn counting_instructions(self, slice: u32) -> Self {
+        Self { counts: true, slice, ..self }
+    }
+
+    /// Blocks that its machines have compiled.
+    pub fn compiled_blocks(&self) -> u64 {
+        self.compiled.load(Ordering::Relaxed)
+    }
+
+    fn with(memories: Memories) -> Self {
+        let (threshold, slice) = (crate::jit::THRESHOLD, crate::run::SLICE);
+        Self { memories, threshold, counts: false, slice, compiled: Arc::default() }
+    }
+}
+
+impl Hypervisor for Compiling {
+    fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        SoftVm::create(memory, self.clone())
+    }
+}
+
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+        SoftVm::create(memory, Compiling::with(Memories::default()))
+    }
+}
+
+impl SoftVm {
+    fn create(memory: &GuestMemory, engine: Compiling) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
             return Err(EngineError::HostCpu { missing });
         }
+        let clock = if engine.counts { Clock::counting() } else { Clock::start() };
         let fabric = Arc::<Fabric>::default();
-        Ok(Arc::new(SoftVm {
+        Ok(Arc::new(Self {
+            engine,
             ram: Arc::new(Ram::new(memory)),
-            clock: Clock::start(),
+            clock,
             calls: OnceLock::new(),
             doorbells: Arc::default(),
             tallies: Mutex::default(),
@@ -66,6 +133,7 @@ impl Hypervisor for Soft {
 
 /// One machine.
 struct SoftVm {
+    engine: Compiling,
     ram: Arc<Ram>,
     fabric: Arc<Fabric>,
     clock: Clock,
@@ -111,6 +179,14 @@ impl Vm for SoftVm {
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
+        cpu.slice = self.engine.slice;
+        let memory = self.engine.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(memory) = memory {
+            cpu.compile_blocks(memory, self.engine.threshold);
+            if let Some(jit) = &mut cpu.blocks.jit {
+                jit.compiled = Arc::clone(&self.engine.compiled);
+            }
+        }
         let trace = self.trace.get().map(|socket| Trace::new(Arc::clone(socket), index));
         cpu.trace = trace.map(Box::new);
         self.tallies().push(Arc::clone(&cpu.tally));

@@ -14,7 +14,7 @@ use super::space::{SPACES, Space};
 use super::walk::Translation;
 
 /// Entries of a bank.
-const ENTRIES: usize = 4096;
+pub(crate) const ENTRIES: usize = 4096;
 
 /// A tag that no page has: not a multiple of the page size.
 pub const NEVER: u64 = 1;
@@ -154,6 +154,11 @@ impl Tlb {
         let index = self.offset + Self::index(linear);
         // SAFETY: `offset` is a bank's first entry and the index is less than a bank's length.
         unsafe { self.entries.get_unchecked(index) }
+    }
+
+    /// The address of the bank in use.
+    pub(crate) fn bank_address(&self) -> u64 {
+        self.entries.as_ptr().wrapping_add(self.offset) as u64
     }
 
     /// Whether the entry that `linear` is found in is a global page's.

@@ -130,6 +130,12 @@ impl Flags {
         self.0 = self.0 & !(1 << 8) | u16::from(carry) << 8;
     }
 
+    /// Changes overflow only.
+    #[inline(always)]
+    pub fn set_of(&mut self, overflow: bool) {
+        self.0 = self.0 & !1 | u16::from(overflow);
+    }
+
     /// Changes zero only.
     #[inline(always)]
     pub fn set_zf(&mut self, zero: bool) {

@@ -47,6 +47,10 @@ impl Reg {
     /// first four read as zero.
     pub const BASES: Self = Self(18 * 8);
 
+    /// Instructions that may still be executed before the run loop has to look. Beyond what an instruction
+    /// can name, like all slots behind it: compiled code keeps there what it needs of the processor.
+    pub(crate) const BUDGET: Self = Self(24 * 8);
+
     /// General register `number` (0–15) in the processor's numbering.
     pub const fn general(number: u8) -> Self {
         Self((number & 15) * 8)

@@ -6,6 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::cpu::Cpu;
+
 /// How long the host's counter is watched.
 const MEASUREMENT: Duration = Duration::from_millis(10);
 
@@ -16,6 +18,8 @@ pub(crate) struct Clock {
     born: SystemTime,
     /// Ticks a second.
     pub(crate) frequency: u64,
+    /// A tick is an instruction: see [`Cpu::now`].
+    pub(crate) counts: bool,
 }
 
 /// The host's counter.
@@ -41,11 +45,28 @@ pub(crate) fn host_frequency() -> u64 {
     })
 }
 
+impl Cpu {
+    /// The machine's time in ticks. Where instructions are counted, block by block, the time that a
+    /// processor sleeps through counts as well.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match self.clock.counts {
+            false => self.clock.now(),
+            true => self.counted().wrapping_add(self.slept),
+        }
+    }
+}
+
 impl Clock {
     /// A clock that starts now.
     pub(crate) fn start() -> Self {
         let frequency = host_frequency();
-        Self { start: host_counter(), born: SystemTime::now(), frequency }
+        Self { start: host_counter(), born: SystemTime::now(), frequency, counts: false }
+    }
+
+    /// A clock that knows no time: machines with it do the same again.
+    pub(crate) fn counting() -> Self {
+        Self { start: 0, born: SystemTime::UNIX_EPOCH, frequency: 1_000_000_000, counts: true }
     }
 
     /// Ticks since the start.

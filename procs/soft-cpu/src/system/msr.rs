@@ -83,7 +83,7 @@ impl Cpu {
     /// The guest's time-stamp counter.
     #[inline]
     pub(crate) fn counter(&self) -> u64 {
-        self.clock.now().wrapping_add(self.msrs.tsc_offset)
+        self.now().wrapping_add(self.msrs.tsc_offset)
     }
 
     /// The value of a register, if it is there.
@@ -131,10 +131,11 @@ impl Cpu {
     /// Sets a register; `false`: it is not there, or does not take the value.
     pub(crate) fn set_msr(&mut self, index: u32, value: u64) -> bool {
         let canonical = crate::memory::is_canonical(value);
+        let now = self.now();
         let msrs = &mut self.msrs;
         match index {
             0x10 => {
-                let offset = value.wrapping_sub(self.clock.now());
+                let offset = value.wrapping_sub(now);
                 let change = offset.wrapping_sub(msrs.tsc_offset);
                 msrs.tsc_offset = offset;
                 msrs.tsc_adjust = msrs.tsc_adjust.wrapping_add(change);

@@ -16,20 +16,27 @@ use bulkhead_hypervisor::{Exit, Hypervisor, Vcpu};
 use bulkhead_machine::Request;
 use bulkhead_machine::request::Requests;
 use bulkhead_memory::{Grant, RamLayout, Rights};
-use bulkhead_soft_cpu::Soft;
+use bulkhead_soft_cpu::{Compiling, Soft};
 
 /// What the init prints.
 const GREETING: &str = "init runs on the software CPU\n";
 
 #[test]
 fn debians_kernel_boots_to_its_init_and_switches_off() {
-    let Some(console) = boot(1) else { return };
+    let Some(console) = boot(&Soft, 1) else { return };
     assert!(console.contains(GREETING.trim()), "{console}");
 }
 
 #[test]
 fn debians_kernel_brings_up_a_second_processor() {
-    let Some(console) = boot(2) else { return };
+    let Some(console) = boot(&Soft, 2) else { return };
+    assert!(console.contains(GREETING.trim()), "{console}");
+    assert!(console.contains("Brought up 1 node, 2 CPUs"), "{console}");
+}
+
+#[test]
+fn debians_kernel_boots_compiled_with_two_processors() {
+    let Some(console) = boot(&Compiling::new(2).unwrap(), 2) else { return };
     assert!(console.contains(GREETING.trim()), "{console}");
     assert!(console.contains("Brought up 1 node, 2 CPUs"), "{console}");
 }
@@ -68,7 +75,7 @@ impl Machine {
 }
 
 /// Boots until the guest switches off; what it printed. `None`: there is no kernel.
-fn boot(cpus: u8) -> Option<String> {
+fn boot(engine: &dyn Hypervisor, cpus: u8) -> Option<String> {
     let kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guest/vmlinux");
     let Ok(kernel) = File::open(kernel) else {
         eprintln!("skipped: no kernel in target/guest");
@@ -91,7 +98,7 @@ fn boot(cpus: u8) -> Option<String> {
         breathe: &|| {},
     })
     .unwrap();
-    let vm = Soft.create_vm(&memory).unwrap();
+    let vm = engine.create_vm(&memory).unwrap();
     let mut vcpus: Vec<_> = (0..cpus).map(|index| vm.create_vcpu(index, cpus).unwrap()).collect();
     let kicks: Vec<_> = vcpus.iter().map(|vcpu| vcpu.kick_handle()).collect();
     let off = Arc::new(AtomicBool::new(false));

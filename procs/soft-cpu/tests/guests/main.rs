@@ -3,6 +3,8 @@
 //! A guest speaks by `out 0x80, eax`: [`Guest::words`] collects what it says until it halts for good (a
 //! write to port 0x81) or shuts down.
 
+use bulkhead_hypervisor::Hypervisor;
+
 mod absent;
 mod code;
 mod cross;
@@ -22,3 +24,8 @@ mod stage;
 mod startup;
 mod trap;
 mod wire;
+
+/// The interpreter alone.
+fn engine() -> Box<dyn Hypervisor> {
+    Box::new(bulkhead_soft_cpu::Soft)
+}

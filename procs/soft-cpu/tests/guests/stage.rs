@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use bulkhead_hypervisor::x86_64::kvm_segment;
-use bulkhead_hypervisor::{Exit, Hypervisor, Vcpu, Vm};
+use bulkhead_hypervisor::{Exit, Vcpu, Vm};
 use bulkhead_memory::{Grant, GuestMemory, GuestRange, RamLayout, Rights};
-use bulkhead_soft_cpu::Soft;
 use iced_x86::IcedError;
 use iced_x86::code_asm::CodeAssembler;
 
@@ -73,7 +72,7 @@ impl Guest {
         let memfd = bulkhead_sys::memfd::create_sealed("ram", layout.total()).unwrap();
         let memory = Grant::whole(&layout, Rights::ReadWrite).map(&memfd).unwrap();
         prepare(&memory);
-        let vm = Soft.create_vm(&memory).unwrap();
+        let vm = crate::engine().create_vm(&memory).unwrap();
         let vcpu = vm.create_vcpu(0, 2).unwrap();
         let mut guest = Self { vm, memory, vcpu };
         guest.put(CODE, code);

@@ -5,6 +5,7 @@ use bulkhead_soft_cpu::Cpu;
 use bulkhead_soft_cpu::fault::Stop;
 use bulkhead_soft_cpu::memory::Ram;
 use bulkhead_soft_cpu::state::{Flags, Fx, Reg, Segment, cr0, cr4, efer, rflags};
+use bulkhead_sys::code_memory::CodeMemory;
 
 use crate::layout::{Bits, CODE, CODE32, DATA, DATA_LEN, READ_ONLY};
 use crate::native::pattern;
@@ -26,13 +27,18 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub fn new() -> Self {
+    /// `compiled`: what it executes is compiled first.
+    pub fn new(compiled: bool) -> Self {
         let layout = RamLayout::new(4 << 20).expect("a small RAM");
         let file = bulkhead_sys::memfd::create_sealed("oracle", layout.total()).expect("a memfd");
         let memory = Grant::whole(&layout, Rights::ReadWrite).map(&file).expect("mapped");
         let ram = std::sync::Arc::new(Ram::new(&memory));
         let host = ram.host(0, 4 << 20).expect("RAM from zero");
-        let mut guest = Self { cpu: Cpu::alone(ram).expect("a processor"), ram: host };
+        let mut cpu = Cpu::alone(ram).expect("a processor");
+        if compiled {
+            cpu.compile_blocks(CodeMemory::new(8 << 20).expect("code memory"), 0);
+        }
+        let mut guest = Self { cpu, ram: host };
         guest.build_tables();
         for at in 0..DATA_LEN {
             guest.poke(DATA_PAGES + at, pattern(at));
@@ -42,6 +48,11 @@ impl Guest {
         }
         guest.enter_user_mode();
         guest
+    }
+
+    /// Blocks that were compiled.
+    pub fn compiled(&self) -> u64 {
+        self.cpu.compiled_blocks()
     }
 
     fn poke<T>(&mut self, physical: u64, value: T) {

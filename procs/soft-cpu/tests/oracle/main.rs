@@ -44,7 +44,7 @@ fn the_host_cpu_and_the_interpreter_agree_on_single_instructions() {
     let wanted = number("BULKHEAD_ORACLE", SHORT);
     let mut random = Random::new(number("BULKHEAD_ORACLE_SEED", 1));
     let native = native::Native::new();
-    let mut guest = guest::Guest::new();
+    let mut guest = guest::Guest::new(false);
     guest.set_data(native.data());
     let mut report = compare::Report::default();
     while report.instances < wanted {
@@ -79,10 +79,19 @@ fn the_host_cpu_and_the_interpreter_agree_on_single_instructions() {
 
 #[test]
 fn the_host_cpu_and_the_interpreter_agree_on_runs_of_instructions() {
+    agree_on_runs(false);
+}
+
+#[test]
+fn the_host_cpu_and_compiled_code_agree_on_runs_of_instructions() {
+    agree_on_runs(true);
+}
+
+fn agree_on_runs(compiled: bool) {
     let wanted = number("BULKHEAD_ORACLE", SHORT) / RUN_LENGTH as u64;
     let mut random = Random::new(number("BULKHEAD_ORACLE_SEED", 1));
     let native = native::Native::new();
-    let mut guest = guest::Guest::new();
+    let mut guest = guest::Guest::new(compiled);
     guest.set_data(native.data());
     let mut report = compare::Report::default();
     while report.instances < wanted {
@@ -109,5 +118,7 @@ fn the_host_cpu_and_the_interpreter_agree_on_runs_of_instructions() {
         }
     }
     report.print();
-    assert_eq!(report.mismatches, 0, "the interpreter disagrees with the host CPU");
+    assert_eq!(report.mismatches, 0, "the software CPU disagrees with the host CPU");
+    let expected = if compiled { report.instances / RUN_LENGTH as u64 / STATES / 2 } else { 0 };
+    assert!(guest.compiled() >= expected, "{} blocks were compiled", guest.compiled());
 }

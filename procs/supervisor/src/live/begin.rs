@@ -101,7 +101,7 @@ impl Instance {
         let core = self.post(Role::Core, "", &cpus, vec![vcpus.to_string()]);
         if let Some(soft) = soft {
             let jit = if soft.jit { "jit=on" } else { "jit=off" };
-            self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
+            self.post(Role::SoftCpu(soft), "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
         }
         if self.plan.gdb.is_some() {
             self.post(Role::Gdb, "", &[], Vec::new());

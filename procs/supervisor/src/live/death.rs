@@ -151,7 +151,7 @@ impl Instance {
         };
         let role = place.role;
         let never_served = !place.has_served;
-        let is_the_machine = matches!(role, Role::Core | Role::SoftCpu);
+        let is_the_machine = matches!(role, Role::Core | Role::SoftCpu(_));
         if is_the_machine || (never_served && !self.started && fall.cause != Cause::Outside) {
             return self.fail(sentence(&fall));
         }
@@ -201,7 +201,7 @@ impl Instance {
                 self.calls.clear();
                 self.counts.clear();
             }
-            Role::Core | Role::SoftCpu | Role::Gdb | Role::Sink(_) => {}
+            Role::Core | Role::SoftCpu(_) | Role::Gdb | Role::Sink(_) => {}
         }
     }
 

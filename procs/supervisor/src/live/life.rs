@@ -160,7 +160,7 @@ impl Instance {
     fn plan_post(&mut self, post: PostIndex) {
         match self.posts.get(post).map(|place| place.role) {
             Some(Role::Core) => self.plan_core(post),
-            Some(Role::SoftCpu) => self.plan_soft_cpu(post),
+            Some(Role::SoftCpu(_)) => self.plan_soft_cpu(post),
             Some(Role::Gdb) => self.plan_gdb(post),
             Some(Role::Control) => self.plan_control(post),
             Some(Role::Sink(stream)) => self.plan_sink(post, stream),

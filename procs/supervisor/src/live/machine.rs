@@ -126,12 +126,12 @@ impl Instance {
 
     /// Drops our copies of the channels once both processes have theirs: each must see the other end.
     pub(super) fn cut_cords(&mut self) {
-        let planned = |role| {
-            let post = self.posts.iter().find(|post| post.role == role);
+        let planned = |is_it: fn(Role) -> bool| {
+            let post = self.posts.iter().find(|post| is_it(post.role));
             post.is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)))
         };
-        if planned(Role::Core)
-            && planned(Role::SoftCpu)
+        if planned(|role| role == Role::Core)
+            && planned(|role| matches!(role, Role::SoftCpu(_)))
             && let Some(machine) = &mut self.machine
         {
             machine.cords = None;

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::control::{ProcessInfo, ProcessState};
+use bulkhead_protocol::spec::SoftSpec;
 
 use super::process::Process;
 use crate::heartbeat::Heartbeat;
@@ -30,7 +31,7 @@ pub enum Role {
     /// The machine.
     Core,
     /// What executes its guest in software.
-    SoftCpu,
+    SoftCpu(SoftSpec),
     /// A debugger's socket.
     Gdb,
     /// The API socket.
@@ -52,7 +53,7 @@ impl Role {
     pub fn class(self) -> ProcessClass {
         match self {
             Self::Core => ProcessClass::Core,
-            Self::SoftCpu => ProcessClass::SoftCpu,
+            Self::SoftCpu(soft) => soft.class(),
             Self::Gdb => ProcessClass::Gdb,
             Self::Control => ProcessClass::Control,
             Self::Sink(_) => ProcessClass::Sink,

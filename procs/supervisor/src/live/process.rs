@@ -143,7 +143,7 @@ impl Process {
     pub fn hear(&mut self, class: ProcessClass, now: Instant) -> Result<Option<News>, Deaf> {
         let news = match class {
             ProcessClass::Core => self.next(News::Core),
-            ProcessClass::SoftCpu => self.next(News::SoftCpu),
+            ProcessClass::SoftCpu | ProcessClass::SoftCpuJit => self.next(News::SoftCpu),
             ProcessClass::BlockLayer => self.next(News::Block),
             ProcessClass::Control => return self.next(News::Control),
             ProcessClass::Sink | ProcessClass::Gdb => {

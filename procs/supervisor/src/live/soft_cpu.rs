@@ -56,7 +56,7 @@ impl Instance {
 
     /// Asks soft-cpu what it has counted, for a client.
     pub(super) fn count(&mut self, call: u64) {
-        let post = self.posts.iter().position(|post| post.role == Role::SoftCpu);
+        let post = self.posts.iter().position(|post| matches!(post.role, Role::SoftCpu(_)));
         let Some(post) = post else {
             return self.answer(call, Response::Counters(None), &[]);
         };

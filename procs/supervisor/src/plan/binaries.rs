@@ -3,9 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::class::ProcessClass;
-use bulkhead_protocol::core::EngineKind;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::{DiskSource, Spec};
+use bulkhead_protocol::spec::{DiskSource, EngineSpec, Spec};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
@@ -60,8 +59,8 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
     }
     if let Spec::Vm(vm) = spec {
         classes.extend([ProcessClass::Core, ProcessClass::Sink]);
-        if vm.engine.kind() == EngineKind::Soft {
-            classes.push(ProcessClass::SoftCpu);
+        if let EngineSpec::Soft(soft) = &vm.engine {
+            classes.push(soft.class());
         }
         if vm.gdb.is_some() {
             classes.push(ProcessClass::Gdb);

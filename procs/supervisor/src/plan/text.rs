@@ -28,9 +28,9 @@ impl Display for Plan {
             };
             let holds = format!("{engine}, guest memory, kernel, ttyS0, kicks and calls");
             process(f, ProcessClass::Core, "", &holds, &self.core_cpus)?;
-            if let Engine::Soft(_) = machine.engine {
+            if let Engine::Soft(soft) = machine.engine {
                 let holds = "guest memory, channels to core, kicks and calls";
-                process(f, ProcessClass::SoftCpu, "", holds, &self.core_cpus)?;
+                process(f, soft.class(), "", holds, &self.core_cpus)?;
             }
             if let Some(gdb) = &self.gdb {
                 let holds = format!("a debugger's socket at {}, a channel to core", gdb.address);

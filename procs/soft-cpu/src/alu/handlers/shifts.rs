@@ -11,6 +11,9 @@ use crate::state::{Flags, Reg};
 
 /// What one of these instructions computes.
 pub trait Turn {
+    /// By an immediate above 1, a register's rotation leaves OF, which is undefined then, as it was: so do
+    /// the hosts that were looked at, and compiled code does what they do.
+    const KEEPS_OVERFLOW: bool = false;
     /// Value and flags.
     fn run<W: Word>(value: W, count: u8, before: Flags) -> (W, Flags);
 }
@@ -28,11 +31,12 @@ pub trait DoubleTurn {
 }
 
 macro_rules! turns {
-    ($($name:ident $function:ident)*) => {
+    ($($name:ident $function:ident $keeps:literal)*) => {
         $(
             #[doc = concat!(stringify!($name), ".")]
             pub struct $name;
             impl Turn for $name {
+                const KEEPS_OVERFLOW: bool = $keeps;
                 #[inline(always)]
                 fn run<W: Word>(value: W, count: u8, before: Flags) -> (W, Flags) {
                     value.$function(count, before)
@@ -41,7 +45,7 @@ macro_rules! turns {
         )*
     };
 }
-turns! { Shl shl Shr shr Sar sar Rol rol Ror ror Rcl rcl Rcr rcr }
+turns! { Shl shl false Shr shr false Sar sar false Rol rol true Ror ror true Rcl rcl false Rcr rcr false }
 
 macro_rules! shifting {
     ($($name:ident $function:ident)*) => {
@@ -77,7 +81,12 @@ impl DoubleTurn for Shrd {
 
 /// `op r, imm8`.
 pub fn register_immediate<O: Turn, W: Word>(cpu: &mut Cpu, at: At) -> Next {
-    let (value, flags) = O::run(cpu.regs.get::<W>(at.dst), at.imm as u8, cpu.flags);
+    let before = cpu.flags;
+    let (value, mut flags) = O::run(cpu.regs.get::<W>(at.dst), at.imm as u8, before);
+    let mask = if W::BYTES == 8 { 0x3f } else { 0x1f };
+    if O::KEEPS_OVERFLOW && at.imm & mask > 1 {
+        flags.set_of(before.of());
+    }
     cpu.regs.set(at.dst, value);
     cpu.flags = flags;
     at.next(cpu)

@@ -1,0 +1,105 @@
+//! The code memory of one vCPU, and what is known of its content.
+//!
+//! Code is added from the beginning, cells are taken from the end; when they would meet, everything is
+//! dropped at once. Nothing is ever moved or freed alone.
+
+use bulkhead_sys::code_memory::CodeMemory;
+
+/// Bytes of a cell: an epoch, and the host address that it vouches for.
+const CELL: u32 = 16;
+
+/// Room that any one block finds: 64 instructions, each with an access that may miss, and two exits.
+const ROOM: u32 = 64 * 256 + 4 * CELL;
+
+/// How an exit is linked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Site {
+    /// By changing the distance of its jump, which lies here.
+    Near { distance: u32 },
+    /// By filling its cell.
+    Far { cell: u32 },
+}
+
+/// Cells, taken downwards.
+#[derive(Debug)]
+pub(super) struct Cells {
+    lowest: u32,
+}
+
+impl Cells {
+    pub(super) fn take(&mut self) -> Option<u32> {
+        self.lowest = self.lowest.checked_sub(CELL)?;
+        Some(self.lowest)
+    }
+}
+
+/// The memory and how much of it is used.
+#[derive(Debug)]
+pub(super) struct Code {
+    memory: CodeMemory,
+    used: u32,
+    pub(super) cells: Cells,
+}
+
+impl Code {
+    pub(super) fn new(memory: CodeMemory) -> Self {
+        let lowest = u32::try_from(memory.len()).unwrap_or(0);
+        Self { memory, used: 0, cells: Cells { lowest } }
+    }
+
+    /// Whether one more block might not fit.
+    pub(super) fn is_full(&self) -> bool {
+        self.used + ROOM > self.cells.lowest
+    }
+
+    /// Where the next code will lie.
+    pub(super) fn next(&self) -> u32 {
+        self.used
+    }
+
+    /// Adds code at [`next`](Self::next). `false`: it does not fit.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
+        let Some(end) = u32::try_from(bytes.len()).ok().and_then(|len| self.used.checked_add(len))
+        else {
+            return false;
+        };
+        if end > self.cells.lowest {
+            return false;
+        }
+        self.memory.write(self.used as usize, bytes);
+        self.used = end.next_multiple_of(16);
+        true
+    }
+
+    /// Forgets everything behind the first `kept` bytes.
+    pub(super) fn empty(&mut self, kept: u32) {
+        self.used = kept.next_multiple_of(16);
+        self.cells.lowest = u32::try_from(self.memory.len()).unwrap_or(0);
+    }
+
+    /// The host address to execute from.
+    pub(super) fn address(&self, place: u32) -> *const u8 {
+        self.memory.execute_address().wrapping_add(place as usize)
+    }
+
+    /// Links an exit to a block.
+    pub(super) fn link(&mut self, site: Site, entry: u32, epoch: u64) {
+        match site {
+            Site::Near { distance } => {
+                let jump = entry.wrapping_sub(distance + 4);
+                self.memory.write(distance as usize, &jump.to_le_bytes());
+            }
+            Site::Far { cell } => {
+                let address = self.address(entry) as u64;
+                self.memory.write(cell as usize + 8, &address.to_le_bytes());
+                self.memory.write(cell as usize, &epoch.to_le_bytes());
+            }
+        }
+    }
+
+    /// Makes the entry of a block lead to its way out.
+    pub(super) fn sever(&mut self, entry: u32, gone: u32) {
+        let [a, b, c, d] = gone.wrapping_sub(entry + 5).to_le_bytes();
+        self.memory.write(entry as usize, &[0xe9, a, b, c, d]);
+    }
+}
