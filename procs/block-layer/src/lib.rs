@@ -5,7 +5,7 @@
 //! vhost-blk ───────────▶ lane ──(lease)──▶ image ──────────▶
 //!                          │ no lease         ▲    ╲ would block
 //!                          ▼                  │     ▼
-//!                      executor ──▶ graph ──▶ raw   workers
+//!                      executor ──▶ graph ──▶ raw, qcow2   workers
 //! ```
 //!
 //! - The **executor** ([`executor`]) owns the graph: its nodes, their metadata, later their jobs. What
