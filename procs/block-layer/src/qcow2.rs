@@ -121,6 +121,8 @@ struct State {
     hint: u64,
     /// Host offset from which on the file has never been written, so that it reads as zeroes.
     fresh: u64,
+    /// Clusters that were given out and are not entered anywhere yet.
+    taken: BTreeSet<u64>,
     /// Uses that have ended, oldest first.
     frees: VecDeque<Free>,
     /// Commits begun, and the last one that succeeded.
@@ -237,6 +239,13 @@ impl<S: Storage> Qcow2<S> {
     fn note(&self, record: Record) {
         if !self.replaying.get() && !self.journal.append(record) {
             self.unrecorded.set(true);
+        }
+    }
+
+    /// A cluster that was given out is in use by now, or given back.
+    fn settled(&self, state: &mut State, first: u64, count: u64) {
+        for cluster in first..first + count {
+            state.taken.remove(&cluster);
         }
     }
 

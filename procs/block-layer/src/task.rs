@@ -75,9 +75,16 @@ impl Tasks {
 
     /// Takes every task on that was woken, until none is.
     pub fn run(&mut self) {
-        while let Some(place) = self.next() {
+        while self.step() {}
+    }
+
+    /// Takes one task on that was woken; `false`: none was.
+    pub fn step(&mut self) -> bool {
+        let next = self.next();
+        if let Some(place) = next {
             self.poll(place);
         }
+        next.is_some()
     }
 
     /// Tasks that are not over.

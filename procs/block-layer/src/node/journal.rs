@@ -137,6 +137,7 @@ fn words(record: Record) -> [u64; 4] {
         Record::Table { index, at } => [3, index, at, 0],
         Record::Entry { cluster, descriptor, bitmap } => [4, cluster, descriptor, bitmap],
         Record::Free { cluster } => [5, cluster, 0, 0],
+        Record::Take { cluster } => [6, cluster, 0, 0],
     }
 }
 
@@ -147,6 +148,7 @@ fn record([kind, a, b, c]: [u64; 4]) -> Option<Record> {
         3 => Record::Table { index: a, at: b },
         4 => Record::Entry { cluster: a, descriptor: b, bitmap: c },
         5 => Record::Free { cluster: a },
+        6 => Record::Take { cluster: a },
         _ => return None,
     })
 }

@@ -174,7 +174,10 @@ impl<S: Storage> Qcow2<S> {
             state.slices.wrote(piece.at, piece.version);
         }
         state.durable = batch.number;
-        // These are to be counted down: until that is in the file as well a successor must know.
+        // What is counted in the file by now and not used yet, or not any more: a successor must know.
+        for cluster in state.taken.iter().copied() {
+            self.note(super::Record::Take { cluster });
+        }
         for free in &state.frees {
             let cluster = free.cluster;
             self.note(super::Record::Free { cluster });

@@ -9,7 +9,7 @@
 //! Law: every record says how something *is* now, not by how much it changed. Replaying records that a
 //! commit had half written is harmless.
 
-/// How something is now.
+/// How something is now. Places are offsets in the file, clusters are numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
     /// The refcount of a cluster.
@@ -18,6 +18,11 @@ pub enum Record {
         cluster: u64,
         /// Its count.
         count: u64,
+    },
+    /// A free cluster was given out. Until a record says for what, it is nobody's.
+    Take {
+        /// Number of the cluster.
+        cluster: u64,
     },
     /// The refcount table has a block.
     Block {

@@ -149,6 +149,7 @@ impl<S: Storage> Qcow2<S> {
                 true => file_size.next_multiple_of(cluster),
                 false => u64::MAX,
             },
+            taken: BTreeSet::new(),
             frees: VecDeque::new(),
             begun: 0,
             durable: 0,

@@ -114,7 +114,8 @@ impl<S: Storage> Qcow2<S> {
             state.fresh = end;
         }
         for cluster in first..first + count {
-            self.note(Record::Count { cluster, count: 1 });
+            state.taken.insert(cluster);
+            self.note(Record::Take { cluster });
         }
         Ok(Fresh { at, count, fresh })
     }
@@ -128,6 +129,7 @@ impl<S: Storage> Qcow2<S> {
         if packing.is_some_and(|cluster| (first..first + count).contains(&cluster)) {
             self.packing.take();
         }
+        self.settled(state, first, count);
         for cluster in first..first + count {
             state.frees.push_back(Free { cluster, commit, op });
             self.note(Record::Free { cluster });

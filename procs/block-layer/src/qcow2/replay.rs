@@ -17,13 +17,28 @@ impl<S: Storage> Qcow2<S> {
         for record in self.journal.records() {
             self.apply(record).await?;
         }
+        // Taken by requests that were never answered.
+        let taken = std::mem::take(&mut self.state.borrow_mut().taken);
+        for cluster in taken {
+            if self.count(cluster).await? > 0 {
+                self.apply_free(cluster);
+            }
+        }
         self.replaying.set(false);
         Ok(())
     }
 
     async fn apply(&self, record: Record) -> Outcome {
         match record {
-            Record::Count { cluster, count } => self.apply_count(cluster, count).await,
+            Record::Count { cluster, count } => {
+                self.state.borrow_mut().taken.remove(&cluster);
+                self.apply_count(cluster, count).await
+            }
+            Record::Take { cluster } => {
+                self.apply_count(cluster, 1).await?;
+                self.state.borrow_mut().taken.insert(cluster);
+                Ok(())
+            }
             Record::Block { index, at } => self.apply_block(index, at).await,
             Record::Table { index, at } => self.apply_table(index, at),
             Record::Entry { cluster, descriptor, bitmap } => {
@@ -105,6 +120,7 @@ impl<S: Storage> Qcow2<S> {
     /// have become a table since.
     fn apply_free(&self, cluster: u64) {
         let state = &mut *self.state.borrow_mut();
+        state.taken.remove(&cluster);
         if state.claims.of(cluster, 1).is_none() {
             let (commit, op) = (state.begun + 1, state.first_op);
             state.frees.push_back(Free { cluster, commit, op });

@@ -117,7 +117,26 @@ impl<S: Storage> Qcow2<S> {
             self.load(place.slice, Kind::Table).await?;
         }
         self.note(Record::Entry { cluster, descriptor, bitmap });
+        self.settle_entry(descriptor, bitmap);
         Ok(())
+    }
+
+    /// What an entry refers to is in use.
+    fn settle_entry(&self, descriptor: u64, bitmap: u64) {
+        let (geometry, external) = (self.geometry, self.is_external());
+        let bits = geometry.cluster_bits;
+        let mapping = Mapping::decode(geometry, self.version, external, descriptor, bitmap);
+        let state = &mut *self.state.borrow_mut();
+        match mapping {
+            Ok(Mapping::Plain(super::Granules { host: Some(at), .. })) if !external => {
+                self.settled(state, at >> bits, 1);
+            }
+            Ok(Mapping::Compressed { at, len }) => {
+                let (first, last) = (at >> bits, (at + len - 1) >> bits);
+                self.settled(state, first, last + 1 - first);
+            }
+            _ => {}
+        }
     }
 
     /// Makes sure that the L2 table of a guest cluster exists and is the disk's alone.
@@ -175,6 +194,7 @@ impl<S: Storage> Qcow2<S> {
         *entry = at | COPIED;
         state.l1_dirty.insert((index * 8 / self.geometry.slice()) as usize);
         state.new_tables.insert(at);
+        self.settled(state, cluster, 1);
         state.claims.add(cluster, 1, Claim::Table).map_err(|(_, claim)| {
             state.damage.get_or_insert_with(|| format!("an L2 table at {at:#x} lies in {claim}"));
             Failure::IO

@@ -84,6 +84,24 @@ fn a_killed_process_loses_nothing_that_was_answered() {
     }
 }
 
+#[test]
+fn a_process_that_is_killed_half_way_through_leaks_nothing() {
+    for (number, kind) in KINDS.iter().enumerate() {
+        for seed in 0..20 {
+            let name = format!("{kind:?}, {seed}");
+            let mut rig = Rig::new(kind, seed);
+            let mut steps = Steps::new(seed * 17 + number as u64);
+            for round in 0..8 {
+                rig.run_together(&mut steps, 3);
+                rig.file.interleave(3, seed * 99 + round + 1);
+                rig.die_writing(&mut steps, 6, &name);
+                rig.file.interleave(0, 1);
+            }
+            rig.close_and_check(&name);
+        }
+    }
+}
+
 /// The file as it is, without the journal: what is left if the host dies together with the process.
 #[test]
 fn a_killed_process_leaves_an_image_without_errors() {

@@ -202,6 +202,52 @@ impl Rig {
         }
     }
 
+    /// Begins `count` writes and a flush and is killed somewhere on the way; the successor finds each
+    /// sector of a write that was not answered old or new.
+    pub fn die_writing(&mut self, steps: &mut Steps, count: usize, name: &str) {
+        let mut tasks = Tasks::default();
+        let answered = Rc::new(RefCell::new(Vec::new()));
+        let mut begun = Vec::new();
+        for number in 0..count {
+            let Step::Write { at, len, byte } = steps.next(self.model.len() as u64) else {
+                continue;
+            };
+            // Each in a part of the disk of its own.
+            let part = self.model.len() as u64 / count as u64 / 512 * 512;
+            let at = number as u64 * part + at % part;
+            let len = len.min(part - at % part);
+            let step = Step::Write { at, len, byte };
+            begun.push(step);
+            let (image, answered) = (self.image(), Rc::clone(&answered));
+            tasks.spawn(async move {
+                step.run(&image).await.unwrap();
+                answered.borrow_mut().push(step);
+            });
+        }
+        let image = self.image();
+        tasks.spawn(async move { image.flush().await.unwrap() });
+        for _ in 0..steps.below(60) {
+            tasks.step();
+        }
+        let answered = answered.take();
+        drop(tasks);
+        self.reopen();
+        for step in begun {
+            let Step::Write { at, len, byte } = step else {
+                continue;
+            };
+            let must = answered.iter().any(|other| other.range() == step.range());
+            let now = read(&self.image(), at, len);
+            let old = &mut self.model[at as usize..(at + len) as usize];
+            for (old, now) in old.chunks_mut(512).zip(now.chunks(512)) {
+                let new = now.iter().all(|now| *now == byte);
+                assert!(new || (!must && old == now), "{name}: {step:?}, answered: {must}");
+                old.copy_from_slice(now);
+            }
+        }
+        self.verify(name);
+    }
+
     pub fn remember(&mut self, step: Step) {
         let range = step.range();
         let range = range.start as usize..range.end as usize;
