@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench soak fuzz lint install clean
+.PHONY: help build run test bench bench-cpu soak fuzz lint install clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -11,26 +11,32 @@ KILLS ?= 1000
 export SECONDS_EACH ?= 30
 
 help: ## this list
-	@awk -F ' ?## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' ?## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## the command and its helpers, static and stripped, in target/dist/bin
 	@packaging/install-deps.sh build
 	@packaging/build.sh
 
 run: build ## boot Debian's kernel: a shell in it on a terminal, else a scripted session with kills
-	@packaging/install-deps.sh guest lab
+	@packaging/install-deps.sh guest
 	@packaging/fetch-kernel.sh
 	@packaging/demo/run.sh
 
 test: build ## all tests, the lab's included; ends with "N passed, N failed"
 	@packaging/install-deps.sh guest lab test
 	@packaging/fetch-kernel.sh
+	@packaging/userland/mk-image.sh
 	@.ci/test
 
 bench: build ## figures beside the peers' (tests/bench); takes minutes, wants a quiet machine
 	@packaging/install-deps.sh guest lab test
 	@packaging/fetch-kernel.sh
 	@tests/bench/run.sh
+
+bench-cpu: build ## the software CPU beside QEMU's TCG; minutes, on a quiet machine
+	@packaging/install-deps.sh guest lab
+	@packaging/fetch-kernel.sh
+	@tests/bench/run-cpu.sh
 
 soak: build ## the crash tests with KILLS=1000 kills of each kind
 	@packaging/install-deps.sh guest lab test

@@ -17,6 +17,7 @@ guest     cpio              cpio                                 packs initramfs
 guest     lz4               lz4                                  unpacks the ELF kernel from the bzImage
 guest     xz-utils          xz                                   unpacks modules that come compressed
 guest     e2fsprogs         mke2fs                               makes the ext4 demo disk, and checks it afterwards
+guest     mmdebstrap        mmdebstrap                           a Debian userland for tests, as an image
 guest     util-linux        flock                                one fetch of the kernel at a time
 lab       qemu-system-x86   qemu-system-x86_64                   the lab: real KVM semantics under an emulated SVM; interop peer
 test      fio               fio                                  I/O load

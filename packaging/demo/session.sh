@@ -1,15 +1,13 @@
 #!/bin/sh
 # One boot of the demo: a shell in the guest on a terminal, else the scripted session with its kills.
 #
-# Runs where KVM is real, on the host or inside the lab (so: POSIX, busybox), in a folder with bin/, vmlinux, initramfs,
-# release, roles.sh and out/disk.img. Called by run.sh. The scripted session kills vhost-blk, block-layer and both while
-# the guest writes, and succeeds only if the guest noticed nothing. It leaves the number of chunks written in out/chunks.
+# Runs in a folder with bin/, vmlinux, initramfs, release, roles.sh and out/disk.img. Called by run.sh. The scripted
+# session kills vhost-blk, block-layer and both while the guest writes, and succeeds only if the guest noticed nothing. It
+# leaves the number of chunks written in out/chunks.
 rounds=3
 
 PATH=$PWD/bin:$PATH
-# In the lab with what an emulated CPU wants: tests/lab/boot.sh says why.
 append='console=hvc0 quiet panic=-1 no_timer_check 8250.nr_uarts=1'
-[ -z "$LAB" ] || append="$append tsc=reliable mitigations=off random.trust_cpu=on nohz=off highres=off lapic=notscdeadline"
 name=demo-$$
 
 fail() { echo "session: FAILED: $*" >&2; exit 1; }

@@ -6,7 +6,7 @@
 # command says in `said`. No case measures time: an `await` gives up only when the guest is gone or says nothing more.
 name=$case
 kernel=/lab/guest/vmlinux
-options='--memory 256M'
+options='--cpu kvm --memory 256M'
 append='console=hvc0 quiet panic=-1 no_timer_check 8250.nr_uarts=1'
 # An emulated CPU is spared what costs it seconds. The rest is about QEMU's emulated SVM, which now and then loses what
 # KVM injects: an interrupt slips in between a guest's `sti` and `hlt`, or its timer's never comes. The guest then sleeps

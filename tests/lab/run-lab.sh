@@ -6,7 +6,7 @@
 # SCRIPT (busybox sh) runs in /lab, as root, with the files of --put beside it (NAME may have folders; a folder is put
 # whole; bin/ is in PATH). What it leaves in /lab/out is in DIR afterwards. With --tty the caller's terminal is the
 # script's, else its output comes out here and its input is empty.
-# Called by the Makefile's `run` and by cases.sh. A lab that gives no sign of life for a while (QEMU 7.2 has rare hangs
+# Called by cases.sh, and by hand. A lab that gives no sign of life for a while (QEMU 7.2 has rare hangs
 # of its own in emulated SVM) is ended and given one more try; that is said aloud. Status 125: the lab itself failed.
 # Not here on purpose: more than one CPU in the lab (QEMU 7.2 can hang for ever with two), a network.
 set -euo pipefail

@@ -1,5 +1,6 @@
 //! One end of a channel.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -61,6 +62,23 @@ impl From<io::Error> for ChannelError {
     }
 }
 
+thread_local! {
+    /// Where datagrams are received: kept, because to clear so many bytes costs more than the call. A
+    /// message sees as much of it as the kernel wrote for it.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Receives by `receive` into this thread's buffer.
+fn into_buffer<M: Message>(
+    receive: impl FnOnce(&mut [u8]) -> io::Result<seqpacket::Datagram>,
+) -> Result<(M, Vec<OwnedFd>), ChannelError> {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(MAX_MESSAGE, 0);
+        let datagram = receive(buffer)?;
+        accept(buffer, datagram)
+    })
+}
+
 /// One end of a channel: a connected `SOCK_SEQPACKET` socket.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
@@ -108,11 +126,9 @@ impl Channel {
 
     /// Takes the next message if one is there.
     pub fn try_receive<M: Message>(&self) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        match seqpacket::receive(self.0.as_fd(), &mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
-            Ok(datagram) => accept(&buffer, datagram).map(Some),
+        match into_buffer(|buffer| seqpacket::receive(self.0.as_fd(), buffer)) {
+            Err(ChannelError::Host(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
         }
     }
 
@@ -121,9 +137,7 @@ impl Channel {
         &self,
         deadline: Deadline,
     ) -> Result<(M, Vec<OwnedFd>), ChannelError> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        let datagram = seqpacket::receive_by(self.0.as_fd(), &mut buffer, deadline)?;
-        accept(&buffer, datagram)
+        into_buffer(|buffer| seqpacket::receive_by(self.0.as_fd(), buffer, deadline))
     }
 
     /// Sends `question` and waits for the answer. For callers that may wait: never the supervisor

@@ -17,7 +17,9 @@
 //! Law: never a `&[u8]` over guest memory (the guest writes at the same time, so such a slice would be
 //! unsound); every length comes from a check, none from the guest; what was read once is not read again.
 //!
-//! Absent on purpose: dirty logging (it comes with migration), translation of a frontend's user
+//! What is written through here can be logged page by page ([`GuestMemory::log_writes`]).
+//!
+//! Absent on purpose: translation of a frontend's user
 //! addresses (the vhost-user table in `backend-kit` owns it), and descriptors: a mapping outlives the
 //! descriptor it was made from, so none is kept here.
 #![allow(unsafe_code, reason = "volatile slices are made from the addresses of mappings here")]
@@ -29,6 +31,7 @@ mod range;
 mod region;
 mod slice;
 mod window;
+mod written;
 
 pub use bulkhead_sys::mapping::Rights;
 pub use grant::Grant;
@@ -39,3 +42,4 @@ pub use region::{MappedRegion, MappedRegions};
 pub use slice::{AccessError, GuestSlice};
 pub use vm_memory::ByteValued;
 pub use window::GuestWindow;
+pub use written::{PAGES_OF_WORD, WrittenPages};

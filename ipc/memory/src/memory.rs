@@ -15,6 +15,7 @@ use crate::range::{GuestRange, OutOfRange};
 use crate::region::{MappedRegion, MappedRegions};
 use crate::slice::GuestSlice;
 use crate::window::GuestWindow;
+use crate::written::{Log, WrittenPages};
 
 /// What is wrong with a region that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,7 @@ pub enum MapError {
 #[derive(Debug, Clone, Default)]
 pub struct GuestMemory {
     regions: Arc<MappedRegions>,
+    log: Arc<Log>,
 }
 
 impl GuestMemory {
@@ -108,14 +110,17 @@ impl GuestMemory {
         let mapped = MappedRegion::map(fd, region, rights)
             .map_err(|error| MapError::Host { region, error })?;
         let regions = self.regions.insert_region(Arc::new(mapped));
-        Ok(Self { regions: Arc::new(regions.map_err(|_| blame(RegionFault::Overlap))?) })
+        let regions = Arc::new(regions.map_err(|_| blame(RegionFault::Overlap))?);
+        Ok(Self { regions, log: Arc::clone(&self.log) })
     }
 
     /// This memory without the region of exactly this address and length (vhost-user REM_MEM_REG).
     pub fn without_region(&self, guest_addr: u64, len: u64) -> Result<Self, MapError> {
         let region = RamRegion { guest_addr, len, file_offset: 0 };
         match self.regions.remove_region(GuestAddress(guest_addr), len) {
-            Ok((regions, _removed)) => Ok(Self { regions: Arc::new(regions) }),
+            Ok((regions, _removed)) => {
+                Ok(Self { regions: Arc::new(regions), log: Arc::clone(&self.log) })
+            }
             Err(_) => Err(MapError::Peer { region, fault: RegionFault::Unknown }),
         }
     }
@@ -144,14 +149,14 @@ impl GuestMemory {
         let available = region.bytes_from(range.addr).unwrap_or(0);
         let offset = range.addr.wrapping_sub(region.ram().guest_addr);
         let slice = region.volatile(offset, range.len).ok_or(OutOfRange { range, available })?;
-        Ok(GuestSlice::new(slice, range.addr, region.rights()))
+        Ok(GuestSlice::new(slice, range.addr, region.rights(), &self.log))
     }
 
     /// As [`check`](Self::check), for memory that is used again and again (a virtqueue's rings): the
     /// window keeps the mapping alive even when the memory table changes.
     pub fn hold(&self, range: GuestRange) -> Result<GuestWindow, OutOfRange> {
         self.check(range)?;
-        Ok(GuestWindow::new(self.find(range)?.clone(), range))
+        Ok(GuestWindow::new(self.find(range)?.clone(), range, Arc::clone(&self.log)))
     }
 
     /// A range that may cross from one region into the next, as its pieces in order. Ends after the
@@ -179,6 +184,17 @@ impl GuestMemory {
         })
     }
 
+    /// From now on, what is written through this memory, its clones and its windows is marked in `pages`;
+    /// `None`: nowhere.
+    pub fn log_writes(&self, pages: Option<Arc<WrittenPages>>) {
+        self.log.set(pages);
+    }
+
+    /// The log of written pages, if there is one.
+    pub fn written(&self) -> Option<Arc<WrittenPages>> {
+        self.log.get()
+    }
+
     fn find(&self, range: GuestRange) -> Result<&MappedRegion, OutOfRange> {
         let found = self.regions.find_region(GuestAddress(range.addr));
         found.ok_or(OutOfRange { range, available: 0 })
@@ -189,8 +205,8 @@ impl GuestMemory {
         self.regions.iter()
     }
 
-    /// For code of the `vm-memory` family (kernel loader, virtio queues). It knows nothing of rights:
-    /// a store into read-only memory is a SIGSEGV.
+    /// For code of the `vm-memory` family (kernel loader, virtio queues). It knows nothing of rights (a
+    /// store into read-only memory is a SIGSEGV) and nothing of the log.
     pub fn inner(&self) -> &MappedRegions {
         &self.regions
     }

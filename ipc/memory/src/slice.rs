@@ -11,6 +11,7 @@ use bulkhead_sys::mapping::{OutOfMapping, SharedMapping};
 use vm_memory::{AtomicAccess, ByteValued, Bytes, VolatileSlice};
 
 use crate::Rights;
+use crate::written::Log;
 
 /// An access that a checked piece of guest memory does not allow. Where the operands came from the
 /// guest, the guest is to blame; otherwise it is a bug.
@@ -55,11 +56,12 @@ pub struct GuestSlice<'m> {
     slice: VolatileSlice<'m>,
     addr: u64,
     rights: Rights,
+    log: &'m Log,
 }
 
 impl<'m> GuestSlice<'m> {
-    pub(crate) fn new(slice: VolatileSlice<'m>, addr: u64, rights: Rights) -> Self {
-        Self { slice, addr, rights }
+    pub(crate) fn new(slice: VolatileSlice<'m>, addr: u64, rights: Rights, log: &'m Log) -> Self {
+        Self { slice, addr, rights, log }
     }
 
     /// Guest-physical address of the first byte.
@@ -82,7 +84,7 @@ impl<'m> GuestSlice<'m> {
     pub fn subslice(&self, offset: usize, len: usize) -> Result<GuestSlice<'m>, AccessError> {
         let outside = AccessError::OutOfSlice { addr: self.addr, size: self.len(), offset, len };
         let slice = self.slice.subslice(offset, len).map_err(|_| outside)?;
-        Ok(Self { slice, addr: self.addr + offset as u64, rights: self.rights })
+        Ok(Self { slice, addr: self.addr + offset as u64, ..*self })
     }
 
     /// Copies the first `to.len()` bytes from the guest.
@@ -96,6 +98,7 @@ impl<'m> GuestSlice<'m> {
     #[inline]
     pub fn copy_out(&self, from: &[u8]) -> Result<(), AccessError> {
         self.subslice(0, from.len())?.writable()?.copy_from(from);
+        self.log.note(self.addr, from.len());
         Ok(())
     }
 
@@ -151,7 +154,10 @@ impl<'m> GuestSlice<'m> {
         order: Ordering,
     ) -> Result<(), AccessError> {
         let word = self.subslice(offset, size_of::<T>())?;
-        word.writable()?.store(value, 0, order).map_err(|_| word.misaligned(size_of::<T>()))
+        let stored = word.writable()?.store(value, 0, order);
+        stored.map_err(|_| word.misaligned(size_of::<T>()))?;
+        self.log.note(word.addr, size_of::<T>());
+        Ok(())
     }
 
     /// Reads bytes of `file` at `position` straight into the piece, as many as one `pread` gives: less
@@ -162,7 +168,9 @@ impl<'m> GuestSlice<'m> {
         // SAFETY: the slice has `len` bytes of a live, writable mapping; the kernel writes only there.
         let done =
             unsafe { libc::pread(fd, guard.as_ptr().cast(), self.len(), position as libc::off_t) };
-        usize::try_from(done).map_err(|_| io::Error::last_os_error())
+        let done = usize::try_from(done).map_err(|_| io::Error::last_os_error())?;
+        self.log.note(self.addr, done);
+        Ok(done)
     }
 
     /// Writes zeroes over the whole piece.
@@ -170,6 +178,7 @@ impl<'m> GuestSlice<'m> {
         let guard = self.writable()?.ptr_guard_mut();
         // SAFETY: the slice was checked to have `len` bytes of a live mapping, which is writable.
         unsafe { std::ptr::write_bytes(guard.as_ptr(), 0, self.len()) };
+        self.log.note(self.addr, self.len());
         Ok(())
     }
 
@@ -193,13 +202,8 @@ impl<'m> GuestSlice<'m> {
     ) -> Result<(), AccessError> {
         let to = self.writable()?;
         volatile_in(from, offset, self.len())?.copy_to_volatile_slice(to);
+        self.log.note(self.addr, self.len());
         Ok(())
-    }
-
-    /// The same memory for code of the `vm-memory` family, which knows nothing of rights: a store
-    /// into read-only memory is a SIGSEGV.
-    pub fn as_volatile(&self) -> VolatileSlice<'m> {
-        self.slice
     }
 
     fn writable(&self) -> Result<VolatileSlice<'m>, AccessError> {

@@ -3,9 +3,12 @@
 //! For what is looked at for as long as a device runs: the rings of a virtqueue, frozen when the
 //! driver is ready. Buffers of single requests are checked each time instead.
 
+use std::sync::Arc;
+
 use crate::range::GuestRange;
 use crate::region::MappedRegion;
 use crate::slice::GuestSlice;
+use crate::written::Log;
 
 /// A proof that does not borrow: [`GuestMemory::hold`](crate::GuestMemory::hold) makes it.
 ///
@@ -14,11 +17,12 @@ use crate::slice::GuestSlice;
 pub struct GuestWindow {
     region: MappedRegion,
     range: GuestRange,
+    log: Arc<Log>,
 }
 
 impl GuestWindow {
-    pub(crate) fn new(region: MappedRegion, range: GuestRange) -> Self {
-        Self { region, range }
+    pub(crate) fn new(region: MappedRegion, range: GuestRange, log: Arc<Log>) -> Self {
+        Self { region, range, log }
     }
 
     /// Which guest memory it is.
@@ -33,6 +37,6 @@ impl GuestWindow {
         let slice = self.region.volatile(offset, self.range.len);
         // The invariant makes this always `Some`; were it ever broken, an empty slice refuses all.
         let slice = slice.unwrap_or_else(|| (&mut [][..]).into());
-        GuestSlice::new(slice, self.range.addr, self.region.rights())
+        GuestSlice::new(slice, self.range.addr, self.region.rights(), &self.log)
     }
 }

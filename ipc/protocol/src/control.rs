@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::class::ProcessClass;
 use crate::event::Event;
 use crate::launch::{Layer, LayerState};
+use crate::soft_cpu::Counters;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub enum Request {
     Processes,
     /// State of the instance.
     Status,
+    /// What its software CPU has counted.
+    Counters,
     /// Stop the vCPUs.
     Pause,
     /// Let them run.
@@ -113,6 +116,8 @@ pub enum Response {
         /// Guest memory in bytes; 0 for storage.
         memory: u64,
     },
+    /// Answer to `Counters`; `None`: it has no software CPU.
+    Counters(Option<Counters>),
     /// Answer to `Console`. Descriptor: a stream socket.
     Console,
     /// One event of those asked for by `Events`.

@@ -3,6 +3,8 @@
 use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::crash::Crash;
+
 /// Kind of a virtio device behind a vhost-user backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,12 +60,12 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// Descriptors of an engine: `/dev/kvm`; or the control channel to soft-cpu, then for each vCPU
-    /// the channel of its turns and the eventfd of its kicks.
+    /// Descriptors of an engine: `/dev/kvm`; or the control channel to soft-cpu and the log of written
+    /// pages, then for each vCPU the channel of its turns and the eventfd of its kicks.
     pub fn fd_count(self, cpus: u32) -> usize {
         match self {
             Self::Kvm => 1,
-            Self::Soft => 1 + 2 * cpus as usize,
+            Self::Soft => 2 + 2 * cpus as usize,
         }
     }
 }
@@ -184,10 +186,7 @@ pub enum CoreEvent {
         result: u32,
     },
     /// The guest crashed: vCPUs are stopped.
-    Crashed {
-        /// What happened, with RIP where it is known.
-        reason: String,
-    },
+    Crashed(Crash),
 }
 
 impl Message for CoreCommand {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::class::ProcessClass;
+use crate::crash::{Crash, Word};
 
 /// An event of one VM or storage instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +33,16 @@ pub enum EventKind {
     /// The power button was pressed.
     PowerButton,
     /// The guest crashed.
-    GuestCrashed {
-        /// What core saw.
-        reason: String,
+    GuestCrashed(Crash),
+    /// The guest has instructions that the software CPU lacks: they raise #UD in it. Told at most every
+    /// few seconds.
+    UnknownInstruction {
+        /// How many were met so far.
+        seen: u64,
+        /// Where the last one is.
+        rip: Word,
+        /// Its bytes in base 16.
+        bytes: String,
     },
     /// A helper died.
     HelperDied {

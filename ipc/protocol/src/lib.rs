@@ -23,6 +23,7 @@ pub mod block_ring;
 pub mod class;
 pub mod control;
 pub mod core;
+pub mod crash;
 pub mod device;
 pub mod event;
 pub mod inflight;

@@ -12,7 +12,8 @@ use crate::spec::Spec;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionCommand {
     /// First message. Descriptors: the directory of the helper binaries, the runtime directory
-    /// (`…/bulkhead`), then the serial stream if `serial`, then the console stream if `console`.
+    /// (`…/bulkhead`), then the serial stream if `serial`, the console stream if `console`, and the trace
+    /// stream if `trace`.
     Start {
         /// What is wanted.
         spec: Box<Spec>,
@@ -24,6 +25,8 @@ pub enum SessionCommand {
         serial: bool,
         /// A stream socket for the virtio-console follows.
         console: bool,
+        /// A SOCK_SEQPACKET socket for the trace follows: pieces of text.
+        trace: bool,
         /// Width and height of the user's terminal, if there is one.
         size: Option<(u16, u16)>,
     },
@@ -78,7 +81,9 @@ pub enum SessionEvent {
 impl Message for SessionCommand {
     fn fd_count(&self) -> usize {
         match self {
-            Self::Start { serial, console, .. } => 2 + usize::from(*serial) + usize::from(*console),
+            Self::Start { serial, console, trace, .. } => {
+                2 + usize::from(*serial) + usize::from(*console) + usize::from(*trace)
+            }
             _ => 0,
         }
     }

@@ -100,6 +100,35 @@ pub enum OnCrash {
     Pause,
 }
 
+/// What executes the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineSpec {
+    /// The host's processor, by `/dev/kvm`.
+    Kvm,
+    /// A process of ours, in software.
+    Soft(SoftSpec),
+}
+
+/// How a software engine works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoftSpec {
+    /// Whether it compiles the guest's code: only then has it executable memory of its own.
+    pub jit: bool,
+    /// Whether it writes what it executes to the session's trace stream.
+    pub trace: bool,
+}
+
+impl EngineSpec {
+    /// Which of the engines it is.
+    pub fn kind(self) -> EngineKind {
+        match self {
+            Self::Kvm => EngineKind::Kvm,
+            Self::Soft(_) => EngineKind::Soft,
+        }
+    }
+}
+
 /// A virtual machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmSpec {
@@ -126,7 +155,7 @@ pub struct VmSpec {
     /// Reaction to a crash of the guest.
     pub on_crash: OnCrash,
     /// What executes the guest.
-    pub engine: EngineKind,
+    pub engine: EngineSpec,
     /// The first port of a debug-exit device.
     pub debug_exit: Option<u16>,
     /// Layers of the sandbox that may be missing.

@@ -20,6 +20,7 @@ Examples:
   bulkhead run --kernel vmlinuz --append 'console=ttyS0 root=/dev/vda' --memory 512M \\
       --disk path=root.img,format=raw
   bulkhead run vm.toml --cpus 4
+  bulkhead run vm.toml --cpu soft --on-crash pause
   bulkhead run --kernel vmlinuz --initrd initrd.img --rng --console stdio --dry-run
 
 A TOML file has the same names:
@@ -110,7 +111,8 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// What executes the guest: kvm, or soft, which needs no virtualization [default: kvm]
+    /// What executes the guest: kvm, soft[,jit=on|off][,trace=FILE], which needs no virtualization, or
+    /// auto: kvm where it is the faster of the two [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub cpu: Option<String>,
     /// Guest memory, e.g. 512M or 4G [default: 512M]
@@ -142,7 +144,8 @@ pub struct RunOptions {
     /// 256, as with QEMU's isa-debug-exit [default of PORT: 0xf4]
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4")]
     pub debug_exit: Option<String>,
-    /// When the guest crashes: stop, reset or pause [default: stop]
+    /// When the guest crashes (a triple fault; in software also a halt with interrupts off): stop, reset or
+    /// pause [default: stop]
     #[arg(long, value_name = "ACTION")]
     pub on_crash: Option<String>,
     /// Seconds the guest has to power off after SIGTERM [default: 30]
@@ -186,6 +189,9 @@ pub struct PsOptions {
     /// As a JSON array
     #[arg(long)]
     pub json: bool,
+    /// With what the software CPU has counted
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// Options of `shutdown`.

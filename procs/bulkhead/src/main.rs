@@ -7,6 +7,7 @@
 //! Exit codes: 0 as asked, 1 failed, 2 refused before anything started, 3 the guest crashed.
 #![forbid(unsafe_code)]
 
+mod choice;
 mod cli;
 mod instance;
 mod options;

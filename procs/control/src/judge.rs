@@ -45,6 +45,7 @@ pub fn later(request: Request) -> Verdict {
         }
         Request::Processes
         | Request::Status
+        | Request::Counters
         | Request::Pause
         | Request::Resume
         | Request::Shutdown { .. }

@@ -17,7 +17,9 @@ use crate::state::{
     Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0,
     cr4, efer, rflags,
 };
-use crate::system::{Clock, Leaves};
+use crate::system::{Clock, Leaves, Spinning};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
 /// What the meaning of instruction bytes depends on: part of every block's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,12 +130,18 @@ pub struct Cpu {
     pub msrs: Msrs,
     /// Interrupts wait one more instruction (behind `sti` and loads of SS).
     pub(crate) shadow: bool,
+    /// And so do debug traps (behind loads of SS): stack segment and pointer are loaded as one.
+    pub(crate) holds_traps: bool,
     /// Length of the `int` that `Stop::Software` tells of.
     pub(crate) software_len: u8,
     /// Whether it executes.
     pub(crate) activity: Activity,
     /// The instruction at RIP has to run alone.
     pub(crate) restarts_alone: bool,
+    /// And no other vCPU may execute meanwhile.
+    pub(crate) restarts_exclusive: bool,
+    /// No other vCPU executes.
+    pub(crate) has_world: bool,
     /// A non-maskable interrupt waits.
     pub(crate) nmi_pending: bool,
     /// One is being handled: until `iret`.
@@ -164,10 +172,18 @@ pub struct Cpu {
     pub(crate) doorbells: Arc<Doorbells>,
     /// The machine's clock.
     pub(crate) clock: Clock,
+    /// How it waits for other vCPUs.
+    pub(crate) spinning: Spinning,
     /// What `cpuid` answers.
     pub(crate) leaves: Leaves,
     /// Instructions executed, counted block by block.
     pub executed: u64,
+    /// Accesses that took the slow way.
+    pub(crate) slow_calls: u64,
+    /// Where all counters are copied to.
+    pub(crate) tally: Arc<Tally>,
+    /// Where what it executes is told, if anybody wants to know.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 impl Cpu {
@@ -203,9 +219,12 @@ impl Cpu {
             debug: DebugRegisters::default(),
             msrs: Msrs::default(),
             shadow: false,
+            holds_traps: false,
             software_len: 0,
             activity: Activity::Running,
             restarts_alone: false,
+            restarts_exclusive: false,
+            has_world: false,
             nmi_pending: false,
             nmi_blocked: false,
             interrupts: 0,
@@ -221,8 +240,12 @@ impl Cpu {
             apic,
             doorbells: Arc::default(),
             clock,
+            spinning: Spinning::default(),
             leaves,
             executed: 0,
+            slow_calls: 0,
+            tally: Arc::default(),
+            trace: None,
         };
         cpu.power_on();
         cpu

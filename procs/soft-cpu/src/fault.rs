@@ -77,11 +77,15 @@ pub enum Stop {
     Fault(Exception),
     /// The instruction at RIP has to be started again alone, because it is about to write to code.
     Alone,
+    /// The instruction at RIP has to be started again while no other vCPU executes.
+    Exclusive,
     /// The instruction at RIP needs the outside (see [`crate::cpu::Cpu::outside`]); it is started again
     /// with the answer.
     Outside,
     /// HLT was executed; RIP is behind it.
     Halt,
+    /// The guest waits for another vCPU; RIP is behind a `pause`.
+    Spin,
     /// Interrupts may be open now: the run loop looks whether one waits.
     Window,
     /// A software interrupt (`int n`, `int3`, `into`); RIP is at it.

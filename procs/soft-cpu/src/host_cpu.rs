@@ -3,25 +3,80 @@
 //! Asked once for each machine, before it has a processor. Every `asm!` of `alu`, `vector` and `x87` relies on it. There is no
 //! emulation of what is missing: all x86-64 CPUs since 2013 have these.
 
-use core::arch::x86_64::__cpuid;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 
-/// LAHF and SAHF in 64-bit mode, by which all flags come and go: bit 0 of ECX of leaf 8000_0001h.
-const LAHF: u32 = 1;
+/// The answers of CPUID that tell of instruction sets (Intel SDM volume 2, CPUID).
+#[derive(Debug, Clone, Copy)]
+struct Offer {
+    /// Leaf 1.
+    ecx: u32,
+    edx: u32,
+    /// Leaf 7.
+    ebx_7: u32,
+    /// Leaf 8000_0001h.
+    ecx_extended: u32,
+}
+
+impl Offer {
+    fn of_host() -> Self {
+        let (basic, extended) = (__cpuid(0).eax, __cpuid(0x8000_0000).eax);
+        let first = __cpuid(1);
+        Self {
+            ecx: first.ecx,
+            edx: first.edx,
+            ebx_7: if basic >= 7 { __cpuid_count(7, 0).ebx } else { 0 },
+            ecx_extended: if extended > 0x8000_0000 { __cpuid(0x8000_0001).ecx } else { 0 },
+        }
+    }
+
+    /// All that is needed, by name: the register, and the bit in it.
+    fn needed(&self) -> [(u32, u32, &'static str); 10] {
+        [
+            (self.edx, 24, "FXSAVE"),
+            (self.ecx, 9, "SSSE3"),
+            (self.ecx, 20, "SSE4.2"),
+            (self.ecx, 25, "AES-NI"),
+            (self.ecx, 1, "PCLMULQDQ"),
+            (self.ecx, 23, "POPCNT"),
+            (self.ecx_extended, 5, "LZCNT"),
+            (self.ebx_7, 3, "BMI1"),
+            (self.ecx, 13, "CMPXCHG16B"),
+            (self.ecx_extended, 0, "LAHF in 64-bit mode"),
+        ]
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        let is_absent = |(register, bit, _): &(u32, u32, &str)| register >> bit & 1 == 0;
+        self.needed().into_iter().find(is_absent).map(|(_, _, name)| name)
+    }
+}
 
 /// The first instruction set that is missing.
 pub fn missing() -> Option<&'static str> {
-    let has_lahf = __cpuid(0x8000_0000).eax > 0x8000_0000 && __cpuid(0x8000_0001).ecx & LAHF != 0;
-    let sets = [
-        (is_x86_feature_detected!("fxsr"), "FXSAVE"),
-        (is_x86_feature_detected!("ssse3"), "SSSE3"),
-        (is_x86_feature_detected!("sse4.2"), "SSE4.2"),
-        (is_x86_feature_detected!("aes"), "AES-NI"),
-        (is_x86_feature_detected!("pclmulqdq"), "PCLMULQDQ"),
-        (is_x86_feature_detected!("popcnt"), "POPCNT"),
-        (is_x86_feature_detected!("lzcnt"), "LZCNT"),
-        (is_x86_feature_detected!("bmi1"), "BMI1"),
-        (is_x86_feature_detected!("cmpxchg16b"), "CMPXCHG16B"),
-        (has_lahf, "LAHF in 64-bit mode"),
-    ];
-    sets.into_iter().find(|(is_there, _)| !is_there).map(|(_, name)| name)
+    Offer::of_host().missing()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERYTHING: Offer =
+        Offer { ecx: u32::MAX, edx: u32::MAX, ebx_7: u32::MAX, ecx_extended: u32::MAX };
+
+    #[test]
+    fn a_processor_with_all_of_it_lacks_nothing() {
+        assert_eq!(EVERYTHING.missing(), None);
+    }
+
+    #[test]
+    fn what_an_older_processor_lacks_is_named() {
+        let nehalem = Offer { ecx: EVERYTHING.ecx & !(1 << 25 | 1 << 1), ebx_7: 0, ..EVERYTHING };
+        assert_eq!(nehalem.missing(), Some("AES-NI"));
+        let ivy_bridge = Offer { ebx_7: 0, ecx_extended: 1, ..EVERYTHING };
+        assert_eq!(ivy_bridge.missing(), Some("LZCNT"));
+        let no_leaf_7 = Offer { ebx_7: 0, ..EVERYTHING };
+        assert_eq!(no_leaf_7.missing(), Some("BMI1"));
+        let first_opteron = Offer { ecx: 0, ecx_extended: 0, ..EVERYTHING };
+        assert_eq!(first_opteron.missing(), Some("SSSE3"));
+    }
 }

@@ -27,6 +27,7 @@
 pub mod alu;
 mod apic;
 mod block;
+mod calls;
 pub mod cpu;
 pub mod engine;
 mod event;
@@ -41,6 +42,8 @@ pub mod serve;
 pub mod state;
 pub mod string;
 mod system;
+mod tally;
+mod trace;
 pub mod transfer;
 pub mod vector;
 pub mod width;
@@ -48,3 +51,4 @@ pub mod x87;
 
 pub use cpu::Cpu;
 pub use engine::Soft;
+pub use run::Turns;

@@ -1,24 +1,25 @@
 //! The soft-cpu process: threads, seal, plan, and then an engine behind messages.
 //!
-//! Its first argument is the number of vCPUs; each has a thread, made before the seal. It holds guest
-//! memory, its ends of the channels to core, and the kicks and calls that core passes on.
+//! Its arguments are the number of vCPUs, each of which has a thread made before the seal, and whether
+//! guest code is compiled (`jit=on`, `jit=off`): what that needs is made before the seal too. It holds
+//! guest memory, its ends of the channels to core, and the kicks and calls that core passes on.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_channel::Channel;
 use bulkhead_hypervisor::remote::VcpuEnds;
-use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
+use bulkhead_hypervisor::{EngineError, Hypervisor};
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights, WrittenPages};
 use bulkhead_protocol::class::ProcessClass;
-use bulkhead_protocol::soft_cpu::SoftCpuCommand;
-use bulkhead_protocol::start::Nothing;
+use bulkhead_protocol::soft_cpu::{SoftCpuCommand, SoftCpuEvent};
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
 use bulkhead_soft_cpu::Soft;
-use bulkhead_soft_cpu::serve::{SUPERVISOR, Seat, ServeError, Service, live};
+use bulkhead_soft_cpu::serve::{Report, SUPERVISOR, Seat, ServeError, Service, live};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::verify_sealed;
@@ -33,7 +34,7 @@ const MOST_VCPUS: u8 = 8;
 /// A vCPU's stack: a block's operations call one another where the compiler makes no jump of it.
 const STACK: usize = 1 << 20;
 
-type SoftHelper = Helper<SoftCpuCommand, Nothing>;
+type SoftHelper = Helper<SoftCpuCommand, SoftCpuEvent>;
 
 fn main() {
     let start = Start::new(ProcessClass::SoftCpu);
@@ -57,26 +58,58 @@ fn is_end(error: &anyhow::Error) -> bool {
 
 fn serve(start: Start) -> Result<()> {
     let vcpus = vcpus_of_argument()?;
+    ensure!(!jit_of_argument()?, "this build has no compiler");
     Soft::prepare();
     seed();
     let seats = threads(vcpus)?;
     let poller = Poller::new().context("epoll")?;
     let helper: SoftHelper = start.seal()?;
-    let (SoftCpuCommand::Plan { vcpus: planned, memory }, fds) =
-        helper.plan(Deadline::after(PLAN_DEADLINE))?;
+    let (plan, fds) = helper.plan(Deadline::after(PLAN_DEADLINE))?;
+    let SoftCpuCommand::Plan { vcpus: planned, memory, trace } = plan else {
+        bail!("no plan first")
+    };
     ensure!(planned == vcpus, "a plan for {planned} vCPUs, {vcpus} threads");
+    let mut fds = fds;
+    let trace = if trace { fds.pop() } else { None };
     let mut fds = fds.into_iter();
-    let memory = map(memory, &fds.next().context("no guest memory came")?)?;
+    let ram = fds.next().context("no guest memory came")?;
     let control = Channel::from_fd(fds.next().context("no channel to core came")?);
+    let memory = map(memory, &ram, &fds.next().context("no log of written pages came")?)?;
+    drop(ram);
     let ends = vcpu_ends(fds)?;
     ensure!(ends.len() == usize::from(vcpus), "ends of {} vCPUs", ends.len());
     poller.add(&helper, SUPERVISOR, Interest::Read).context("epoll")?;
-    let (service, taken) = Service::new(&Soft, &memory, control, ends, poller)?;
+    let vm = match Soft.create_vm(&memory) {
+        Err(EngineError::HostCpu { missing }) => return refuse(&helper, &poller, missing),
+        other => other?,
+    };
+    trace.into_iter().for_each(|socket| vm.trace_to(socket));
+    let mut report = Report::new(Arc::clone(&vm));
+    let (service, taken) = Service::new(vm, control, ends, poller)?;
     for (seat, thread) in taken.into_iter().zip(seats) {
         ensure!(thread.send(seat).is_ok(), "a vCPU's thread is gone");
     }
     helper.ready()?;
-    Ok(service.run(&mut || hear(&helper))?)
+    match service.run(&mut || hear(&helper, &mut report))? {
+        Some(poller) => await_stop(&helper, &poller, &mut report),
+        None => Ok(()),
+    }
+}
+
+/// Tells that this host cannot do it, and waits to be ended.
+fn refuse(helper: &SoftHelper, poller: &Poller, missing: &str) -> Result<()> {
+    helper.event(&SoftCpuEvent::Refused { missing: missing.to_owned() })?;
+    await_stop(helper, poller, &mut Report::default())
+}
+
+/// Core is gone. Whose fault that is, the supervisor has to find out: a death of ours would look like it.
+fn await_stop(helper: &SoftHelper, poller: &Poller, report: &mut Report) -> Result<()> {
+    let mut events = Vec::new();
+    while hear(helper, report)? {
+        events.clear();
+        poller.wait(None, &mut events).context("epoll")?;
+    }
+    Ok(())
 }
 
 fn vcpus_of_argument() -> Result<u8> {
@@ -84,6 +117,14 @@ fn vcpus_of_argument() -> Result<u8> {
     match argument.parse() {
         Ok(vcpus @ 1..=MOST_VCPUS) => Ok(vcpus),
         _ => bail!("{argument:?} is no number of vCPUs from 1 to {MOST_VCPUS}"),
+    }
+}
+
+fn jit_of_argument() -> Result<bool> {
+    match std::env::args().nth(2).as_deref() {
+        Some("jit=on") => Ok(true),
+        Some("jit=off") => Ok(false),
+        other => bail!("{other:?} is neither jit=on nor jit=off"),
     }
 }
 
@@ -125,10 +166,15 @@ fn sit(seat: &Receiver<Seat>) -> ! {
     }
 }
 
-fn map(len: u64, ram: &OwnedFd) -> Result<GuestMemory> {
+fn map(len: u64, ram: &OwnedFd, written: &OwnedFd) -> Result<GuestMemory> {
     verify_sealed(ram.as_fd(), len).context("guest memory")?;
     let layout = RamLayout::new(len).context("guest memory")?;
-    Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")
+    let memory = Grant::whole(&layout, Rights::ReadWrite).map(ram).context("guest memory")?;
+    let log = WrittenPages::len_of(&layout);
+    verify_sealed(written.as_fd(), log).context("log of written pages")?;
+    let written = WrittenPages::map(written, 0, log).context("log of written pages")?;
+    memory.log_writes(Some(Arc::new(written)));
+    Ok(memory)
 }
 
 fn vcpu_ends(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Vec<VcpuEnds>> {
@@ -141,11 +187,17 @@ fn vcpu_ends(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Vec<VcpuEnds>> {
 }
 
 /// What the supervisor says; `false`: stop.
-fn hear(helper: &SoftHelper) -> Result<bool, ServeError> {
+fn hear(helper: &SoftHelper, report: &mut Report) -> Result<bool, ServeError> {
     while let Some(incoming) = helper.try_receive()? {
         match incoming {
-            Incoming::Heartbeat(number) => helper.alive(number, 0)?,
-            Incoming::Role(..) | Incoming::Stop => return Ok(false),
+            Incoming::Heartbeat(number) => {
+                helper.alive(number, 0)?;
+                if let Some(event) = report.news(Instant::now()) {
+                    helper.event(&event)?;
+                }
+            }
+            Incoming::Role(SoftCpuCommand::Count, _) => helper.event(&report.counters())?,
+            Incoming::Role(SoftCpuCommand::Plan { .. }, _) | Incoming::Stop => return Ok(false),
         }
     }
     Ok(true)

@@ -3,7 +3,7 @@
 //! ```text
 //!  signals ─► timer ─► interrupt? ─► blocks … ─► why did they stop?
 //!    ▲                                              │ fault, int n: deliver
-//!    └──────────────────────────────────────────────┤ hlt: sleep
+//!    └──────────────────────────────────────────────┤ hlt: sleep, unless nothing can end it
 //!                                                   └ outside, kick, triple fault: return
 //! ```
 
@@ -41,6 +41,19 @@ pub(crate) enum Pause {
     Ended(u8),
     /// Triple fault.
     Shutdown,
+    /// No vCPU of the machine executes, and no interrupt can change that.
+    Resting,
+}
+
+/// How [`Cpu::execute_turns`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// All turns are over.
+    Over,
+    /// HLT.
+    Halted,
+    /// Triple fault.
+    Shutdown,
 }
 
 impl Cpu {
@@ -48,6 +61,7 @@ impl Cpu {
     pub(crate) fn run(&mut self) -> Pause {
         self.go_inside();
         let pause = self.run_inside();
+        self.send_trace(true);
         self.go_outside();
         pause
     }
@@ -63,12 +77,15 @@ impl Cpu {
             match self.activity {
                 Activity::Running => {}
                 Activity::Halted if self.interrupt_is_due() => self.activity = Activity::Running,
+                _ if self.rests_for_good() => return Pause::Resting,
                 _ => {
                     self.sleep();
                     continue;
                 }
             }
             let stepped = self.step();
+            self.publish();
+            self.send_trace(false);
             match stepped {
                 Ok(None) => {}
                 Ok(Some(pause)) => return pause,
@@ -82,6 +99,8 @@ impl Cpu {
         let restarts = self.replay.is_pending();
         if !restarts && !self.shadow && self.interrupt_is_due() {
             self.take_interrupt()?;
+            // The next instruction is another one.
+            (self.restarts_alone, self.restarts_exclusive) = (false, false);
         }
         let shadow = std::mem::take(&mut self.shadow);
         let steps = self.system_flags & rflags::TF != 0;
@@ -95,22 +114,30 @@ impl Cpu {
         self.system_flags &= !rflags::RF;
         let alone = shadow || !starts || steps || breaks || self.is_strict;
         self.restarts_alone = false;
-        let stop = self.run_blocks(alone);
-        if alone && !matches!(stop, Stop::Outside | Stop::Alone) {
+        let stop = match std::mem::take(&mut self.restarts_exclusive) {
+            true => self.run_exclusively(),
+            false => self.run_blocks(alone),
+        };
+        if alone && !matches!(stop, Stop::Outside | Stop::Alone | Stop::Exclusive) {
             self.replay.clear();
         }
-        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Halt);
+        let done = matches!(stop, Stop::Lookup | Stop::Window | Stop::Spin | Stop::Halt);
+        let holds = std::mem::take(&mut self.holds_traps) && done;
         if !done {
             self.debug_pending = 0;
+        } else if holds {
+            // They come behind the next instruction.
         } else if steps || self.debug_pending != 0 {
             self.trap_debug(steps)?;
         }
         match stop {
             Stop::Lookup | Stop::Window => {}
+            Stop::Spin => self.give_way(),
             Stop::Fault(exception) => self.deliver_exception(exception)?,
             Stop::Trap(exception) => self.deliver_exception(exception)?,
             Stop::Software(vector) => self.deliver_software(vector)?,
             Stop::Alone => self.restarts_alone = true,
+            Stop::Exclusive => (self.restarts_alone, self.restarts_exclusive) = (true, true),
             Stop::Outside => return Ok(Some(Pause::Outside)),
             Stop::Halt => self.activity = Activity::Halted,
         }
@@ -146,6 +173,14 @@ impl Cpu {
         }
     }
 
+    /// Executes one instruction while no other vCPU executes.
+    fn run_exclusively(&mut self) -> Stop {
+        self.take_world();
+        let stop = self.run_blocks(true);
+        self.give_world_back();
+        stop
+    }
+
     /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
     /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
     fn has_to_look(&self) -> bool {
@@ -160,7 +195,8 @@ impl Cpu {
     pub(crate) fn finish_access(&mut self) {
         if self.replay.is_pending() {
             self.go_inside();
-            if self.run_blocks(true) == Stop::Lookup {
+            // Alone, in case it is locked: nobody asks for a second answer here.
+            if self.run_exclusively() == Stop::Lookup {
                 self.replay.clear();
             }
             self.go_outside();
@@ -184,9 +220,24 @@ impl Cpu {
         self.run_blocks(false)
     }
 
+    /// Executes for so many turns of the run loop, delivering what comes: for tests that bound what a
+    /// guest of any bytes may take. `answer` is asked for what reads from outside find.
+    pub fn execute_turns(&mut self, turns: u32, answer: &mut dyn FnMut() -> u64) -> Turns {
+        for _ in 0..turns {
+            match self.step() {
+                Ok(None) if self.activity == Activity::Running => {}
+                Ok(None) => return Turns::Halted,
+                Ok(Some(_)) => self.replay.answer(answer()),
+                Err(TripleFault) => return Turns::Shutdown,
+            }
+        }
+        Turns::Over
+    }
+
     fn take_signals(&mut self) -> Option<Pause> {
         let signals = self.apic.mailbox.take();
         self.obey();
+        self.make_way();
         if signals & signal::WORK != 0 {
             self.apic.collect();
         }
@@ -234,8 +285,22 @@ impl Cpu {
         let expiry = self.apic.expiry();
         let longest = (expiry != u64::MAX)
             .then(|| self.clock.duration(expiry.saturating_sub(self.clock.now())));
+        self.send_trace(true);
         self.go_outside();
         self.apic.mailbox.clone().sleep(longest);
+        self.apic.leave_rest();
         self.go_inside();
+    }
+
+    /// Whether this vCPU, which does not execute, was the machine's last hope: an interrupt that it would
+    /// take still wakes it, and whatever another one sends.
+    fn rests_for_good(&self) -> bool {
+        let is_halted = self.activity == Activity::Halted;
+        let is_open = is_halted && self.system_flags & rflags::IF != 0;
+        if is_open || !self.apic.come_to_rest(is_halted) {
+            return false;
+        }
+        self.apic.leave_rest();
+        true
     }
 }

@@ -11,6 +11,7 @@
 //! Law: no thread waits for another. The main thread never runs the guest, so that it answers at once.
 //! A peer that breaks the protocol ends the process: the machine is its own.
 
+mod report;
 mod vcpu;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,15 @@ use std::sync::Arc;
 use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::remote::VcpuEnds;
 use bulkhead_hypervisor::remote::wire::{Answer, Request};
-use bulkhead_hypervisor::{EngineError, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
-use bulkhead_memory::GuestMemory;
+use bulkhead_hypervisor::{EngineError, Gsi, IoEvent, Kick, Msi, Vcpu, Vm};
+use bulkhead_memory::GuestRange;
 use bulkhead_runtime::RuntimeError;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 
+use crate::calls::Calls;
+
+pub use report::Report;
 pub use vcpu::live;
 
 /// The token of the supervisor's channel in the poller that [`Service::new`] is given.
@@ -58,20 +62,13 @@ pub enum ServeError {
     Supervisor(#[from] RuntimeError),
 }
 
-/// A device's call: each signal on it is an interrupt.
-struct Call {
-    gsi: u32,
-    bell: Doorbell,
-}
-
 /// The main thread's part.
 pub struct Service {
     control: Channel,
     poller: Poller,
     vm: Arc<dyn Vm>,
     kicks: Vec<(Doorbell, Arc<dyn Kick>)>,
-    routes: BTreeMap<u32, Msi>,
-    calls: BTreeMap<u64, Call>,
+    calls: Calls,
     writes: BTreeMap<u64, (IoEvent, Doorbell)>,
 }
 
@@ -84,15 +81,13 @@ pub struct Seat {
 }
 
 impl Service {
-    /// Makes the machine. A thread has to be made for each seat.
+    /// Makes the vCPUs of `vm`. A thread has to be made for each seat.
     pub fn new(
-        engine: &dyn Hypervisor,
-        memory: &GuestMemory,
+        vm: Arc<dyn Vm>,
         control: Channel,
         vcpus: Vec<VcpuEnds>,
         poller: Poller,
     ) -> Result<(Self, Vec<Seat>), ServeError> {
-        let vm = engine.create_vm(memory)?;
         poller.add(&control, CONTROL, Interest::Read)?;
         let count = u8::try_from(vcpus.len()).map_err(|_| EngineError::Bug("too many vCPUs"))?;
         let (mut kicks, mut seats) = (Vec::new(), Vec::new());
@@ -102,16 +97,17 @@ impl Service {
             kicks.push((kick, vcpu.kick_handle()));
             seats.push(Seat { vcpu, turns });
         }
-        let (routes, calls, writes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok((Self { control, poller, vm, kicks, routes, calls, writes }, seats))
+        let calls = Calls::new(poller.clone(), FIRST_CALL);
+        Ok((Self { control, poller, vm, kicks, calls, writes: BTreeMap::new() }, seats))
     }
 
-    /// Serves until core hangs up (`Ok`) or breaks the protocol, or `supervisor`, which is called when
-    /// something has happened at [`SUPERVISOR`], says that it is enough (`false`).
+    /// Serves until core hangs up or breaks the protocol, or `supervisor`, which is called when something
+    /// has happened at [`SUPERVISOR`], says that it is enough (`false`). The poller comes back if it was
+    /// core that hung up: the supervisor is heard on.
     pub fn run(
         mut self,
         supervisor: &mut dyn FnMut() -> Result<bool, ServeError>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Option<Poller>, ServeError> {
         let mut events = Vec::new();
         loop {
             events.clear();
@@ -119,7 +115,8 @@ impl Service {
             for event in &events {
                 match self.hear(event, supervisor) {
                     Ok(true) => {}
-                    Ok(false) | Err(ServeError::Core(ChannelError::Closed)) => return Ok(()),
+                    Ok(false) => return Ok(None),
+                    Err(ServeError::Core(ChannelError::Closed)) => return Ok(Some(self.poller)),
                     Err(error) => return Err(error),
                 }
             }
@@ -142,7 +139,11 @@ impl Service {
                     self.control.send(&answer, &[])?;
                 }
             }
-            token @ FIRST_CALL..SUPERVISOR => self.called(token - FIRST_CALL)?,
+            token @ FIRST_CALL..SUPERVISOR => {
+                if let Some(message) = self.calls.heard(token) {
+                    self.vm.signal_msi(message)?;
+                }
+            }
             token => {
                 let place = usize::try_from(token - FIRST_KICK).unwrap_or(usize::MAX);
                 if let Some((bell, kick)) = self.kicks.get(place) {
@@ -154,33 +155,26 @@ impl Service {
         Ok(true)
     }
 
-    fn called(&mut self, connection: u64) -> Result<(), ServeError> {
-        let Some(call) = self.calls.get(&connection) else { return Ok(()) };
-        if !call.bell.clear() {
-            // No eventfd is readable and has nothing to be read.
-            let _ = self.poller.remove(&call.bell);
-        } else if let Some(msi) = self.routes.get(&call.gsi) {
-            self.vm.signal_msi(*msi)?;
-        }
-        Ok(())
-    }
-
     fn obey(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
         let bell = fds.into_iter().next().map(Doorbell::from_fd);
         match (request, bell) {
             (Request::Signal((address, data)), _) => self.vm.signal_msi(Msi { address, data })?,
-            (Request::Routes(changes), _) => {
-                for (gsi, route) in changes {
-                    match route {
-                        Some((address, data)) => self.routes.insert(gsi, Msi { address, data }),
-                        None => self.routes.remove(&gsi),
-                    };
+            (Request::WatchRing { at: (addr, len), watch }, _) => {
+                let ring = GuestRange::new(addr, len);
+                match watch {
+                    true => self.vm.watch_ring(ring)?,
+                    false => self.vm.unwatch_ring(ring)?,
                 }
+            }
+            (Request::ExpectUnloggedWrites, _) => self.vm.expect_unlogged_writes()?,
+            (Request::Routes(changes), _) => {
+                let message = |(address, data)| Msi { address, data };
+                let changes = changes.into_iter();
+                self.calls.set_routes(changes.map(|(gsi, to)| (Gsi(gsi), to.map(message))));
             }
             (Request::ConnectCall { connection, gsi }, Some(bell)) => {
                 self.check_room(connection)?;
-                self.poller.add(bell.as_fd(), FIRST_CALL + connection, Interest::Read)?;
-                self.calls.insert(connection, Call { gsi, bell });
+                self.calls.connect(connection, Gsi(gsi), bell)?;
             }
             (Request::ConnectKick { connection, event }, Some(bell)) => {
                 self.check_room(connection)?;
@@ -191,9 +185,7 @@ impl Service {
                 if let Some((event, bell)) = self.writes.remove(&connection) {
                     self.vm.disconnect_ioevent(event, bell.as_fd())?;
                 }
-                if let Some(call) = self.calls.remove(&connection) {
-                    self.poller.remove(&call.bell)?;
-                }
+                self.calls.disconnect(connection)?;
             }
             (Request::ConnectCall { .. } | Request::ConnectKick { .. }, None) => {
                 return Err(EngineError::Bug("a connection without an eventfd").into());

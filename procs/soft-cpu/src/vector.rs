@@ -8,6 +8,21 @@
 //! afterwards (`mxcsr`), so the host never traps for the guest. MMX instructions leave the host's x87 state empty. Absent on
 //! purpose: AVX (CPUID hides it) and 3DNow!.
 
+/// Passes the names of the instructions that MMX and XMM registers have in common to `$instances`, and
+/// `$more` behind them.
+macro_rules! with_mmx {
+    ($instances:ident $($more:ident)*) => {
+        $instances! {
+            Paddb Paddw Paddd Paddq Psubb Psubw Psubd Psubq Paddsb Paddsw Paddusb Paddusw Psubsb Psubsw Psubusb
+            Psubusw Pmullw Pmulhw Pmulhuw Pmuludq Pmaddwd Pand Pandn Por Pxor Pcmpeqb Pcmpeqw Pcmpeqd Pcmpgtb Pcmpgtw
+            Pcmpgtd Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad Packsswb Packssdw Packuswb Punpcklbw Punpcklwd
+            Punpckldq Punpckhbw Punpckhwd Punpckhdq Pavgb Pavgw Pmaxub Pmaxsw Pminub Pminsw Psadbw Pshufb Phaddw
+            Phaddd Phaddsw Phsubw Phsubd Phsubsw Pmaddubsw Pmulhrsw Psignb Psignw Psignd Pabsb Pabsw Pabsd
+            $($more)*
+        }
+    };
+}
+
 pub mod compare;
 mod control;
 pub mod convert;

@@ -43,9 +43,9 @@ impl Far {
         }
         let (service, seats) = {
             let poller = Poller::new().unwrap();
-            Service::new(engine, memory, its_control, theirs, poller).unwrap()
+            Service::new(engine.create_vm(memory).unwrap(), its_control, theirs, poller).unwrap()
         };
-        let main = std::thread::spawn(move || service.run(&mut || Ok(true)));
+        let main = std::thread::spawn(move || service.run(&mut || Ok(true)).map(drop));
         let threads =
             seats.into_iter().map(|seat| std::thread::spawn(move || live(seat))).collect();
         let vm = Some(Remote::new(control, ours).create_vm(memory).unwrap());

@@ -25,7 +25,8 @@ pub struct Order {
 impl Order {
     /// Joins the message with its descriptors, whose number the channel has checked.
     pub fn new(command: SessionCommand, fds: Vec<OwnedFd>) -> anyhow::Result<Self> {
-        let SessionCommand::Start { spec, dry_run, detach, serial, console, size } = command else {
+        let SessionCommand::Start { spec, dry_run, detach, serial, console, trace, size } = command
+        else {
             bail!("the command's first message is no start");
         };
         let mut fds = fds.into_iter();
@@ -38,6 +39,7 @@ impl Order {
                 detach,
                 serial: serial.then(&mut next).transpose()?,
                 console: console.then(&mut next).transpose()?,
+                trace: trace.then(&mut next).transpose()?,
                 size: size.unwrap_or((0, 0)),
             },
         })

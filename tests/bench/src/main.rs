@@ -1,4 +1,4 @@
-//! Figures, to be read by people: `make bench`, or
+//! Figures, to be read by people: `make bench`, `make bench-cpu`, or
 //! `cargo run --release -p bulkhead-bench -- [ROW…]`.
 //!
 //! Absolute figures move by a factor of two between two hours on one machine. So a peer and ours are
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod contender;
+mod cpu;
 mod load;
 mod place;
 mod report;
@@ -42,6 +43,12 @@ struct Arguments {
     /// Only the block ring, without virtqueues and without a peer
     #[arg(long)]
     ring: bool,
+    /// Only the software CPU, beside QEMU's TCG
+    #[arg(long)]
+    cpu: bool,
+    /// With --cpu: how many vCPUs
+    #[arg(long, default_value_t = 1)]
+    vcpus: u32,
     /// Only how long a VM takes to start and how much memory its processes take
     #[arg(long)]
     start: bool,
@@ -64,6 +71,9 @@ fn main() -> Result<()> {
     }
     if arguments.start {
         return start::run(&arguments);
+    }
+    if arguments.cpu {
+        return cpu::run(&arguments);
     }
     report::header();
     for row in rows::all().iter().filter(|row| arguments.wants(row.name)) {

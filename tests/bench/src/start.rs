@@ -16,8 +16,8 @@ use bulkhead_harness::{kernel, programs};
 
 use crate::Arguments;
 
-/// `mov dx, 0x3f8; mov al, '!'; out dx, al; cli; hlt` for 32-bit protected mode.
-const CODE: &[u8] = &[0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee, 0xfa, 0xf4];
+/// `mov dx, 0x3f8; mov al, '!'; out dx, al; sti; again: hlt; jmp again` for 32-bit protected mode.
+const CODE: &[u8] = &[0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee, 0xfb, 0xf4, 0xeb, 0xfd];
 
 /// Starts measured for each round that the command line asks for.
 const STARTS_PER_ROUND: usize = 20;
@@ -50,7 +50,8 @@ fn spawn(folder: &Path, name: &str) -> Result<Child> {
     let disk = format!("path={},format=raw", folder.join("disk").display());
     let console = format!("file={}", folder.join("console").display());
     let mut command: Command = programs::bulkhead();
-    command.args(["run", "--name", name, "--memory", "64M", "--rng", "--disk", &disk]);
+    command.args(["run", "--name", name, "--cpu", "kvm", "--memory", "64M", "--rng"]);
+    command.args(["--disk", &disk]);
     command.args(["--console", &console]).arg("--kernel").arg(folder.join("kernel"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().context("bulkhead does not start")

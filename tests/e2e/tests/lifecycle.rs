@@ -32,12 +32,13 @@ fn each_device_is_a_process_of_its_own() {
     let stage = Stage::new();
     let disk = format!("path={},format=raw", stage.image(1 << 20));
     let console = format!("file={}", stage.path("console"));
-    let mut child = started(&stage, &["--disk", &disk, "--console", &console]);
+    let mut child = started(&stage, &["--cpu", "soft", "--disk", &disk, "--console", &console]);
     let expected = [
         "block-layer",
         "control",
         "core",
         "launcher",
+        "soft-cpu",
         "supervisor",
         "vhost-blk",
         "vhost-console",

@@ -243,7 +243,7 @@ fn a_user_without_permission_on_kvm() {
         return;
     }
     let kernel = stage.kernel();
-    refused(stage.run_as_nobody(&["--kernel", &kernel]), &["/dev/kvm"]);
+    refused(stage.run_as_nobody(&["--cpu", "kvm", "--kernel", &kernel]), &["/dev/kvm"]);
 }
 
 #[test]

@@ -47,6 +47,29 @@ fn its_death_ends_the_vm() {
     assert!(text.contains("soft-cpu died: SIGKILL"), "{text}");
 }
 
+/// A disk of 4096-byte blocks, of which the nth is a function that answers n (`mov eax, n; ret`).
+fn functions(stage: &Stage) -> String {
+    let block = |number: u32| {
+        let mut block = [0xcc; 4096];
+        block[0] = 0xb8;
+        block[1..5].copy_from_slice(&number.to_le_bytes());
+        block[5] = 0xc3;
+        block
+    };
+    stage.file("functions.img", &(0..100).flat_map(block).collect::<Vec<_>>())
+}
+
+/// The disk's process writes to guest memory without the engine, which has decoded what was there before.
+#[test]
+fn code_that_a_disk_reads_over_code_is_the_code_that_runs() {
+    let stage = Stage::new();
+    let disk = format!("path={},format=raw", functions(&stage));
+    let kernel = stage.payload("dma");
+    let options = ["--kernel", &kernel, "--cpu", "soft", "--debug-exit", "--disk", &disk];
+    let output = stage.run(&options);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
 #[test]
 fn a_test_kernel_ends_it_with_a_result() {
     let stage = Stage::new();
@@ -58,10 +81,21 @@ fn a_test_kernel_ends_it_with_a_result() {
 }
 
 #[test]
-fn an_unknown_engine_and_too_many_cpus_are_refused() {
+fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     let stage = Stage::new();
     let kernel = stage.kernel();
-    refused(stage.run(&["--kernel", &kernel, "--cpu", "banana"]), &["--cpu", "banana"]);
+    let wrong = [
+        "banana",
+        "soft,jit=maybe",
+        "soft,jit=on",
+        "soft,trace=",
+        "soft,trace",
+        "soft,jti=on",
+        "kvm,jit=on",
+    ];
+    for cpu in wrong {
+        refused(stage.run(&["--kernel", &kernel, "--cpu", cpu]), &["--cpu", cpu]);
+    }
     let output = stage.run(&["--kernel", &kernel, "--cpu", "soft", "--cpus", "9"]);
     refused(output, &["--cpus", "9", "1 to 8"]);
 }

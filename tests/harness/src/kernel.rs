@@ -1,8 +1,8 @@
 //! Kernels of a few bytes: a PVH ELF (Xen's `XEN_ELFNOTE_PHYS32_ENTRY`) around hand-made code, for
 //! tests that need a guest but no operating system.
 
-/// Where the code lies in guest memory.
-const LOAD_ADDRESS: u32 = 0x10_0000;
+/// Where the code lies in guest memory, and is entered.
+pub const LOAD_ADDRESS: u32 = 0x10_0000;
 
 /// `XEN_ELFNOTE_PHYS32_ENTRY` of xen/interface/elfnote.h.
 const NOTE_PHYS32_ENTRY: u32 = 18;

@@ -2,11 +2,14 @@
 
 pub mod block_request;
 pub mod codec;
+pub mod engine_end;
+pub mod guest_code;
 pub mod inflight_packed;
 pub mod inflight_split;
 pub mod kernel;
 pub mod machine;
 pub mod packed_queue;
+pub mod page_tables;
 pub mod pci;
 pub mod profile;
 pub mod ring;
@@ -60,8 +63,8 @@ macro_rules! decoders {
 }
 
 decoders! {
-    block_request codec inflight_packed inflight_split kernel machine packed_queue pci profile ring
-    ring_header split_queue vhost_backend vhost_frontend
+    block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
+    packed_queue page_tables pci profile ring ring_header split_queue vhost_backend vhost_frontend
 }
 
 /// The decoder of that name.

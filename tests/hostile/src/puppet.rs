@@ -11,7 +11,7 @@ use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::create_sealed;
 use bulkhead_sys::seqpacket::{receive, send_some, stream_pair};
 use bulkhead_vhost_frontend::{
-    Connection, Event, Frontend, InflightTable, Offer, Patience, Plan, SharedRam,
+    Connection, Event, Frontend, InflightTable, Offer, Patience, Plan, SharedRam, WrittenLog,
 };
 use bulkhead_virtio_transport::{Activation, DeviceType, QueueBells, QueueRings};
 use vhost::vhost_user::message::FrontendReq;
@@ -61,7 +61,9 @@ pub fn frontend(whose: Whose) -> Frontend {
         let fd = Arc::new(create_sealed("inflight", TABLE).expect("a memory object"));
         InflightTable { fd, len: TABLE }
     });
-    Frontend::new(plan, SharedRam { fd: Arc::new(fd), memory }, bells, table)
+    let written = Arc::new(create_sealed("written", 4096).expect("a log"));
+    let written = Some(WrittenLog { fd: written, len: 4096 });
+    Frontend::new(plan, SharedRam { fd: Arc::new(fd), memory, written }, bells, table)
 }
 
 /// What a driver that is ready hands over.

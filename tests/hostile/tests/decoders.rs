@@ -22,8 +22,8 @@ macro_rules! survivors {
 }
 
 survivors! {
-    block_request codec inflight_packed inflight_split kernel machine packed_queue pci profile ring
-    ring_header split_queue vhost_backend vhost_frontend
+    block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
+    packed_queue page_tables pci profile ring ring_header split_queue vhost_backend vhost_frontend
 }
 
 #[test]

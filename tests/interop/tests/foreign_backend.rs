@@ -27,6 +27,23 @@ fn reads_and_writes(peer: Peer) {
     assert_eq!(there, other);
 }
 
+/// QEMU's daemon logs what it writes; rust-vmm's does not offer to, and the engine is told.
+fn logs_or_is_known_not_to(peer: Peer, logs: bool) {
+    let Some(mut board) = Board::new(peer) else { return };
+    board.connect();
+    assert!(matches!(board.advance_until_report(), Report::Up));
+    assert_eq!(board.engine.record().unlogged, !logs);
+    board.probe();
+    board.marked();
+    board.read_disk(0);
+    assert_eq!(board.marked(), [logs; 2]);
+    assert_eq!(board.engine.record().rings.len(), 1);
+    board.write_disk(0, &[1; 4096]);
+    assert_eq!(board.marked(), [logs, false]);
+    board.reset();
+    assert_eq!(board.engine.record().rings, []);
+}
+
 fn reset_on_the_same_connection(peer: Peer) {
     let Some(mut board) = Board::new(peer) else { return };
     board.connect();
@@ -64,6 +81,16 @@ fn the_driver_sees_the_disk_of_qemus_daemon_and_reads_and_writes_it() {
 #[test]
 fn the_driver_sees_the_disk_of_rust_vmms_daemon_and_reads_and_writes_it() {
     reads_and_writes(Peer::RustVmm);
+}
+
+#[test]
+fn qemus_daemon_marks_the_pages_that_it_writes() {
+    logs_or_is_known_not_to(Peer::StorageDaemon, true);
+}
+
+#[test]
+fn rust_vmms_daemon_is_known_to_mark_nothing() {
+    logs_or_is_known_not_to(Peer::RustVmm, false);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bulkhead_sys::pidfd::Death;
 /// What each class needs to know before its plan.
 fn arguments(class: ProcessClass) -> &'static [&'static str] {
     match class {
-        ProcessClass::SoftCpu => &["8"],
+        ProcessClass::SoftCpu => &["8", "jit=off"],
         ProcessClass::Core | ProcessClass::VhostBlk | ProcessClass::BlockLayer => &["16"],
         _ => &[],
     }

@@ -1,5 +1,5 @@
 # Without --console, ttyS0 goes to standard output as it is, and nothing of ours is mixed in.
-bulkhead run --name "$name" --kernel "$kernel" --initrd /lab/initramfs --memory 256M \
+bulkhead run --name "$name" --kernel "$kernel" --initrd /lab/initramfs --cpu kvm --memory 256M \
     --append "$append console=ttyS0 bulkhead.script=report" </dev/null >console 2>said || fail "status $?; $(tail -n 1 said)"
 said "report: end"
 no_trouble

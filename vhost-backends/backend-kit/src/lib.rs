@@ -17,8 +17,8 @@
 //! Nothing here blocks but the poll of a lane.
 //!
 //! Absent on purpose: `vhost-user-backend`'s daemon (one connection per object, and it refuses
-//! in-flight tables; it serves the tests as a peer), dirty logging and post-copy (they come with
-//! migration), and memory made here (`SHMEM_MAP`, shared objects).
+//! in-flight tables; it serves the tests as a peer), post-copy (it comes with migration), and
+//! memory made here (`SHMEM_MAP`, shared objects).
 #![forbid(unsafe_code)]
 
 mod device;

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use bulkhead_harness::frontend::{Cut, Layout, Options, Request, Sharing};
+use bulkhead_memory::WrittenPages;
 use bulkhead_protocol::device::DeviceEvent;
 use bulkhead_protocol::start::FromHelper;
 
@@ -50,6 +51,44 @@ fn blocks_come_back_as_they_went_by_any_layout_feature_and_sharing() {
             assert_eq!(done.written, 4097);
         }
     }
+}
+
+/// Pages of the shared memory, counted from its first: see [`bulkhead_harness::frontend::Frontend::guest_base`].
+fn marks(log: &WrittenPages, base: u64) -> Vec<u64> {
+    let page = |word: u64, bit: u64| (64 * word + bit).wrapping_sub(base / 4096);
+    let of_word = |word| (word, log.take(word));
+    let words = (0..log.words()).map(of_word);
+    words
+        .flat_map(|(word, bits)| {
+            (0..64).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| page(word, bit))
+        })
+        .collect()
+}
+
+#[test]
+fn what_it_writes_is_logged_for_as_long_as_that_is_wanted() {
+    const USED: u64 = 2;
+    const DATA: u64 = 4;
+    const STATUS: u64 = 5;
+    let supervisor = Supervisor::start(1);
+    let (mut frontend, mut queues) = supervisor.frontend(options(1, 1));
+    let queue = &mut queues[0];
+    let mut exchange = |request: Request<'_>| {
+        queue.submit(request, &Layout::PLAIN).unwrap();
+        queue.kick();
+        assert!(wait(queue).is_ok());
+    };
+    exchange(Request::Write { sector: 0, data: &block(1) });
+    let log = frontend.log_writes().unwrap();
+    let base = frontend.guest_base();
+    exchange(Request::Read { sector: 0, len: 4096 });
+    assert_eq!(marks(&log, base), [USED, DATA, STATUS]);
+    exchange(Request::Write { sector: 0, data: &block(2) });
+    let written = marks(&log, base);
+    assert!(written.contains(&USED) && !written.contains(&3), "{written:?}");
+    frontend.stop_logging().unwrap();
+    exchange(Request::Read { sector: 0, len: 4096 });
+    assert_eq!(marks(&log, base), [0; 0]);
 }
 
 /// Its predecessors' faults are forgotten when this is heard: it may not live until a heartbeat.

@@ -87,7 +87,7 @@ fn main() -> anyhow::Result<()> {
                 send(CoreCommand::Boot { initrd: initrd != "-" }, &fds)?;
             }
             FromHelper::Role(CoreEvent::PoweredOff) => return Ok(()),
-            FromHelper::Role(CoreEvent::Crashed { reason }) => anyhow::bail!("crashed: {reason}"),
+            FromHelper::Role(CoreEvent::Crashed(crash)) => anyhow::bail!("crashed: {crash}"),
             FromHelper::Role(CoreEvent::Refused { reason, .. }) => {
                 anyhow::bail!("refused: {reason}")
             }

@@ -19,7 +19,6 @@ use bulkhead_protocol::core::{CoreCommand, CoreEvent};
 use bulkhead_runtime::Incoming;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Interest, Poller, Token};
-use bulkhead_vhost_frontend::SharedRam;
 
 use crate::crew::Crew;
 use crate::device::Surroundings;
@@ -76,7 +75,7 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
     let (notices, taken) = Notices::new(Arc::clone(&bell));
     let Plan { cpus, layout, memory, ram, append, debug_exit, devices, engine, serial, images } =
         plan;
-    let parts = |engine| Parts { engine, cpus, memory: memory.clone(), layout, append, debug_exit };
+    let parts = |engine| Parts { engine, cpus, memory, layout, append, debug_exit };
     let made = hypervisor(engine)
         .and_then(|engine| Machine::new(parts(engine), &notices, wake(&bell)))
         .and_then(|machine| machine.load(&images, &|| supervisor.breathe(0)).map(|()| machine));
@@ -86,11 +85,7 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
         Err(error) => return refuse(&supervisor, &poller, &error),
     };
     crew.assign(machine.seats());
-    let around = Surroundings {
-        vm: Arc::clone(&machine.vm),
-        ram: SharedRam { fd: Arc::new(ram), memory },
-        attention: wake(&bell),
-    };
+    let around = Surroundings { vm: Arc::clone(&machine.vm), ram, attention: wake(&bell) };
     let devices = Devices::new(devices, around, Arc::clone(&machine.board.pci));
     let serial = Serial::new(serial, Arc::clone(&machine.board.uart));
     supervisor.ready()?;
@@ -232,7 +227,7 @@ impl Core {
                 Notice::Asked(Request::DebugExit(result)) => {
                     self.end(CoreEvent::DebugExit { result })?
                 }
-                Notice::Crashed { cpu, reason } => self.crash(cpu, &reason)?,
+                Notice::Crashed { cpu, reason } => self.crash(cpu, reason)?,
             }
         }
         self.advance(News::Anything)

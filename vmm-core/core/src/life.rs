@@ -3,13 +3,16 @@
 //! ```text
 //!            Run, devices up          guest, Reset              devices quiet           Boot
 //!  Loaded ──────────────────► Running ─────────────► Resetting ────────────► Reset ─────────► Loaded
-//!                               │                        ▲        (a kernel is there already: Loaded)
-//!                               └─ power-off, crash ─► Over ── Reset, Boot
+//!                           │   ▲ │                      ▲        (a kernel is there already: Loaded)
+//!                     crash ▼   │ └─ power-off ─► Over ──┤ Reset, Boot
+//!                       Crashed ┴──── Resume             │
+//!                           └────────────────────────────┘
 //! ```
 //!
 //! Pausing is beside it: a held machine's vCPUs do not run in any state.
 
 use bulkhead_protocol::core::CoreEvent;
+use bulkhead_protocol::crash::Crash;
 
 use crate::devices::News;
 use crate::events::Core;
@@ -29,7 +32,10 @@ pub enum Life {
     Resetting,
     /// Nothing runs; a kernel is awaited.
     Reset,
-    /// Powered off or crashed. Memory and vCPUs are left as they are until somebody boots again.
+    /// Crashed. Memory and vCPUs are left as they are; resumed, the vCPUs go on where they stand, most
+    /// often into the same crash.
+    Crashed,
+    /// Powered off. Memory and vCPUs are left as they are until somebody boots again.
     Over,
 }
 
@@ -60,7 +66,9 @@ impl Core {
     }
 
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.held) && self.life == Life::Running {
+        let was_held = std::mem::take(&mut self.held);
+        if self.life == Life::Crashed || was_held && self.life == Life::Running {
+            self.life = Life::Running;
             self.machine.resume();
         }
         Ok(self.supervisor.event(&CoreEvent::Resumed)?)
@@ -69,7 +77,7 @@ impl Core {
     /// A reset that the guest or the supervisor asks for.
     pub(crate) fn begin_reset(&mut self) -> anyhow::Result<()> {
         match self.life {
-            Life::Running | Life::Over => self.reset(),
+            Life::Running | Life::Crashed | Life::Over => self.reset(),
             Life::Loaded { .. } | Life::Resetting | Life::Reset => Ok(()),
         }
     }
@@ -101,7 +109,7 @@ impl Core {
         match self.life {
             Life::Reset | Life::Loaded { .. } => return self.load(&images),
             Life::Resetting => self.next = Some(images),
-            Life::Running | Life::Over => {
+            Life::Running | Life::Crashed | Life::Over => {
                 self.next = Some(images);
                 self.reset()?;
             }
@@ -122,16 +130,21 @@ impl Core {
         }
     }
 
-    pub(crate) fn crash(&mut self, cpu: u8, reason: &str) -> anyhow::Result<()> {
+    /// The guest crashed. Of several vCPUs that crash together the first is told of.
+    pub(crate) fn crash(&mut self, cpu: u8, reason: String) -> anyhow::Result<()> {
+        if self.life != Life::Running {
+            return Ok(());
+        }
         self.machine.stop();
-        let place =
-            self.machine.instruction(cpu).map(|at| format!(" at {at:#x}")).unwrap_or_default();
-        self.end(CoreEvent::Crashed { reason: format!("vCPU {cpu}: {reason}{place}") })
+        self.life = Life::Crashed;
+        let registers = self.machine.registers(cpu);
+        let crash = Crash { vcpu: cpu.into(), reason, registers };
+        Ok(self.supervisor.event(&CoreEvent::Crashed(crash))?)
     }
 
     /// The guest is over. A notice that comes after that, or after a reset, is about nobody.
     pub(crate) fn end(&mut self, event: CoreEvent) -> anyhow::Result<()> {
-        if self.life == Life::Running {
+        if matches!(self.life, Life::Running | Life::Crashed) {
             self.machine.stop();
             self.life = Life::Over;
             self.supervisor.event(&event)?;

@@ -10,6 +10,7 @@ use bulkhead_machine::uart::Wake;
 use bulkhead_machine::{Request, Requests};
 use bulkhead_memory::{GuestMemory, RamLayout};
 use bulkhead_protocol::core::CoreEvent;
+use bulkhead_protocol::crash::{Registers, Word};
 
 use crate::board::{Board, BoardError};
 use crate::gate::Gate;
@@ -20,7 +21,7 @@ use crate::vcpu::{Exits, Seat, SharedVcpu};
 /// Why the machine cannot be made or started.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// The host's KVM is to blame.
+    /// The host is to blame, or the engine's process.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The user's files or options are to blame.
@@ -40,9 +41,19 @@ impl MachineError {
         let (option, remedy) = match self {
             Self::Boot(error) => (error.option(), error.remedy()),
             Self::Engine(EngineError::Unsupported { .. } | EngineError::NotKvm { .. }) => {
-                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer)")
+                ("/dev/kvm", "use a host whose KVM has it (Linux 4.15 or newer), or --cpu soft")
             }
-            Self::Engine(_) => ("/dev/kvm", "look into the log of the host's kernel"),
+            Self::Engine(EngineError::Host { .. } | EngineError::Msr { .. }) => {
+                ("/dev/kvm", "look into the log of the host's kernel, or take --cpu soft")
+            }
+            Self::Engine(EngineError::HostCpu { .. }) => ("--cpu", "take --cpu kvm"),
+            Self::Engine(EngineError::Gone | EngineError::Remote { .. }) => {
+                ("--cpu", "see what soft-cpu said before, or take --cpu kvm")
+            }
+            Self::Engine(EngineError::NoGsiLeft { .. }) => {
+                ("--disk", "give fewer devices or queues")
+            }
+            Self::Engine(EngineError::Bug(_)) => ("run", "report this"),
             Self::Board(_) => ("run", "report this"),
             Self::DebugExit(_) => ("--debug-exit", "choose another port, e.g. 0xf4"),
         };
@@ -167,10 +178,30 @@ impl Machine {
         self.run();
     }
 
-    /// Where a stopped vCPU stands.
-    pub fn instruction(&self, cpu: u8) -> Option<u64> {
-        let state = hold(self.vcpus.get(usize::from(cpu))?).state();
-        state.ok().map(|state| state.regs.rip)
+    /// The general registers of a stopped vCPU.
+    pub fn registers(&self, cpu: u8) -> Option<Registers> {
+        let state = hold(self.vcpus.get(usize::from(cpu))?).state().ok()?;
+        let regs = &state.regs;
+        Some(Registers {
+            rip: Word(regs.rip),
+            rflags: Word(regs.rflags),
+            rax: Word(regs.rax),
+            rbx: Word(regs.rbx),
+            rcx: Word(regs.rcx),
+            rdx: Word(regs.rdx),
+            rsi: Word(regs.rsi),
+            rdi: Word(regs.rdi),
+            rbp: Word(regs.rbp),
+            rsp: Word(regs.rsp),
+            r8: Word(regs.r8),
+            r9: Word(regs.r9),
+            r10: Word(regs.r10),
+            r11: Word(regs.r11),
+            r12: Word(regs.r12),
+            r13: Word(regs.r13),
+            r14: Word(regs.r14),
+            r15: Word(regs.r15),
+        })
     }
 
     /// Exits answered so far.
@@ -191,4 +222,27 @@ fn requests(gate: &Arc<Gate>, notices: &Notices) -> Requests {
 
 fn hold(vcpu: &SharedVcpu) -> MutexGuard<'_, Box<dyn Vcpu>> {
     vcpu.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option_of(error: EngineError) -> String {
+        match MachineError::from(error).refusal() {
+            CoreEvent::Refused { option, .. } => option,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_kvm_is_blamed_for_what_kvm_did() {
+        let remote = EngineError::Remote { action: "obey", reason: "no".into() };
+        assert_eq!(option_of(remote), "--cpu");
+        assert_eq!(option_of(EngineError::Gone), "--cpu");
+        assert_eq!(option_of(EngineError::HostCpu { missing: "AES-NI" }), "--cpu");
+        assert_eq!(option_of(EngineError::NotKvm { version: 1 }), "/dev/kvm");
+        assert_eq!(option_of(EngineError::Unsupported { missing: "x" }), "/dev/kvm");
+        assert_eq!(option_of(EngineError::Msr { index: 1, value: 2 }), "/dev/kvm");
+    }
 }

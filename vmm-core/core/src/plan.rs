@@ -3,15 +3,17 @@
 use std::env;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bulkhead_channel::Channel;
 use bulkhead_hypervisor::remote::{Remote, VcpuEnds};
-use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights};
+use bulkhead_memory::{Grant, GuestMemory, RamLayout, Rights, WrittenPages};
 use bulkhead_protocol::core::{CoreCommand, DevicePlan, EngineKind};
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::memfd::verify_sealed;
+use bulkhead_vhost_frontend::{SharedRam, WrittenLog};
 
 /// How long the supervisor may take to attest this process and to send the plan.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,8 +48,8 @@ pub struct Plan {
     pub layout: RamLayout,
     /// RAM, mapped.
     pub memory: GuestMemory,
-    /// The object behind it, for device processes.
-    pub ram: OwnedFd,
+    /// The same, as device processes get it.
+    pub ram: SharedRam,
     /// Kernel command line.
     pub append: String,
     /// The port of a debug-exit device.
@@ -91,9 +93,12 @@ impl Plan {
         }
         let mut fds = fds.into_iter();
         let mut next = |what| fds.next().with_context(|| format!("the plan comes without {what}"));
-        let engine = match plan.engine {
-            EngineKind::Kvm => Engine::Kvm(next("/dev/kvm")?),
-            EngineKind::Soft => Engine::Soft(soft(threads, &mut next)?),
+        let (engine, written) = match plan.engine {
+            EngineKind::Kvm => (Engine::Kvm(next("/dev/kvm")?), None),
+            EngineKind::Soft => {
+                let (remote, written) = soft(threads, &mut next)?;
+                (Engine::Soft(remote), Some(written))
+            }
         };
         let (ram, serial) = (next("RAM")?, next("a serial stream")?);
         let kernel = next("a kernel")?.into();
@@ -101,11 +106,12 @@ impl Plan {
         let layout = RamLayout::new(plan.memory)?;
         verify_sealed(ram.as_fd(), layout.total()).context("guest RAM")?;
         let memory = Grant::whole(&layout, Rights::ReadWrite).map(&ram)?;
+        let written = written.map(|fd| written_log(fd, &layout)).transpose()?;
         Ok(Self {
             cpus: threads,
             layout,
+            ram: SharedRam { fd: Arc::new(ram), memory: memory.clone(), written },
             memory,
-            ram,
             append: plan.append,
             debug_exit: plan.debug_exit,
             devices: plan.devices,
@@ -120,13 +126,21 @@ impl Plan {
 fn soft(
     vcpus: u8,
     next: &mut impl FnMut(&'static str) -> anyhow::Result<OwnedFd>,
-) -> anyhow::Result<Remote> {
+) -> anyhow::Result<(Remote, OwnedFd)> {
     let control = Channel::from_fd(next("an engine")?);
+    let written = next("a log of written pages")?;
     let ends = (0..vcpus).map(|_| {
         let turns = Channel::from_fd(next("a vCPU's channel")?);
         Ok(VcpuEnds { turns, kick: Doorbell::from_fd(next("a vCPU's kick")?) })
     });
-    Ok(Remote::new(control, ends.collect::<anyhow::Result<_>>()?))
+    Ok((Remote::new(control, ends.collect::<anyhow::Result<_>>()?), written))
+}
+
+/// Where device processes are to mark what they write: the engine keeps translations of guest code.
+fn written_log(fd: OwnedFd, layout: &RamLayout) -> anyhow::Result<WrittenLog> {
+    let len = WrittenPages::len_of(layout);
+    verify_sealed(fd.as_fd(), len).context("log of written pages")?;
+    Ok(WrittenLog { fd: Arc::new(fd), len })
 }
 
 fn check_device(device: &DevicePlan) -> anyhow::Result<()> {

@@ -86,7 +86,7 @@ impl Exits {
             Exit::Eoi(vector) => self.ioapic.end_of_interrupt(vector),
             Exit::Interrupted => {}
             Exit::Shutdown => return Err("triple fault".into()),
-            Exit::Hlt => return Err("halted with nothing to wake it".into()),
+            Exit::Hlt => return Err("halted with interrupts off, and no other runs".into()),
             Exit::SystemEvent(kind) => {
                 return Err(format!("the guest reported system event {kind}"));
             }

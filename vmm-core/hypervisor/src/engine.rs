@@ -3,10 +3,11 @@
 //! Callers: `core` makes and runs, `machine` and `virtio-transport` use [`Vm`] for interrupts and
 //! doorbells. The traits are object-safe, so that one machine serves all engines without generics.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
 use crate::error::EngineError;
 use crate::exit::Exit;
@@ -53,6 +54,37 @@ pub trait Vm: Send + Sync {
 
     /// Undoes [`Vm::connect_ioevent`]; both arguments as they were.
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError>;
+
+    /// From now on a device tells the guest what it has written to guest memory by a write to `ring` (its
+    /// used ring). An engine that keeps translations of guest code drops those that were written over
+    /// before a vCPU gets to see such news. To a processor of the host there is nothing to be said.
+    fn watch_ring(&self, _ring: GuestRange) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Undoes one [`Vm::watch_ring`].
+    fn unwatch_ring(&self, _ring: GuestRange) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// From now on there is a device whose writes are not marked in the log of written pages.
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// vCPUs that are made from now on tell what they execute, as text in datagrams on `socket`: an engine
+    /// that can, and for the first socket given.
+    fn trace_to(&self, _socket: OwnedFd) {}
+
+    /// What the vCPUs have counted so far; `None`: this engine does not count.
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
+
+    /// The last instruction of the guest's that this engine lacks, if there was one.
+    fn last_unknown(&self) -> Option<Unknown> {
+        None
+    }
 }
 
 /// One virtual CPU. It is run by one thread at a time.

@@ -12,6 +12,12 @@ pub enum EngineError {
         /// What is missing, by KVM's name and what it is for.
         missing: &'static str,
     },
+    /// The host's processor lacks something by which guest instructions are executed in software.
+    #[error("this host's processor cannot execute guests in software: it lacks {missing}")]
+    HostCpu {
+        /// Which instruction set.
+        missing: &'static str,
+    },
     /// The descriptor that the plan calls `/dev/kvm` is something else.
     #[error(
         "the descriptor given as /dev/kvm does not answer like KVM (API version {version}, 12 expected)"
@@ -21,7 +27,7 @@ pub enum EngineError {
         version: i32,
     },
     /// The kernel refused a call.
-    #[error("KVM refused to {action}: {source}")]
+    #[error("this host refused to {action}: {source}")]
     Host {
         /// What it was asked to do.
         action: &'static str,
@@ -59,9 +65,12 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// What another process did wrong.
+    /// What another process did wrong. Its words end on a terminal: some of them, and printable.
     pub(crate) fn remote(action: &'static str, reason: impl ToString) -> Self {
-        Self::Remote { action, reason: reason.to_string() }
+        const MOST: usize = 200;
+        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        let reason = reason.to_string().chars().take(MOST).map(printable).collect();
+        Self::Remote { action, reason }
     }
 
     /// For `map_err` on a kernel call: remembers what was tried.

@@ -40,7 +40,8 @@ pub enum Exit<'a> {
     },
     /// The guest ended a level-triggered interrupt of this vector.
     Eoi(u8),
-    /// The guest halted, and no local APIC will wake it.
+    /// All vCPUs are halted or were never started, and no interrupt will wake one. KVM, whose local APICs
+    /// are in the kernel, never tells.
     Hlt,
     /// A triple fault.
     Shutdown,

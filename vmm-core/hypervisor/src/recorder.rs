@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bulkhead_memory::GuestRange;
+
 use crate::engine::{Vcpu, Vm};
 use crate::error::EngineError;
 use crate::interrupt::{Gsi, IOAPIC_PINS, Msi};
@@ -27,6 +29,10 @@ pub struct Record {
     pub ioevents: Vec<(IoEvent, i32)>,
     /// Device interrupt numbers in use.
     pub allocated: Vec<Gsi>,
+    /// Rings that are watched.
+    pub rings: Vec<GuestRange>,
+    /// Whether writes that are not logged were announced.
+    pub unlogged: bool,
 }
 
 /// The recording engine.
@@ -57,6 +63,21 @@ impl Recorder {
 impl Vm for Recorder {
     fn create_vcpu(&self, _index: u8, _count: u8) -> Result<Box<dyn Vcpu>, EngineError> {
         Err(EngineError::Bug("a recorder executes nothing"))
+    }
+
+    fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.lock().rings.push(ring);
+        Ok(())
+    }
+
+    fn unwatch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.lock().rings.retain(|other| *other != ring);
+        Ok(())
+    }
+
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        self.lock().unlogged = true;
+        Ok(())
     }
 
     fn signal_msi(&self, msi: Msi) -> Result<(), EngineError> {

@@ -7,9 +7,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_hypervisor::Vm;
+use bulkhead_hypervisor::{EngineError, Vm};
+use bulkhead_memory::GuestRange;
 use bulkhead_virtio_transport::{
-    Attention, Demand, QueueBells, TransportError, VirtioFunction, VirtioPlan,
+    Activation, Attention, Demand, QueueBells, TransportError, VirtioFunction, VirtioPlan,
 };
 
 use crate::event::{Event, Loss};
@@ -40,6 +41,11 @@ enum Announcement {
 pub struct VhostDevice {
     function: Arc<VirtioFunction>,
     frontend: Frontend,
+    vm: Arc<dyn Vm>,
+    /// The used rings that the engine watches.
+    watched: Vec<GuestRange>,
+    /// Backends are to log what they write.
+    wants_log: bool,
     announcement: Announcement,
     /// NEEDS_RESET has been raised and not been reported.
     is_ruined: bool,
@@ -59,9 +65,19 @@ impl VhostDevice {
         let Plan { device, queues, queue_size, .. } = plan;
         let shape = VirtioPlan { device, queues, queue_size };
         let memory = ram.memory.clone();
-        let function = VirtioFunction::new(shape, vm, memory, bells.clone(), attention)?;
+        let wants_log = ram.written.is_some();
+        let function =
+            VirtioFunction::new(shape, Arc::clone(&vm), memory, bells.clone(), attention)?;
         let frontend = Frontend::new(plan, ram, bells, inflight);
-        Ok(Self { function, frontend, announcement: Announcement::Made, is_ruined: false })
+        Ok(Self {
+            function,
+            frontend,
+            vm,
+            watched: Vec::new(),
+            wants_log,
+            announcement: Announcement::Made,
+            is_ruined: false,
+        })
     }
 
     /// The function, to be plugged into the PCI host.
@@ -107,7 +123,11 @@ impl VhostDevice {
     /// news, the attention was rung, the deadline has passed or another method was called.
     pub fn advance(&mut self, now: Instant) -> Option<Report> {
         match self.function.take_demand() {
-            Some(Demand::Run(activation)) => self.frontend.start(activation, now),
+            Some(Demand::Run(activation)) => match self.watch(&activation) {
+                Ok(()) => self.frontend.start(activation, now),
+                // The engine is gone, and the guest with it.
+                Err(_) => self.degrade(),
+            },
             Some(Demand::Stop) => self.frontend.stop(now),
             None => {}
         }
@@ -125,11 +145,17 @@ impl VhostDevice {
     fn hear(&mut self, event: Event) -> Option<Report> {
         match event {
             Event::Up(offer) => {
+                if self.wants_log && !self.frontend.logs_writes() {
+                    let _ = self.vm.expect_unlogged_writes();
+                }
                 self.function.offer(offer.features, &offer.config);
                 if self.is_at_rest() { self.announce() } else { None }
             }
             Event::Serving => self.announce(),
             Event::Stopped => {
+                for ring in self.watched.drain(..) {
+                    let _ = self.vm.unwatch_ring(ring);
+                }
                 self.function.stopped();
                 if self.frontend.is_connected() { self.announce() } else { None }
             }
@@ -144,6 +170,16 @@ impl VhostDevice {
                 fault.map(Report::Fault)
             }
         }
+    }
+
+    /// Before a backend may write to guest memory.
+    fn watch(&mut self, activation: &Activation) -> Result<(), EngineError> {
+        for (_, rings) in activation.enabled().filter(|_| self.wants_log) {
+            let used = GuestRange::new(rings.used, 6 + 8 * u64::from(rings.size));
+            self.vm.watch_ring(used)?;
+            self.watched.push(used);
+        }
+        Ok(())
     }
 
     fn announce(&mut self) -> Option<Report> {

@@ -13,7 +13,7 @@ use crate::backend_requests::BackendRequests;
 use crate::event::{Event, Loss, Offer};
 use crate::exchange::{Exchange, Purpose};
 use crate::fault::Fault;
-use crate::handshake::Handshake;
+use crate::handshake::{Handshake, Needs};
 use crate::message::Message;
 use crate::phase::{Driver, Link, Phase};
 use crate::plan::{InflightTable, Plan, SharedRam};
@@ -73,8 +73,8 @@ impl Frontend {
         self.is_reaped = false;
         let (ours, theirs) = connection.requests.unzip();
         let mut exchange = Exchange::new(connection.socket, now);
-        let needs_inflight = self.inflight.is_some();
-        let handshake = Handshake::begin(&mut exchange, &self.plan, theirs, needs_inflight, now);
+        let needs = Needs { inflight: self.inflight.is_some(), log: self.ram.written.is_some() };
+        let handshake = Handshake::begin(&mut exchange, &self.plan, theirs, needs, now);
         self.link = Some(Link {
             exchange,
             handshake,
@@ -139,6 +139,11 @@ impl Frontend {
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.link.is_some()
+    }
+
+    /// Whether there is a backend that marks what it writes in the log of written pages.
+    pub fn logs_writes(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.handshake.logs())
     }
 
     /// What the guest was offered, once a backend has shaken hands.

@@ -24,6 +24,18 @@ const VERSION_1: u64 = 1 << 32;
 /// VHOST_USER_F_PROTOCOL_FEATURES.
 pub(crate) const PROTOCOL_FEATURES: u64 = 1 << 30;
 
+/// VHOST_F_LOG_ALL.
+pub(crate) const LOG_ALL: u64 = 1 << 26;
+
+/// What there is for the backend beside the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// An in-flight table, which it must take.
+    pub inflight: bool,
+    /// A log of written pages, which it uses if it can.
+    pub log: bool,
+}
+
 /// What is known so far.
 pub(crate) struct Handshake {
     features: u64,
@@ -33,17 +45,17 @@ pub(crate) struct Handshake {
     /// The backend's end of the request channel. One that is not wanted stays here, so that its closing
     /// does not look like a hang-up, until our end is closed.
     requests: Option<OwnedFd>,
-    needs_inflight: bool,
+    needs: Needs,
     asked_everything: bool,
 }
 
 impl Handshake {
-    /// Sends the first questions. `needs_inflight`: the plan has a table that the backend must take.
+    /// Sends the first questions.
     pub fn begin(
         exchange: &mut Exchange,
         plan: &Plan,
         requests: Option<OwnedFd>,
-        needs_inflight: bool,
+        needs: Needs,
         now: Instant,
     ) -> Self {
         let mut ask = |message| exchange.ask(message, Purpose::Handshake, plan.patience.reply, now);
@@ -55,7 +67,7 @@ impl Handshake {
             queues: 1,
             config: Vec::new(),
             requests,
-            needs_inflight,
+            needs,
             asked_everything: false,
         }
     }
@@ -68,6 +80,15 @@ impl Handshake {
     /// Whether the backend was given its request channel.
     pub fn has_requests(&self) -> bool {
         self.protocol.contains(Protocol::BACKEND_REQ)
+    }
+
+    /// Whether the backend marks what it writes in the log.
+    pub fn logs(&self) -> bool {
+        self.can_log() && self.protocol.contains(Protocol::LOG_SHMFD)
+    }
+
+    fn can_log(&self) -> bool {
+        self.needs.log && self.features & LOG_ALL != 0
     }
 
     /// Closes a request channel that the backend does not want.
@@ -118,7 +139,7 @@ impl Handshake {
         let needs = [
             (plan.queues > 1, Protocol::MQ, "VHOST_USER_PROTOCOL_F_MQ"),
             (plan.device.config.len > 0, Protocol::CONFIG, "VHOST_USER_PROTOCOL_F_CONFIG"),
-            (self.needs_inflight, Protocol::INFLIGHT_SHMFD, "VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD"),
+            (self.needs.inflight, Protocol::INFLIGHT_SHMFD, "VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD"),
         ];
         for (_, feature, name) in needs.into_iter().filter(|(needed, ..)| *needed) {
             if !offered.contains(feature) {
@@ -128,6 +149,9 @@ impl Handshake {
         }
         if self.requests.is_some() {
             wanted |= Protocol::BACKEND_REQ;
+        }
+        if self.can_log() {
+            wanted |= Protocol::LOG_SHMFD;
         }
         // The number of queues is asked for whenever it can be: one that is too high is a lie, too.
         Ok(offered & (wanted | Protocol::MQ))

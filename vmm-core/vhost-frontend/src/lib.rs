@@ -48,8 +48,8 @@
 //! before it boots again.
 //!
 //! Absent on purpose: SET_VRING_ERR (a backend in trouble hangs up), memory slots (the table never
-//! changes, SET_MEM_TABLE is sent once a connection), SET_CONFIG, dirty logging, packed rings, and
-//! everything a backend could ask core to map.
+//! changes, SET_MEM_TABLE is sent once a connection), SET_CONFIG, switching the log of written pages while
+//! queues run, packed rings, and everything a backend could ask core to map.
 #![forbid(unsafe_code)]
 
 mod attached;
@@ -71,4 +71,4 @@ pub use device::{Report, VhostDevice};
 pub use event::{Event, Loss, Offer};
 pub use fault::Fault;
 pub use frontend::{Connection, Frontend};
-pub use plan::{InflightTable, Patience, Plan, SharedRam};
+pub use plan::{InflightTable, Patience, Plan, SharedRam, WrittenLog};

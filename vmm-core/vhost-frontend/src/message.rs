@@ -14,7 +14,7 @@ use vhost::vhost_user::message::{
 use vm_memory::ByteValued;
 
 use crate::attached::Attached;
-use crate::plan::{InflightTable, SharedRam};
+use crate::plan::{InflightTable, SharedRam, WrittenLog};
 
 /// Bytes of a header: request u32, flags u32, size of the body u32.
 pub(crate) const HEADER: usize = 12;
@@ -90,6 +90,8 @@ pub(crate) enum Answer {
     Base(u16),
     /// By the description of an in-flight table, and a descriptor.
     Inflight,
+    /// By a number or by the description of the log: libraries differ.
+    Log,
 }
 
 /// A message to the backend.
@@ -149,6 +151,13 @@ impl Message {
         message
     }
 
+    /// The log of written pages, from the object's beginning.
+    pub fn set_log(log: &WrittenLog) -> Self {
+        let body = [log.len.to_ne_bytes(), [0; 8]].concat();
+        Self::new(FrontendReq::SET_LOG_BASE, Answer::Log, &body)
+            .with(Arc::clone(&log.fd) as Attached)
+    }
+
     pub fn get_inflight(queues: u16, queue_size: u16) -> Self {
         let body = inflight_body(0, queues, queue_size);
         Self::new(FrontendReq::GET_INFLIGHT_FD, Answer::Inflight, &body)
@@ -166,10 +175,15 @@ impl Message {
         Self::new(request, Answer::Ack, body.as_slice())
     }
 
-    pub fn set_rings(index: u16, rings: &QueueRings) -> Self {
-        let flags = VhostUserVringAddrFlags::empty();
+    /// `log`: writes to the used ring are to be marked in the log, too.
+    pub fn set_rings(index: u16, rings: &QueueRings, log: bool) -> Self {
         let QueueRings { descriptors, available, used, .. } = *rings;
-        let body = VhostUserVringAddr::new(index.into(), flags, descriptors, used, available, 0);
+        let (flags, place) = match log {
+            true => (VhostUserVringAddrFlags::VHOST_VRING_F_LOG, used),
+            false => (VhostUserVringAddrFlags::empty(), 0),
+        };
+        let body =
+            VhostUserVringAddr::new(index.into(), flags, descriptors, used, available, place);
         Self::new(FrontendReq::SET_VRING_ADDR, Answer::Ack, body.as_slice())
     }
 
@@ -220,7 +234,7 @@ mod tests {
     #[test]
     fn bodies_have_the_lengths_of_the_standard() {
         let rings = QueueRings { size: 8, descriptors: 0x1000, available: 0x2000, used: 0x3000 };
-        assert_eq!(Message::set_rings(1, &rings).body.len(), 40);
+        assert_eq!(Message::set_rings(1, &rings, true).body.len(), 40);
         assert_eq!(Message::get_base(1).body.len(), 8);
         assert_eq!(Message::get_config(60).body.len(), 72);
         assert_eq!(Message::get_inflight(1, 256).body.len(), INFLIGHT_BODY);

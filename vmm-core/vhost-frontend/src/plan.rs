@@ -45,6 +45,18 @@ pub struct SharedRam {
     pub fd: Arc<OwnedFd>,
     /// Its regions, mapped.
     pub memory: GuestMemory,
+    /// Where backends are to mark the pages that they write, if anybody wants to know.
+    pub written: Option<WrittenLog>,
+}
+
+/// The log of written pages, a bit for each page from guest address 0. Core passes it on and never looks
+/// into it.
+#[derive(Debug, Clone)]
+pub struct WrittenLog {
+    /// The memory object.
+    pub fd: Arc<OwnedFd>,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// The in-flight table of a backend of our own. Core passes it on and never looks into it.

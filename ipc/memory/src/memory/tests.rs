@@ -306,3 +306,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_way_to_write_is_logged_behind_the_bytes_and_no_way_to_read_is() {
+    let region = RamRegion { guest_addr: 0, len: 1 << 20, file_offset: 0 };
+    let memory = memory(&[region], Rights::ReadWrite);
+    let log = create_sealed("written", 64).unwrap();
+    let pages = Arc::new(WrittenPages::map(&log, 0, 64).unwrap());
+    memory.log_writes(Some(Arc::clone(&pages)));
+    let whole = memory.check(GuestRange::new(0x1000, 0x3000)).unwrap();
+    let arena =
+        SharedMapping::map(create_sealed("arena", 0x3000).unwrap(), 0x3000, Rights::ReadWrite);
+    let arena = arena.unwrap();
+    whole.copy_in(&mut [0; 8]).unwrap();
+    whole.load_u32(0, Ordering::Relaxed).unwrap();
+    whole.copy_to_mapping(&arena, 0).unwrap();
+    assert_eq!(pages.take(0), 0);
+    whole.copy_out(&[1; 0x1001]).unwrap();
+    assert_eq!(pages.take(0), 0b110);
+    whole.write_obj(0x2000, 1u64).unwrap();
+    assert_eq!(pages.take(0), 0b1000);
+    whole.store_u16(0x1ffe, 1, Ordering::Release).unwrap();
+    assert_eq!(pages.take(0), 0b100);
+    whole.subslice(0x1000, 0x1000).unwrap().zero().unwrap();
+    assert_eq!(pages.take(0), 0b100);
+    whole.subslice(0, 0x2000).unwrap().copy_from_mapping(&arena, 0).unwrap();
+    assert_eq!(pages.take(0), 0b110);
+    assert_eq!(whole.fill_from(&log, 0).unwrap(), 64);
+    assert_eq!(pages.take(0), 0b10);
+    let window = memory.hold(GuestRange::new(0x8000, 16)).unwrap();
+    let more = memory.without_region(0, 1 << 20).unwrap();
+    window.slice().store_u32(4, 7, Ordering::Release).unwrap();
+    assert_eq!((pages.take(0), more.regions().count()), (1 << 8, 0));
+    memory.log_writes(None);
+    whole.copy_out(&[2; 8]).unwrap();
+    window.slice().store_u32(4, 8, Ordering::Release).unwrap();
+    assert_eq!(pages.take(0), 0);
+}

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::control::{ProcessInfo, ProcessState, Request, Response};
+use bulkhead_protocol::soft_cpu::Counters;
 use serde::Serialize;
 
 use super::{Client, proc};
@@ -25,6 +26,8 @@ struct Row {
     pss_kib: Option<u64>,
     cpu_ms: Option<u64>,
     cpus: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<Counters>,
 }
 
 /// Prints the list.
@@ -36,7 +39,13 @@ pub fn show(options: &PsOptions) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for name in names {
         match processes(&name) {
-            Ok(found) => rows.extend(found.into_iter().map(|info| row(&name, info))),
+            Ok(found) => {
+                let first = rows.len();
+                rows.extend(found.into_iter().map(|info| row(&name, info)));
+                if options.verbose {
+                    count(&name, rows.get_mut(first..).unwrap_or_default());
+                }
+            }
             // A folder whose instance is gone is no news unless it was asked for by name.
             Err(error) if options.name.is_some() => return Err(error),
             Err(_) => {}
@@ -46,6 +55,7 @@ pub fn show(options: &PsOptions) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
         print_table(&rows);
+        rows.iter().filter_map(counted).for_each(|lines| print!("{lines}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -57,6 +67,31 @@ pub fn processes(name: &str) -> anyhow::Result<Vec<ProcessInfo>> {
         Response::Refused(reason) => anyhow::bail!("{reason}"),
         _ => anyhow::bail!("the control process of {name} cannot be understood"),
     }
+}
+
+/// Asks the software CPU among these rows, if there is one, for its counters.
+fn count(name: &str, rows: &mut [Row]) {
+    let soft = rows.iter_mut().find(|row| row.role == ProcessClass::SoftCpu);
+    let ask = || Client::connect(name)?.ask(&Request::Counters);
+    if let Some(row) = soft
+        && let Ok((Response::Counters(counters), _)) = ask()
+    {
+        row.counters = counters;
+    }
+}
+
+/// A software CPU's counters as text.
+fn counted(row: &Row) -> Option<String> {
+    let counters = row.counters?;
+    let mut text = format!("\n{}: the software CPU", row.vm);
+    if let Some(ms @ 1..) = row.cpu_ms {
+        let mips = counters.instructions / 1000 / ms;
+        text += &format!(", at {mips} million instructions a second of its CPU time");
+    }
+    for (name, count) in counters.named() {
+        text += &format!("\n  {name:<13} {count}");
+    }
+    Some(text + "\n")
 }
 
 fn row(vm: &str, info: ProcessInfo) -> Row {
@@ -74,6 +109,7 @@ fn row(vm: &str, info: ProcessInfo) -> Row {
         pss_kib: memory.map(|(pss, _)| pss),
         cpu_ms: proc::cpu_ms(info.pid),
         cpus: info.cpus,
+        counters: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `key=value,key,…`: the form of `--disk` and `--export`.
+//! `key=value,key,…`: the form of `--disk`, `--export` and `--cpu`.
 //!
 //! A comma inside a value is written twice, as in this field's other programs. A key that is not
 //! known is refused with the nearest one that is.
@@ -57,15 +57,20 @@ impl Keyed {
         }
     }
 
-    /// Takes a switch: `key`, `key=on` or `key=off`.
+    /// Takes a switch: `key`, `key=on` or `key=off`. It is off where it is not given.
     pub fn switch(&mut self, key: &str) -> anyhow::Result<bool> {
+        Ok(self.choice(key)?.unwrap_or(false))
+    }
+
+    /// Takes a switch whose default is the caller's.
+    pub fn choice(&mut self, key: &str) -> anyhow::Result<Option<bool>> {
         debug_assert!(self.known.contains(&key));
         match self.take(key) {
-            None => Ok(false),
-            Some(None) => Ok(true),
+            None => Ok(None),
+            Some(None) => Ok(Some(true)),
             Some(Some(value)) => match value.as_str() {
-                "on" | "true" => Ok(true),
-                "off" | "false" => Ok(false),
+                "on" | "true" => Ok(Some(true)),
+                "off" | "false" => Ok(Some(false)),
                 _ => Err(self
                     .refuse(&format!("'{key}={value}' is neither on nor off"), "write on or off")),
             },

@@ -1,14 +1,16 @@
 //! Options → spec. What needs the host's files is the supervisor's to check.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_protocol::core::EngineKind;
 use bulkhead_protocol::launch::Layer;
-use bulkhead_protocol::spec::{DiskSpec, OnCrash, Spec, StorageSpec, VmSpec};
+use bulkhead_protocol::spec::{DiskSpec, EngineSpec, OnCrash, Spec, StorageSpec, VmSpec};
 
+use super::cpu::Cpu;
 use super::keyed::nearest;
 use super::output::{Console, Serial};
 use super::{disk, export, file, number, size};
+use crate::choice::Choice;
 use crate::cli::{RunOptions, StorageOptions};
 use crate::refusal::refuse;
 
@@ -22,6 +24,10 @@ const LAST_PORT: u16 = 0xfffc;
 pub struct RunPlan {
     /// For the supervisor.
     pub spec: Spec,
+    /// The engine that was chosen and why, in a line, if the user left the choice open.
+    pub chosen: Option<String>,
+    /// The file for the trace of a software engine.
+    pub trace: Option<PathBuf>,
     /// Where the virtio-console goes.
     pub console: Console,
     /// Where ttyS0 goes.
@@ -35,7 +41,8 @@ pub struct RunPlan {
 }
 
 /// Reads the options of `run`.
-pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
+/// `auto`: what chooses an engine for so many vCPUs where the user leaves that open.
+pub fn vm(mut options: RunOptions, auto: &dyn Fn(u32) -> Choice) -> anyhow::Result<RunPlan> {
     if let Some(path) = options.file.take() {
         file::merge(&mut options, &path)?;
     }
@@ -53,7 +60,8 @@ pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
             "give a kernel: --kernel FILE",
         ));
     };
-    let spec = VmSpec {
+    let cpu = Cpu::parse(options.cpu.as_deref())?;
+    let mut spec = VmSpec {
         name: name(options.name, "vm")?,
         kernel,
         initrd: options.initrd,
@@ -65,12 +73,32 @@ pub fn vm(mut options: RunOptions) -> anyhow::Result<RunPlan> {
         rng: options.rng,
         no_reboot: options.no_reboot,
         on_crash: on_crash(options.on_crash.as_deref())?,
-        engine: engine(options.cpu.as_deref())?,
+        engine: EngineSpec::Kvm,
         debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
         weaker: layers(&options.weaker)?,
     };
+    let (mut chosen, mut trace) = (None, None);
+    spec.engine = match cpu {
+        Cpu::Kvm => EngineSpec::Kvm,
+        Cpu::Soft(soft, file) => {
+            if let (Some(file), true) = (&file, options.detach) {
+                let value = format!("soft,trace={}", file.display());
+                let reason = "nobody would write it once the command has returned";
+                return Err(refuse("--cpu", &value, reason, "leave out trace= or --detach"));
+            }
+            trace = file;
+            EngineSpec::Soft(soft)
+        }
+        Cpu::Auto => {
+            let choice = auto(spec.cpus);
+            chosen = Some(choice.why);
+            choice.engine
+        }
+    };
     Ok(RunPlan {
         spec: Spec::Vm(spec),
+        chosen,
+        trace,
         console,
         serial,
         detach: options.detach,
@@ -99,6 +127,8 @@ pub fn storage(options: StorageOptions) -> anyhow::Result<RunPlan> {
     };
     Ok(RunPlan {
         spec: Spec::Storage(spec),
+        chosen: None,
+        trace: None,
         console: Console::Off,
         serial: Serial::Off,
         detach: false,
@@ -145,14 +175,6 @@ fn disks(texts: &[String]) -> anyhow::Result<Vec<DiskSpec>> {
         disks.push(disk);
     }
     Ok(disks)
-}
-
-fn engine(text: Option<&str>) -> anyhow::Result<EngineKind> {
-    match text {
-        None | Some("kvm") => Ok(EngineKind::Kvm),
-        Some("soft") => Ok(EngineKind::Soft),
-        Some(other) => Err(refuse("--cpu", other, "there is no such engine", "choose kvm or soft")),
-    }
 }
 
 /// A port, in either base. Four are claimed from there.

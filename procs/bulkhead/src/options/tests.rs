@@ -1,7 +1,9 @@
-use bulkhead_protocol::spec::{CacheMode, DiskSource, Spec};
+use bulkhead_protocol::spec::{CacheMode, DiskSource, EngineSpec, SoftSpec, Spec};
 use proptest::prelude::*;
 
-use super::{disk, export, keyed, size, spec};
+use super::cpu::Cpu;
+use super::{RunPlan, disk, export, keyed, size, spec};
+use crate::choice::Choice;
 use crate::cli::RunOptions;
 
 fn refusal<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
@@ -63,18 +65,66 @@ fn an_export_names_its_kind_disk_and_socket() {
     assert!(refusal(export::parse("vhost-user-blk,disk=d0")).contains("'socket' is missing"));
 }
 
+fn vm(options: RunOptions) -> anyhow::Result<RunPlan> {
+    spec::vm(options, &|vcpus| Choice { engine: EngineSpec::Kvm, why: format!("for {vcpus}") })
+}
+
+#[test]
+fn an_engine_is_asked_for_by_name_or_chosen() {
+    assert_eq!(Cpu::parse(None).unwrap(), Cpu::Auto);
+    assert_eq!(Cpu::parse(Some("auto")).unwrap(), Cpu::Auto);
+    assert_eq!(Cpu::parse(Some("kvm")).unwrap(), Cpu::Kvm);
+    let soft = Cpu::Soft(SoftSpec { jit: false, trace: false }, None);
+    assert_eq!(Cpu::parse(Some("soft")).unwrap(), soft);
+    assert_eq!(Cpu::parse(Some("soft,jit=off")).unwrap(), soft);
+    let traced = Cpu::Soft(SoftSpec { jit: false, trace: true }, Some("a,b".into()));
+    assert_eq!(Cpu::parse(Some("soft,trace=a,,b")).unwrap(), traced);
+}
+
+#[test]
+fn an_engine_that_is_not_there_or_has_no_such_key_is_refused() {
+    let wrong = [
+        ("sotf", "there is no such engine; did you mean 'soft'?"),
+        ("", "there is no such engine; known are auto, kvm, soft"),
+        ("kvm,jit=on", "'jit=on' is for software; write kvm alone, or soft,jit=on"),
+        ("soft,jit=maybe", "'jit=maybe' is neither on nor off; write on or off"),
+        ("soft,jit=on", "there is no compiler of guest code yet; write jit=off"),
+        ("soft,trcae=x", "'trcae' is not a key of it; did you mean 'trace'?"),
+        ("soft,trace=", "'trace' has no value; write trace=…"),
+        ("soft,trace", "'trace' has no value; write trace=…"),
+    ];
+    for (text, reason) in wrong {
+        assert_eq!(refusal(Cpu::parse(Some(text))), format!("--cpu: {text}: {reason}"));
+    }
+}
+
+#[test]
+fn a_trace_needs_a_command_that_stays() {
+    let cpu = Some("soft,trace=t".to_owned());
+    assert!(vm(RunOptions { cpu: cpu.clone(), ..options() }).is_ok());
+    let detached = refusal(vm(RunOptions { cpu, detach: true, ..options() }));
+    assert!(detached.starts_with("--cpu: soft,trace=t: nobody would write it"), "{detached}");
+}
+
+#[test]
+fn only_a_choice_that_was_left_open_is_told() {
+    assert_eq!(vm(options()).unwrap().chosen.as_deref(), Some("for 1"));
+    let asked = RunOptions { cpu: Some("soft".into()), ..options() };
+    assert_eq!(vm(asked).unwrap().chosen, None);
+}
+
 fn options() -> RunOptions {
     RunOptions { kernel: Some("k".into()), ..RunOptions::default() }
 }
 
 #[test]
 fn a_vm_needs_a_kernel_memory_and_a_sensible_number_of_cpus() {
-    assert!(refusal(spec::vm(RunOptions::default())).starts_with("--kernel: "));
+    assert!(refusal(vm(RunOptions::default())).starts_with("--kernel: "));
     let zero = RunOptions { memory: Some("0".into()), ..options() };
-    assert!(refusal(spec::vm(zero)).starts_with("--memory: 0: "));
+    assert!(refusal(vm(zero)).starts_with("--memory: 0: "));
     let many = RunOptions { cpus: Some("17".into()), ..options() };
     assert_eq!(
-        refusal(spec::vm(many)),
+        refusal(vm(many)),
         "--cpus: 17: it is out of range; give a whole number from 1 to 16"
     );
 }
@@ -82,7 +132,7 @@ fn a_vm_needs_a_kernel_memory_and_a_sensible_number_of_cpus() {
 #[test]
 fn two_disks_of_one_id_are_refused() {
     let disks = vec!["path=a,format=raw,id=x".to_owned(), "path=b,format=raw,id=x".to_owned()];
-    assert!(refusal(spec::vm(RunOptions { disks, ..options() })).contains("taken by another disk"));
+    assert!(refusal(vm(RunOptions { disks, ..options() })).contains("taken by another disk"));
 }
 
 #[test]
@@ -93,7 +143,7 @@ fn a_file_gives_what_the_options_leave_open() {
     std::fs::write(&path, text).unwrap();
     let given =
         RunOptions { file: Some(path), memory: Some("64M".into()), ..RunOptions::default() };
-    let Spec::Vm(vm) = spec::vm(given).unwrap().spec else { panic!("a VM") };
+    let Spec::Vm(vm) = vm(given).unwrap().spec else { panic!("a VM") };
     assert_eq!((vm.name.as_str(), vm.memory, vm.cpus, vm.disks.len()), ("web", 64 << 20, 2, 1));
 }
 
@@ -103,15 +153,15 @@ fn an_unknown_key_of_the_file_names_the_nearest() {
     let path = dir.path().join("vm.toml");
     std::fs::write(&path, "kernal='k'\n").unwrap();
     let given = RunOptions { file: Some(path), ..RunOptions::default() };
-    assert!(refusal(spec::vm(given)).contains("did you mean 'kernel'?"));
+    assert!(refusal(vm(given)).contains("did you mean 'kernel'?"));
 }
 
 #[test]
 fn console_and_serial_do_not_share_stdio_unasked() {
     let both =
         RunOptions { console: Some("stdio".into()), serial: Some("stdio".into()), ..options() };
-    assert!(refusal(spec::vm(both)).contains("the console is there already"));
-    let plan = spec::vm(RunOptions { console: Some("stdio".into()), ..options() }).unwrap();
+    assert!(refusal(vm(both)).contains("the console is there already"));
+    let plan = vm(RunOptions { console: Some("stdio".into()), ..options() }).unwrap();
     assert_eq!(plan.serial, super::Serial::Off);
 }
 

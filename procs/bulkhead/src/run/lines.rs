@@ -1,9 +1,29 @@
 //! Events as lines for a person, on stderr.
 
+use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::EventKind;
 
-/// The line an event is worth, if any.
-pub fn line(kind: &EventKind) -> Option<String> {
+/// Three rows a terminal's width, of a name and sixteen digits each.
+const REGISTERS_A_ROW: usize = 3;
+
+/// The lines an event is worth, if any.
+pub fn lines(kind: &EventKind) -> Vec<String> {
+    match kind {
+        EventKind::GuestCrashed(crash) => of_crash(crash),
+        other => line(other).into_iter().collect(),
+    }
+}
+
+/// What crashed and where, and the registers in rows.
+fn of_crash(crash: &Crash) -> Vec<String> {
+    let mut lines = vec![format!("the guest crashed: {crash}")];
+    let named = crash.registers.iter().flat_map(|registers| registers.named());
+    let words: Vec<String> = named.map(|(name, word)| format!("{name:>6} {word:016x}")).collect();
+    lines.extend(words.chunks(REGISTERS_A_ROW).map(|row| row.join(" ")));
+    lines
+}
+
+fn line(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::HelperRestarted { role, id, restarts, pause } => {
             let pause = Duration(*pause);
@@ -24,11 +44,14 @@ pub fn line(kind: &EventKind) -> Option<String> {
         EventKind::Quarantined { role, id } => {
             format!("{}is quarantined: its filter killed it again", who(*role, id))
         }
+        EventKind::UnknownInstruction { seen, rip, bytes } => format!(
+            "the guest has instructions that the software CPU lacks (met {seen} times, the last at {:#x}: {bytes})",
+            rip.0
+        ),
         EventKind::NeedsReset { id, reason } => format!("device {id} needs a reset: {reason}"),
         EventKind::PoisonRequest { id } => {
             format!("a request of {id} that ended three processes was answered with an error")
         }
-        EventKind::GuestCrashed { reason } => format!("the guest crashed: {reason}"),
         _ => return None,
     })
 }

@@ -17,6 +17,7 @@ mod session;
 mod signals;
 mod start;
 mod terminal;
+mod trace;
 
 pub use outlet::join_terminal;
 
@@ -27,7 +28,7 @@ use crate::options;
 
 /// Runs a virtual machine.
 pub fn vm(options: RunOptions) -> anyhow::Result<ExitCode> {
-    session::run(options::vm(options)?)
+    session::run(options::vm(options, &crate::choice::auto)?)
 }
 
 /// Serves disks.

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::outlet::{self, Drained};
 use super::start::{Started, Streams, start};
-use super::{lines, signals, terminal};
+use super::{lines, signals, terminal, trace};
 use crate::options::{Console, RunPlan, Serial};
 use crate::refusal::Refused;
 
@@ -28,16 +28,23 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs `plan` to its end.
 pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
     let signals = signals::take().context("cannot take signals")?;
-    let (streams, serial, console) = streams(&plan)?;
+    let (mut streams, serial, console) = streams(&plan)?;
+    let traced = match &plan.trace {
+        Some(file) if !plan.dry_run => Some(trace::begin(file)?),
+        _ => None,
+    };
+    let (theirs, written) = traced.unzip();
+    streams.trace = theirs;
     let Started { channel, mut child } = start(&plan, &streams)?;
     drop(streams);
     let mut session = Session {
         channel: Arc::new(channel),
         raw: None,
         asked_to_end: false,
-        drained: Vec::new(),
+        drained: written.into_iter().collect(),
         shutdown_timeout: plan.shutdown_timeout,
         detach: plan.detach,
+        chosen: plan.chosen.clone(),
     };
     session.connect(&plan, serial, console)?;
     let outcome = session.serve(&signals);
@@ -52,10 +59,8 @@ pub fn run(plan: RunPlan) -> anyhow::Result<ExitCode> {
     match outcome? {
         Outcome::Done | Outcome::Detached => Ok(ExitCode::SUCCESS),
         Outcome::Ended(reason) => {
-            match &reason {
-                EndReason::Failed(why) => eprintln!("bulkhead: {why}"),
-                EndReason::GuestCrashed(why) => eprintln!("bulkhead: the guest crashed: {why}"),
-                _ => {}
+            if let EndReason::Failed(why) = &reason {
+                eprintln!("bulkhead: {why}");
             }
             Ok(ExitCode::from(u8::try_from(reason.exit_code()).unwrap_or(1)))
         }
@@ -74,7 +79,7 @@ fn streams(plan: &RunPlan) -> anyhow::Result<Ends> {
     };
     let (serial, our_serial) = pair(plan.serial != Serial::Off)?;
     let (console, our_console) = pair(plan.console != Console::Off)?;
-    Ok((Streams { serial, console }, our_serial, our_console))
+    Ok((Streams { serial, console, trace: None }, our_serial, our_console))
 }
 
 /// What a session came to.
@@ -96,6 +101,7 @@ struct Session {
     drained: Vec<Drained>,
     shutdown_timeout: Option<Duration>,
     detach: bool,
+    chosen: Option<String>,
 }
 
 impl Session {
@@ -176,17 +182,30 @@ impl Session {
             };
             match event {
                 SessionEvent::Plan(text) if text.is_empty() => return Ok(Some(Outcome::Done)),
-                SessionEvent::Plan(text) => print!("{text}"),
+                SessionEvent::Plan(text) => {
+                    self.say_choice();
+                    print!("{text}");
+                }
                 SessionEvent::Refused(refusal) => return Err(Refused(refusal).into()),
                 SessionEvent::Ended(reason) => return Ok(Some(Outcome::Ended(reason))),
                 SessionEvent::Happened(event) => {
+                    if event.kind == EventKind::Started {
+                        self.say_choice();
+                    }
                     if self.detach && event.kind == EventKind::Started {
                         println!("{}", event.vm);
                         return Ok(Some(Outcome::Detached));
                     }
-                    lines::line(&event.kind).iter().for_each(|line| self.say(line));
+                    lines::lines(&event.kind).iter().for_each(|line| self.say(line));
                 }
             }
+        }
+    }
+
+    /// Which engine was chosen, once there is something that it executes: a refusal is one line.
+    fn say_choice(&mut self) {
+        if let Some(line) = self.chosen.take() {
+            self.say(&line);
         }
     }
 

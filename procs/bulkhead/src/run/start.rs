@@ -35,6 +35,8 @@ pub struct Streams {
     pub serial: Option<OwnedFd>,
     /// The virtio-console.
     pub console: Option<OwnedFd>,
+    /// The trace.
+    pub trace: Option<OwnedFd>,
 }
 
 /// Starts a supervisor for `plan`.
@@ -56,11 +58,13 @@ pub fn start(plan: &RunPlan, streams: &Streams) -> anyhow::Result<Started> {
         detach: plan.detach,
         serial: streams.serial.is_some(),
         console: streams.console.is_some(),
+        trace: streams.trace.is_some(),
         size: terminal::size(),
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![helpers.as_fd(), runtime.as_fd()];
     fds.extend(streams.serial.iter().map(AsFd::as_fd));
     fds.extend(streams.console.iter().map(AsFd::as_fd));
+    fds.extend(streams.trace.iter().map(AsFd::as_fd));
     channel
         .send_by(&message, &fds, Deadline::after(SEND_DEADLINE))
         .context("the supervisor does not listen")?;

@@ -7,12 +7,14 @@ mod process;
 use std::os::fd::AsFd;
 
 use bulkhead_protocol::control::{FromSupervisor, Request, Response};
+use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{Event, EventKind};
 use bulkhead_sys::seqpacket;
 use process::Process;
 
 fn event(text: &str) -> FromSupervisor {
-    let kind = EventKind::GuestCrashed { reason: text.to_owned() };
+    let crash = Crash { vcpu: 0, reason: text.to_owned(), registers: None };
+    let kind = EventKind::GuestCrashed(crash);
     FromSupervisor::Happened(Event { time: 1, vm: "v".into(), kind })
 }
 

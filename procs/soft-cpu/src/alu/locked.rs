@@ -1,8 +1,8 @@
 //! Atomic changes of guest RAM: what the LOCK prefix means.
 //!
 //! One mechanism for every locked instruction: load, compute as the plain instruction does, `lock cmpxchg`, and again if
-//! somebody was faster. The host's instruction takes any address within a page, aligned or not, so the guest's memory model
-//! is the host's. Accesses that cross a page never come here.
+//! somebody was faster. The host's instruction takes any address within a cache line, aligned or not, so the guest's memory model
+//! is the host's. Accesses that cross a cache line never come here.
 
 use crate::memory::host;
 use crate::width::Width;

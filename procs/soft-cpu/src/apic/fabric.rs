@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use bulkhead_hypervisor::Msi;
 
 use super::mailbox::{Mailbox, signal};
+use super::rest::Rest;
+use crate::memory::World;
 
 /// Most vCPUs of a machine.
 pub(super) const MOST: usize = 16;
@@ -14,6 +16,9 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Fabric {
     mailboxes: [Arc<Mailbox>; MOST],
+    /// Who may execute.
+    pub(super) world: World,
+    rest: Rest,
 }
 
 /// To whom.
@@ -44,12 +49,27 @@ impl Fabric {
         self.mailboxes.get(usize::from(index)).cloned()
     }
 
+    /// The mailboxes of all vCPUs there are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.iter().filter(|mailbox| mailbox.present.load(Ordering::Acquire))
+    }
+
     /// The mailboxes of all vCPUs there are but this one.
     pub(super) fn others(&self, own: &Arc<Mailbox>) -> Vec<Arc<Mailbox>> {
         let is_other = |mailbox: &&Arc<Mailbox>| {
             mailbox.present.load(Ordering::Acquire) && !Arc::ptr_eq(mailbox, own)
         };
         self.mailboxes.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Vcpu `own` comes to rest. Whether it has to tell that all do: see [`Rest`].
+    pub(super) fn come_to_rest(&self, own: u32, halted: bool) -> bool {
+        self.rest.begin(own, halted, &self.mailboxes)
+    }
+
+    /// Vcpu `own` rests no more.
+    pub(super) fn leave_rest(&self, own: u32) {
+        self.rest.end(own);
     }
 
     /// Delivers a device's message.

@@ -7,6 +7,7 @@
 mod fabric;
 mod mailbox;
 mod register;
+mod rest;
 mod timer;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::sync::atomic::Ordering;
 
 pub(crate) use fabric::Fabric;
 pub(crate) use mailbox::{Mailbox, signal};
+
+use crate::memory::World;
 
 use timer::Timer;
 
@@ -84,6 +87,22 @@ impl Apic {
     /// The other vCPUs' mailboxes.
     pub(crate) fn others(&self) -> Vec<Arc<Mailbox>> {
         self.fabric.others(&self.mailbox)
+    }
+
+    /// Who of the machine's vCPUs may execute.
+    pub(crate) fn world(&self) -> &World {
+        &self.fabric.world
+    }
+
+    /// The vCPU comes to rest, behind HLT or before its start: no interrupt can wake it. Whether the whole
+    /// machine rests with it, and it is the one to tell.
+    pub(crate) fn come_to_rest(&self, halted: bool) -> bool {
+        self.fabric.come_to_rest(self.id, halted)
+    }
+
+    /// It rests no more.
+    pub(crate) fn leave_rest(&self) {
+        self.fabric.leave_rest(self.id);
     }
 
     /// As after INIT: everything but the base and the id.

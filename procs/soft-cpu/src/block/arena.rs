@@ -20,7 +20,7 @@ pub(crate) struct Block {
     /// How many instructions there are.
     pub(crate) count: u16,
     /// How many bytes they have.
-    pub(super) bytes: u16,
+    pub(crate) bytes: u16,
 }
 
 const _: () = assert!(size_of::<Block>() == size_of::<Op>());

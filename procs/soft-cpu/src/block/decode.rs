@@ -68,7 +68,11 @@ impl Cpu {
         let Some(page) = self.ram.page_number(physical) else {
             return;
         };
-        if self.ram.code().add(page, CodeMap::mask(physical, 1)) == 0 {
+        let is_first = self.ram.code().chunks(page) == 0 && {
+            let code = self.ram.code();
+            self.ram.devices().claim(physical, || code.add(page, CodeMap::mask(physical, 1)) == 0)
+        };
+        if is_first {
             let first = Self::page_of(physical);
             self.forbid_writes(first);
             self.order(Order::ForbidWrites(first), true);
@@ -133,6 +137,7 @@ impl Cpu {
         self.blocks.recent[key.slot()] = block;
         self.blocks.decoded += 1;
         self.list(block, key.host as *const u8);
+        self.trace_block(block);
         block
     }
 
@@ -182,7 +187,11 @@ impl Cpu {
             }
             instructions += 1;
             let slot = slots.len();
+            let unknown = self.blocks.unknown;
             let ending = self.draft(&instruction, start as u16, page_offset, slots);
+            if self.blocks.unknown != unknown {
+                self.note_unknown(start, &bytes[start..decoder.position()]);
+            }
             if let Some((first, at)) = before
                 && let Some(condition) = flow::fusable(&instruction, mode, page_offset)
                 && let Some(pair) = crate::alu::fuse(&first, condition)
@@ -221,7 +230,7 @@ impl Cpu {
             Some(handler) => draft.op.handler = handler,
             None => {
                 if !instruction.is_invalid() {
-                    self.blocks.note_unknown(instruction);
+                    self.blocks.unknown += 1;
                 }
                 draft.ending = Ending::Block;
             }

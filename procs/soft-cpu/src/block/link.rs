@@ -37,7 +37,7 @@ impl Cpu {
         let link = unsafe { *Link::behind(at) };
         let valid = match LOCAL {
             true => link.epoch == self.blocks.code_epoch,
-            false => link.epoch == self.blocks.far_epoch && link.rip == target,
+            false => self.blocks.is_fresh(link.epoch) && link.rip == target,
         };
         if valid { Next(link.next) } else { self.relink::<LOCAL>(at, target) }
     }
@@ -47,7 +47,11 @@ impl Cpu {
     fn relink<const LOCAL: bool>(&mut self, at: At, target: u64) -> Next {
         let next = self.go();
         if next != Next::LOOKUP {
-            let epoch = if LOCAL { self.blocks.code_epoch } else { self.blocks.far_epoch };
+            // `go` has just found it by this jump, or remembered it there.
+            let epoch = match LOCAL {
+                true => self.blocks.code_epoch,
+                false => self.blocks.jump(target).epoch,
+            };
             let link = Link { next: next.0, epoch, rip: target };
             // SAFETY: as in `follow`.
             unsafe { *Link::behind(at) = link };

@@ -15,11 +15,13 @@
 
 mod arena;
 mod decode;
+mod epoch;
 mod link;
 
 use std::collections::HashMap;
 
 use arena::Arena;
+use epoch::Epochs;
 
 pub(crate) use arena::Block;
 pub(crate) use link::Link;
@@ -68,14 +70,15 @@ pub struct Blocks {
     by_page: HashMap<u64, Vec<*const Block>>,
     /// Links within a page that carry another number are stale: code was dropped.
     pub(crate) code_epoch: u64,
-    /// Links between pages that carry another number are stale: code was dropped, or a translation.
+    /// Links between pages that carry neither this number, the present address space's, nor that of
+    /// links to global pages are stale: code was dropped, or a translation.
     pub(crate) far_epoch: u64,
+    pub(crate) global_epoch: u64,
+    epochs: Epochs,
     /// How many blocks were decoded.
     pub(crate) decoded: u64,
     /// How many instructions were decoded that no family takes.
     pub(crate) unknown: u64,
-    /// The last of them.
-    pub(crate) last_unknown: Option<iced_x86::Code>,
 }
 
 // SAFETY: the pointers lead into the arena that this value owns.
@@ -84,18 +87,21 @@ unsafe impl Send for Blocks {}
 impl Blocks {
     /// None yet.
     pub fn new() -> Self {
-        Self {
+        let mut blocks = Self {
             arena: Arena::default(),
             jumps: vec![Jump { rip: 0, epoch: 0, next: Next::LOOKUP, mode: 0 }; JUMPS].into(),
             recent: vec![std::ptr::null(); RECENT].into_boxed_slice(),
             all: HashMap::new(),
             by_page: HashMap::new(),
             code_epoch: 1,
-            far_epoch: 1,
+            far_epoch: 0,
+            global_epoch: 0,
+            epochs: Epochs::default(),
             decoded: 0,
             unknown: 0,
-            last_unknown: None,
-        }
+        };
+        blocks.drop_all_links();
+        blocks
     }
 
     /// Forgets all blocks of the page at `physical`.
@@ -110,6 +116,15 @@ impl Blocks {
             self.recent[key.slot()] = std::ptr::null();
         }
         self.code_epoch += 1;
+        self.drop_all_links();
+    }
+
+    /// Forgets all blocks, while one of them may be executing: their memory is kept.
+    pub(crate) fn invalidate_all(&mut self) {
+        self.recent.fill(std::ptr::null());
+        self.all.clear();
+        self.by_page.clear();
+        self.code_epoch += 1;
         self.far_epoch += 1;
     }
 
@@ -120,13 +135,13 @@ impl Blocks {
         self.by_page.clear();
         self.arena.empty();
         self.code_epoch += 1;
-        self.far_epoch += 1;
+        self.drop_all_links();
     }
 
-    /// Counts an instruction that no family takes.
-    fn note_unknown(&mut self, instruction: &iced_x86::Instruction) {
-        self.unknown += 1;
-        self.last_unknown = Some(instruction.code());
+    /// Whether a link between pages that carries this number holds.
+    #[inline(always)]
+    pub(crate) fn is_fresh(&self, epoch: u64) -> bool {
+        epoch == self.far_epoch || epoch == self.global_epoch
     }
 
     fn jump_slot(rip: u64) -> usize {
@@ -169,7 +184,7 @@ impl Cpu {
     pub fn go(&mut self) -> Next {
         let rip = self.rip();
         let jump = self.blocks.jump(rip);
-        if (jump.rip, jump.mode, jump.epoch) == (rip, self.mode.0, self.blocks.far_epoch) {
+        if (jump.rip, jump.mode) == (rip, self.mode.0) && self.blocks.is_fresh(jump.epoch) {
             return jump.next;
         }
         self.go_by_address(rip)
@@ -189,7 +204,7 @@ impl Cpu {
             return Next::LOOKUP;
         };
         let next = Next::to(block);
-        let epoch = self.blocks.far_epoch;
+        let epoch = self.blocks.epoch_for(linear, self.tlb.is_global(linear));
         *self.blocks.jump_mut(rip) = Jump { rip, epoch, next, mode: self.mode.0 };
         next
     }

@@ -1,10 +1,11 @@
-//! Interrupts: where each number leads, and the eventfds that raise them without passing through a vCPU.
+//! Calls where the engine is in one process with its caller: a thread waits for them.
 //!
-//! One thread for each machine waits on all connected eventfds. It ends with the machine.
+//! The thread ends with the machine. A sealed process, which can make no thread, waits itself: see
+//! [`crate::serve`].
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_hypervisor::interrupt::IOAPIC_PINS;
 use bulkhead_hypervisor::{EngineError, Gsi, Msi};
@@ -12,27 +13,27 @@ use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Interest, Poller};
 
 use crate::apic::Fabric;
+use crate::calls::Calls;
 
 /// Interrupt numbers that there are.
 const GSIS: u32 = 1024;
 
-/// The token of the bell that ends the thread; others are interrupt numbers.
-const END: u64 = u64::MAX;
+/// The token of the bell that ends the thread; connections' follow.
+const END: u64 = 0;
 
 #[derive(Debug, Default)]
-struct Table {
-    /// Numbers in use, and the message of each.
-    routes: BTreeMap<Gsi, Option<Msi>>,
-    /// Connected eventfds, with the number that each was given under.
-    calls: Vec<(RawFd, Gsi, Doorbell)>,
+struct Numbers {
+    used: BTreeSet<Gsi>,
+    last_connection: u64,
+    /// By the number that an eventfd was given under, and its interrupt's.
+    connections: BTreeMap<(RawFd, Gsi), u64>,
 }
 
-/// A machine's interrupt numbers.
+/// The machine's end of the thread.
 #[derive(Debug)]
-pub(super) struct Calls {
-    table: Mutex<Table>,
-    fabric: Arc<Fabric>,
-    poller: Poller,
+pub(super) struct Listener {
+    calls: Arc<Calls>,
+    numbers: Mutex<Numbers>,
     end: Doorbell,
 }
 
@@ -40,90 +41,75 @@ fn host(action: &'static str) -> impl FnOnce(std::io::Error) -> EngineError {
     move |source| EngineError::Host { action, source }
 }
 
-impl Calls {
-    /// None connected yet; the thread runs.
-    pub(super) fn new(fabric: Arc<Fabric>) -> Result<Arc<Self>, EngineError> {
+impl Listener {
+    /// Nothing connected yet; the thread runs.
+    pub(super) fn new(fabric: Arc<Fabric>) -> Result<Self, EngineError> {
         let poller = Poller::new().map_err(host("make a poller"))?;
         let end = Doorbell::new().map_err(host("make a doorbell"))?;
-        poller.add(end.as_fd(), END, Interest::Read).map_err(host("watch a doorbell"))?;
-        let calls = Arc::new(Self { table: Mutex::default(), fabric, poller, end });
-        let (watched, poller) = (Arc::downgrade(&calls), calls.poller.clone());
+        poller.add(&end, END, Interest::Read).map_err(host("watch a doorbell"))?;
+        let calls = Arc::new(Calls::new(poller.clone(), END));
+        let heard = Arc::clone(&calls);
         std::thread::Builder::new()
             .name("calls".into())
-            .spawn(move || watch(&watched, &poller))
+            .spawn(move || listen(&heard, &fabric, &poller))
             .map_err(host("start a thread"))?;
-        Ok(calls)
+        Ok(Self { calls, numbers: Mutex::default(), end })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn allocate(&self) -> Result<Gsi, EngineError> {
-        let mut table = self.table();
-        let mut numbers = (u32::from(IOAPIC_PINS)..GSIS).map(Gsi);
-        let free = numbers.find(|gsi| !table.routes.contains_key(gsi));
+        let mut numbers = self.numbers();
+        let mut all = (u32::from(IOAPIC_PINS)..GSIS).map(Gsi);
+        let free = all.find(|gsi| !numbers.used.contains(gsi));
         let gsi = free.ok_or(EngineError::NoGsiLeft { limit: GSIS })?;
-        table.routes.insert(gsi, None);
+        numbers.used.insert(gsi);
         Ok(gsi)
     }
 
     pub(super) fn release(&self, gsi: Gsi) {
-        self.table().routes.remove(&gsi);
+        self.numbers().used.remove(&gsi);
+        self.calls.set_routes([(gsi, None)]);
     }
 
     pub(super) fn set_routes(&self, changes: &[(Gsi, Option<Msi>)]) {
-        self.table().routes.extend(changes.iter().copied());
+        self.calls.set_routes(changes.iter().copied());
     }
 
     pub(super) fn connect(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
         let copy = call.try_clone_to_owned().map_err(host("connect an interrupt"))?;
-        let bell = Doorbell::from_fd(copy);
-        let mut table = self.table();
-        let added = self.poller.add(bell.as_fd(), gsi.0.into(), Interest::Read);
-        added.map_err(host("connect an interrupt"))?;
-        table.calls.push((call.as_raw_fd(), gsi, bell));
+        let mut numbers = self.numbers();
+        numbers.last_connection += 1;
+        let connection = numbers.last_connection;
+        self.calls.connect(connection, gsi, Doorbell::from_fd(copy))?;
+        numbers.connections.insert((call.as_raw_fd(), gsi), connection);
         Ok(())
     }
 
     pub(super) fn disconnect(&self, call: BorrowedFd<'_>, gsi: Gsi) -> Result<(), EngineError> {
-        let mut table = self.table();
-        let number = call.as_raw_fd();
-        let place = table.calls.iter().position(|entry| (entry.0, entry.1) == (number, gsi));
-        let place = place.ok_or(EngineError::Bug("this interrupt is not connected"))?;
-        let (_, _, bell) = table.calls.swap_remove(place);
-        self.poller.remove(bell.as_fd()).map_err(host("disconnect an interrupt"))
-    }
-
-    /// Delivers what `gsi`'s eventfds were signalled for. Under the lock, so that a signal after
-    /// [`disconnect`](Self::disconnect) stays where it is.
-    fn raise(&self, gsi: Gsi) {
-        let table = self.table();
-        let mut rung = false;
-        for (_, _, bell) in table.calls.iter().filter(|entry| entry.1 == gsi) {
-            rung |= bell.clear();
-        }
-        if rung && let Some(Some(message)) = table.routes.get(&gsi) {
-            self.fabric.deliver(*message);
-        }
+        let connection = self.numbers().connections.remove(&(call.as_raw_fd(), gsi));
+        let connection = connection.ok_or(EngineError::Bug("this interrupt is not connected"))?;
+        self.calls.disconnect(connection).map(drop)
     }
 }
 
-impl Drop for Calls {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.end.ring();
     }
 }
 
-fn watch(calls: &Weak<Calls>, poller: &Poller) {
+fn listen(calls: &Calls, fabric: &Fabric, poller: &Poller) {
     let mut events = Vec::new();
     while poller.wait(None, &mut events).is_ok() {
         for event in events.drain(..) {
-            let Some(calls) = calls.upgrade().filter(|_| event.token != END) else {
+            if event.token == END {
                 return;
-            };
-            if let Ok(gsi) = u32::try_from(event.token) {
-                calls.raise(Gsi(gsi));
+            }
+            if let Some(message) = calls.heard(event.token) {
+                fabric.deliver(message);
             }
         }
     }

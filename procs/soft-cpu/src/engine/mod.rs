@@ -6,21 +6,26 @@
 mod call;
 mod doorbell;
 
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
 use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
+use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
+use crate::memory::devices::pages;
+use crate::memory::order::Order;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
+use crate::tally::Tally;
+use crate::trace::Trace;
 
-use call::Calls;
+use call::Listener;
 pub(crate) use doorbell::Doorbells;
 
 /// Makes machines in software.
@@ -38,7 +43,7 @@ impl Soft {
 impl Hypervisor for Soft {
     fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
         if let Some(missing) = crate::host_cpu::missing() {
-            return Err(EngineError::Unsupported { missing });
+            return Err(EngineError::HostCpu { missing });
         }
         let fabric = Arc::<Fabric>::default();
         Ok(Arc::new(SoftVm {
@@ -46,6 +51,8 @@ impl Hypervisor for Soft {
             clock: Clock::start(),
             calls: OnceLock::new(),
             doorbells: Arc::default(),
+            tallies: Mutex::default(),
+            trace: OnceLock::new(),
             fabric,
         }))
     }
@@ -58,17 +65,35 @@ struct SoftVm {
     clock: Clock,
     /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
     /// calls itself.
-    calls: OnceLock<Arc<Calls>>,
+    calls: OnceLock<Listener>,
     doorbells: Arc<Doorbells>,
+    /// What each vCPU counts.
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    /// Where vCPUs tell what they execute.
+    trace: OnceLock<Arc<OwnedFd>>,
 }
 
 impl SoftVm {
-    fn calls(&self) -> Result<&Calls, EngineError> {
+    fn tallies(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> Result<&Listener, EngineError> {
         if let Some(calls) = self.calls.get() {
             return Ok(calls);
         }
-        let made = Calls::new(Arc::clone(&self.fabric))?;
+        let made = Listener::new(Arc::clone(&self.fabric))?;
         Ok(self.calls.get_or_init(|| made))
+    }
+}
+
+/// Longest used ring: of 32768 entries.
+const LONGEST_RING: u64 = 6 + 8 * 32768;
+
+impl SoftVm {
+    fn check_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        let is_ram = ring.len <= LONGEST_RING && self.ram.host(ring.addr, ring.len).is_some();
+        if is_ram { Ok(()) } else { Err(EngineError::Bug("a ring that is not in guest memory")) }
     }
 }
 
@@ -80,6 +105,9 @@ impl Vm for SoftVm {
         let mailbox = apic.mailbox.clone();
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
+        let trace = self.trace.get().map(|socket| Trace::new(Arc::clone(socket), index));
+        cpu.trace = trace.map(Box::new);
+        self.tallies().push(Arc::clone(&cpu.tally));
         if index != 0 {
             cpu.activity = Activity::WaitsForStartup;
         }
@@ -121,6 +149,40 @@ impl Vm for SoftVm {
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
         self.doorbells.disconnect(event, kick);
         Ok(())
+    }
+
+    fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.check_ring(ring)?;
+        self.ram.devices().watch(ring, true);
+        pages(ring).for_each(|page| self.fabric.order_all(Order::ForbidAccess(page)));
+        Ok(())
+    }
+
+    fn unwatch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.check_ring(ring)?;
+        self.ram.devices().watch(ring, false);
+        Ok(())
+    }
+
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        self.ram.devices().expect_unlogged();
+        Ok(())
+    }
+
+    fn trace_to(&self, socket: OwnedFd) {
+        let _ = self.trace.set(Arc::new(socket));
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let mut sum = Counters::default();
+        self.tallies().iter().for_each(|tally| sum += tally.counters());
+        Some(sum)
+    }
+
+    fn last_unknown(&self) -> Option<Unknown> {
+        let seen = self.counters()?.unknown;
+        let last = self.tallies().iter().filter_map(|tally| tally.last_unknown()).next_back();
+        last.map(|unknown| Unknown { seen, ..unknown })
     }
 }
 
@@ -174,6 +236,7 @@ impl Vcpu for SoftVcpu {
             Pause::Kicked => Exit::Interrupted,
             Pause::Ended(vector) => Exit::Eoi(vector),
             Pause::Shutdown => Exit::Shutdown,
+            Pause::Resting => Exit::Hlt,
         })
     }
 
@@ -193,6 +256,8 @@ impl Vcpu for SoftVcpu {
 
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
         self.asked = None;
+        // Whoever puts a vCPU elsewhere may have put something else into RAM, too.
+        self.cpu.blocks.forget_all();
         self.cpu.restore(state);
         Ok(())
     }

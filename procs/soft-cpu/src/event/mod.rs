@@ -67,6 +67,7 @@ impl Cpu {
 
     fn note_exception(&mut self, exception: Exception) {
         self.exceptions += 1;
+        self.trace_exception(exception);
         if exception.vector == vector::PF {
             self.control.cr2 = exception.address;
         }

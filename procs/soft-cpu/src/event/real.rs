@@ -31,7 +31,7 @@ impl Cpu {
     /// CS in real mode, whose selector keeps its low bits.
     pub(crate) fn set_real_code(&mut self, code: Segment, rip: u64) {
         if self.segments[1].base != code.base {
-            self.blocks.far_epoch += 1;
+            self.blocks.drop_all_links();
         }
         self.segments[1] = code;
         self.refresh();

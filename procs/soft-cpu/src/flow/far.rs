@@ -1,6 +1,6 @@
 //! Far jumps, calls and returns, and `iret` (Intel SDM volume 2; volume 3, 5.8).
 //!
-//! Absent: call gates and task gates, which are #GP.
+//! Absent: call gates, task gates and returns to virtual-8086 mode, which are #GP.
 
 use iced_x86::{Code, Mnemonic as M, OpKind};
 
@@ -280,6 +280,10 @@ fn iret<W: Width>(cpu: &mut Cpu, at: At) -> Next {
         cpu.load_flags(flags, W::BYTES as u32);
         return Next::LOOKUP;
     }
+    if flags & rflags::VM != 0 && cpu.cpl == 0 && !cpu.is_ia32e() && W::BYTES == 4 {
+        // To virtual-8086 mode: absent.
+        return cpu.raise(at, Exception::gp(0));
+    }
     let way = attempt!(cpu, at, cpu.return_code(target));
     let changes = way.cpl != cpu.cpl;
     if changes || cpu.mode.is_long() {
@@ -315,9 +319,11 @@ impl Cpu {
 /// Interrupts by instruction. `imm` is the vector.
 pub(super) fn interrupt(draft: &mut Draft<'_>) -> Option<Handler> {
     draft.ending = Ending::Block;
+    if draft.instruction.mnemonic() == M::Int1 {
+        return Some(int1);
+    }
     draft.op.imm = match draft.instruction.mnemonic() {
         M::Int3 => u64::from(vector::BP),
-        M::Int1 => u64::from(vector::DB),
         M::Into => u64::from(vector::OF),
         _ => draft.immediate(0)? & 0xff,
     };
@@ -331,6 +337,12 @@ fn int(cpu: &mut Cpu, at: At) -> Next {
     let rip = cpu.rip_at(at);
     cpu.set_rip(rip);
     Next::LOOKUP
+}
+
+/// A debug trap, as the processor's own are: whoever may use its gate.
+fn int1(cpu: &mut Cpu, at: At) -> Next {
+    cpu.stop = crate::fault::Stop::Trap(Exception::plain(vector::DB));
+    at.end(cpu)
 }
 
 fn into(cpu: &mut Cpu, at: At) -> Next {

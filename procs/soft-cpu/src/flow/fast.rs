@@ -96,6 +96,10 @@ fn sysexit<const LONG: bool>(cpu: &mut Cpu, at: At) -> Next {
         return cpu.raise(at, Exception::gp(0));
     }
     let (target, pointer): (u64, u64) = (cpu.regs.get(Reg::RDX), cpu.regs.get(Reg::RCX));
+    let is_canonical = crate::memory::is_canonical;
+    if LONG && !(is_canonical(target) && is_canonical(pointer)) {
+        return cpu.raise(at, Exception::gp(0));
+    }
     let mask = if LONG { u64::MAX } else { 0xffff_ffff };
     let selector = base.wrapping_add(if LONG { 32 } else { 16 }) | 3;
     cpu.segments[SegmentName::Ss as usize] = flat_stack(selector.wrapping_add(8), 3);

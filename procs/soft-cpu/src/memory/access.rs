@@ -24,7 +24,7 @@ pub enum Through {
 
 impl Through {
     #[inline(always)]
-    fn of(at: At) -> Self {
+    pub(super) fn of(at: At) -> Self {
         if at.shape.is_stack() { Self::Stack } else { Self::Data }
     }
 }
@@ -130,13 +130,23 @@ impl Cpu {
     }
 
     /// The host address of the memory operand, if it is `size` bytes of RAM within one page, proved
-    /// writable: for locked instructions. `None`: it crosses pages or is no RAM.
+    /// writable. `None`: it crosses pages or is no RAM.
     #[inline(always)]
     pub fn writable(&mut self, at: At, size: u32) -> Result<Option<*mut u8>, Raised> {
         let linear = self.address(at, size, true)?;
+        self.writable_at(linear, size, Through::of(at))
+    }
+
+    #[inline(always)]
+    pub(super) fn writable_at(
+        &mut self,
+        linear: u64,
+        size: u32,
+        through: Through,
+    ) -> Result<Option<*mut u8>, Raised> {
         match self.hit_write(linear, size.into()) {
             Some(place) => Ok(Some(place)),
-            None => self.writable_slow(linear, size.into(), Through::of(at)),
+            None => self.writable_slow(linear, size.into(), through),
         }
     }
 

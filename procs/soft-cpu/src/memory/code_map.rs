@@ -39,6 +39,11 @@ impl CodeMap {
         }
     }
 
+    /// There is no code anywhere any more.
+    pub(crate) fn clear_all(&self) {
+        self.pages.iter().for_each(|page| page.store(0, Ordering::SeqCst));
+    }
+
     /// The chunks that `size` bytes (at least one) from `address` touch within its page.
     pub(crate) fn mask(address: u64, size: usize) -> u64 {
         let first = address % PAGE / CHUNK;

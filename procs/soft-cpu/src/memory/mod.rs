@@ -11,16 +11,21 @@
 
 pub mod access;
 mod code_map;
+pub(crate) mod devices;
 pub mod host;
 pub(crate) mod order;
 mod outside;
 pub mod ram;
 mod slow;
+mod space;
 pub mod tlb;
 pub(crate) mod walk;
+mod world;
 
 pub(crate) use code_map::CodeMap;
 pub use outside::{Outside, Replay};
 pub use ram::Ram;
 pub(crate) use slow::is_canonical;
+pub(crate) use space::SPACES;
 pub use walk::{Access, Translation};
+pub(crate) use world::World;

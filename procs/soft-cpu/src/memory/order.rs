@@ -13,7 +13,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::apic::signal;
+use crate::apic::{Fabric, signal};
 use crate::cpu::Cpu;
 
 /// One order. Pages by the guest-physical address of their first byte.
@@ -23,6 +23,10 @@ pub(crate) enum Order {
     ForbidWrites(u64),
     /// Code of this page is no longer what it was.
     DropCode(u64),
+    /// No code is what it was.
+    DropAllCode,
+    /// Accesses to this page must not go past the slow path.
+    ForbidAccess(u64),
 }
 
 /// One vCPU's orders.
@@ -43,14 +47,27 @@ impl Orders {
     }
 
     fn is_done(&self, number: u64) -> bool {
-        self.obeyed.load(Ordering::SeqCst) >= number || !self.inside.load(Ordering::SeqCst)
+        self.obeyed.load(Ordering::SeqCst) >= number || !self.is_inside()
+    }
+
+    /// Whether its vCPU executes, or is about to.
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::SeqCst)
     }
 }
 
 impl Cpu {
-    /// From now on this vCPU is waited for; what was ordered before is obeyed.
+    /// From now on this vCPU is waited for; what was ordered before is obeyed. Waits while another one
+    /// executes alone.
     pub(crate) fn go_inside(&mut self) {
-        self.apic.mailbox.orders.inside.store(true, Ordering::SeqCst);
+        loop {
+            self.apic.mailbox.orders.inside.store(true, Ordering::SeqCst);
+            if !self.apic.world().is_taken() {
+                break;
+            }
+            self.go_outside();
+            self.apic.world().wait();
+        }
         self.obey();
     }
 
@@ -73,6 +90,8 @@ impl Cpu {
         for order in queue {
             match order {
                 Order::ForbidWrites(physical) => self.forbid_writes(physical),
+                Order::DropAllCode => self.blocks.invalidate_all(),
+                Order::ForbidAccess(physical) => self.forbid_access(physical),
                 Order::DropCode(physical) => self.blocks.invalidate(&self.ram, physical),
             }
         }
@@ -81,8 +100,17 @@ impl Cpu {
 
     /// Takes this vCPU's write tags to a page.
     pub(crate) fn forbid_writes(&mut self, physical: u64) {
+        if let Some(host) = self.ram.host(physical, super::ram::PAGE)
+            && let Some(page) = self.ram.page_number(physical)
+        {
+            self.tlb.forbid_writes(host as u64, page);
+        }
+    }
+
+    /// Takes this vCPU's translations to a page.
+    fn forbid_access(&mut self, physical: u64) {
         if let Some(host) = self.ram.host(physical, super::ram::PAGE) {
-            self.tlb.forbid_writes(host as u64);
+            self.tlb.forbid_access(host as u64);
         }
     }
 
@@ -95,9 +123,21 @@ impl Cpu {
             let mut looks = 0;
             while wait && !other.orders.is_done(number) {
                 self.obey();
-                looks += 1;
-                // The other's thread may be waiting for this one's host processor.
-                if looks % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+                super::world::pause(&mut looks);
+            }
+        }
+    }
+}
+
+impl Fabric {
+    /// Gives an order to all vCPUs and waits until they have obeyed: a block's time, if they run. Not for a
+    /// vCPU's own thread.
+    pub(crate) fn order_all(&self, order: Order) {
+        for mailbox in self.all() {
+            let number = mailbox.orders.give(order);
+            mailbox.signal(signal::WORK);
+            while !mailbox.orders.is_done(number) {
+                std::thread::yield_now();
             }
         }
     }

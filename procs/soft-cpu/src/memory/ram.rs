@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bulkhead_memory::GuestMemory;
 
 use super::CodeMap;
+use super::devices::Devices;
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -27,6 +28,8 @@ pub struct Ram {
     regions: Vec<Region>,
     /// From where code was decoded.
     code: Arc<CodeMap>,
+    /// What else writes to it.
+    devices: Arc<Devices>,
     /// Keeps what the pointers point to.
     _memory: GuestMemory,
 }
@@ -48,12 +51,20 @@ impl Ram {
             regions.push(Region { guest: ram.guest_addr, len: ram.len, host, first_page: pages });
             pages += ram.len.div_ceil(PAGE);
         }
-        Self { regions, code: Arc::new(CodeMap::new(pages)), _memory: memory.clone() }
+        let code = Arc::new(CodeMap::new(pages));
+        let end = regions.iter().map(|region| region.guest + region.len).max().unwrap_or(0);
+        let devices = Arc::new(Devices::new(end, memory.written()));
+        Self { regions, code, devices, _memory: memory.clone() }
     }
 
     /// From where code was decoded.
     pub(crate) fn code(&self) -> &CodeMap {
         &self.code
+    }
+
+    /// What else writes to it.
+    pub(crate) fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// Whether code was decoded from the page at `physical`: it must have no write tag.

@@ -20,6 +20,8 @@ use crate::width::Width;
 enum Place {
     /// Guest RAM.
     Ram(*mut u8),
+    /// Guest RAM in a page with a used ring, and its guest-physical address.
+    Watched(*mut u8, u64),
     /// No RAM, at this guest-physical address.
     Outside(u64),
 }
@@ -128,6 +130,10 @@ impl Cpu {
         }
         match self.place(linear, size as usize, true, through)? {
             Place::Ram(host) => Ok(Some(host)),
+            Place::Watched(host, physical) => {
+                self.heed_devices(physical)?;
+                Ok(Some(host))
+            }
             Place::Outside(_) => Ok(None),
         }
     }
@@ -149,6 +155,11 @@ impl Cpu {
             match self.place(at, count, false, through)? {
                 // SAFETY: `place` proved the piece to be guest RAM.
                 Place::Ram(host) => unsafe { host::copy_in(host, piece) },
+                Place::Watched(host, physical) => {
+                    // SAFETY: as above.
+                    unsafe { host::copy_in(host, piece) };
+                    self.heed_devices(physical)?;
+                }
                 Place::Outside(physical) => self.load_outside(physical, piece)?,
             }
             rest = others;
@@ -166,18 +177,33 @@ impl Cpu {
         through: Through,
     ) -> Result<(), Raised> {
         self.prove(linear, from.len(), true, through)?;
-        let mut at = linear;
-        let mut rest = from;
-        while !rest.is_empty() {
-            let count = rest.len().min((PAGE - at % PAGE) as usize);
-            let (piece, others) = rest.split_at(count);
-            match self.place(at, count, true, through)? {
-                // SAFETY: `place` proved the piece to be guest RAM that may be written.
-                Place::Ram(host) => unsafe { host::copy_out(host, piece) },
-                Place::Outside(physical) => self.store_outside(physical, piece)?,
+        let count = from.len().min((PAGE - linear % PAGE) as usize);
+        let (first, second) = from.split_at(count);
+        let place = self.place(linear, count, true, through)?;
+        if second.is_empty() {
+            return self.store_piece(place, first);
+        }
+        let beyond = self.wrap(linear.wrapping_add(count as u64));
+        let next = self.place(beyond, second.len(), true, through)?;
+        // What may leave the processor comes first: the instruction is then started again, and has to
+        // find RAM as it was.
+        match place {
+            Place::Ram(_) | Place::Watched(..) => {
+                self.store_piece(next, second)?;
+                self.store_piece(place, first)
             }
-            rest = others;
-            at = self.wrap(at.wrapping_add(count as u64));
+            Place::Outside(_) => {
+                self.store_piece(place, first)?;
+                self.store_piece(next, second)
+            }
+        }
+    }
+
+    fn store_piece(&mut self, place: Place, from: &[u8]) -> Result<(), Raised> {
+        match place {
+            // SAFETY: `place` proved the piece to be guest RAM that may be written.
+            Place::Ram(host) | Place::Watched(host, _) => unsafe { host::copy_out(host, from) },
+            Place::Outside(physical) => self.store_outside(physical, from)?,
         }
         Ok(())
     }
@@ -222,6 +248,7 @@ impl Cpu {
         write: bool,
         through: Through,
     ) -> Result<Place, Raised> {
+        self.slow_calls += 1;
         let (access, bank) = self.access(write, through);
         let translation = match self.translate(linear, access) {
             Ok(translation) => translation,
@@ -240,6 +267,10 @@ impl Cpu {
         if write && is_code {
             self.write_to_code(physical, size)?;
         }
+        let host = host_page.wrapping_add((physical % PAGE) as usize);
+        if self.ram.devices().is_watched(physical) {
+            return Ok(Place::Watched(host, physical));
+        }
         let tag = Self::page_of(linear);
         let entry = Entry {
             read: tag,
@@ -247,8 +278,13 @@ impl Cpu {
             execute: NEVER,
             addend: (host_page as u64).wrapping_sub(tag),
         };
-        self.tlb.fill(bank, linear, entry, translation.global);
-        Ok(Place::Ram(host_page.wrapping_add((physical % PAGE) as usize)))
+        if entry.write != NEVER
+            && let Some(page) = self.ram.page_number(physical)
+        {
+            self.tlb.note_writable(page);
+        }
+        self.tlb.fill(bank, linear, entry, &translation);
+        Ok(Place::Ram(host))
     }
 
     /// Remembers a translation for execution; the host address. Nothing is executed from where no RAM is.
@@ -265,7 +301,7 @@ impl Cpu {
         let (_, bank) = self.access(false, Through::Data);
         let addend = (host_page as u64).wrapping_sub(tag);
         let entry = Entry { read: NEVER, write: NEVER, execute: tag, addend };
-        self.tlb.fill(bank, linear, entry, translation.global);
+        self.tlb.fill(bank, linear, entry, &translation);
         Ok(host_page.wrapping_add((physical % PAGE) as usize))
     }
 

@@ -1,14 +1,17 @@
 //! The translation look-aside buffer of one vCPU.
 //!
-//! Direct-mapped, one bank for each kind of access ([`Bank`]): what a page permits is decided when an
-//! entry is filled, so that a hit is one comparison. The comparison is of the page of the access's
-//! *last* byte with the tag found by its first: an access that crosses a page never hits.
+//! Direct-mapped, one bank for each kind of access ([`Bank`]) of each address space ([`super::space`]):
+//! what a page permits is decided when an entry is filled, so that a hit is one comparison. The
+//! comparison is of the page of the access's *last* byte with the tag found by its first: an access that
+//! crosses a page never hits.
 //!
 //! A page that must not be hit (no RAM, code for writes, not yet dirty) has [`NEVER`] as its tag.
-//! Entries of non-global pages are listed as they are filled, so that a change of address space costs
-//! no more than the fills did.
+//! Entries are listed as they are filled, so that dropping them costs no more than the fills did. A
+//! change of address space moves the place where the banks are found, and drops nothing by itself.
 
 use super::ram::PAGE;
+use super::space::{SPACES, Space};
+use super::walk::Translation;
 
 /// Entries of a bank.
 const ENTRIES: usize = 4096;
@@ -30,7 +33,11 @@ pub enum Bank {
     Strict,
 }
 
-const BANKS: usize = 4;
+/// Banks that each space has of its own: all but the empty one.
+const BANKS: usize = 3;
+
+/// Entries of a space.
+const OF_SPACE: usize = BANKS * ENTRIES;
 
 /// One translation.
 #[derive(Debug, Clone, Copy)]
@@ -51,27 +58,52 @@ const EMPTY: Entry = Entry { read: NEVER, write: NEVER, execute: NEVER, addend: 
 /// All banks.
 #[derive(Debug)]
 pub struct Tlb {
-    entries: Box<[Entry]>,
+    /// The empty bank, then the banks of one space after the other.
+    entries: Vec<Entry>,
     /// Entry that `index` 0 of the bank in use has.
     offset: usize,
-    /// Non-global entries that were filled since they were last flushed.
-    local: Vec<u16>,
-    /// As above, the global ones.
-    global: Vec<u16>,
+    spaces: Vec<Space>,
+    /// Number of the present one.
+    space: usize,
+    switches: u64,
+    /// One bit for each page of RAM: a write tag to it was filled since this was last asked.
+    written: Vec<u64>,
+    /// Regions of 2 MiB and of 1 GiB, by the low bits of their numbers, that had pieces of large pages.
+    large: [[u64; 16]; 2],
     /// How many fills there were.
     pub fills: u64,
+    /// How many times all of an address space was forgotten.
+    pub flushes: u64,
+}
+
+/// Bits of an address within these regions.
+const REGION_BITS: [u32; 2] = [21, 30];
+
+/// Word and bit of a region.
+fn region(linear: u64, bits: u32) -> (usize, u64) {
+    let number = linear >> bits & 1023;
+    ((number / 64) as usize, 1 << (number % 64))
 }
 
 impl Default for Tlb {
     fn default() -> Self {
         Self {
-            entries: vec![EMPTY; ENTRIES * BANKS].into_boxed_slice(),
+            entries: vec![EMPTY; ENTRIES + OF_SPACE],
             offset: 0,
-            local: Vec::new(),
-            global: Vec::new(),
+            spaces: vec![Space::new(0, OF_SPACE)],
+            space: 0,
+            switches: 0,
+            written: Vec::new(),
+            large: [[0; 16]; 2],
             fills: 0,
+            flushes: 0,
         }
     }
+}
+
+/// Where the entries of space `number` begin.
+fn first_of(number: usize) -> usize {
+    ENTRIES + number * OF_SPACE
 }
 
 impl Tlb {
@@ -79,9 +111,41 @@ impl Tlb {
         (linear / PAGE) as usize % ENTRIES
     }
 
-    /// From now on `bank` is used.
+    /// From now on `bank` of the present space is used.
     pub fn select(&mut self, bank: Bank) {
-        self.offset = bank as usize * ENTRIES;
+        self.offset = match bank {
+            Bank::Strict => 0,
+            bank => first_of(self.space) + bank as usize * ENTRIES,
+        };
+    }
+
+    /// Makes the space of `pcid` the present one; its number, and whether nothing is known of it yet. A
+    /// bank has to be selected anew.
+    pub(crate) fn enter(&mut self, pcid: u16) -> (usize, bool) {
+        self.switches += 1;
+        let known = self.number_of(pcid);
+        let number = known.unwrap_or_else(|| self.assign(pcid));
+        self.spaces[number].used = self.switches;
+        self.space = number;
+        (number, known.is_none())
+    }
+
+    fn assign(&mut self, pcid: u16) -> usize {
+        if self.spaces.len() < SPACES {
+            self.spaces.push(Space::new(pcid, OF_SPACE));
+            self.entries.resize(first_of(self.spaces.len()), EMPTY);
+            return self.spaces.len() - 1;
+        }
+        let numbered = self.spaces.iter().enumerate();
+        let number = numbered.min_by_key(|(_, space)| space.used).map_or(0, |(number, _)| number);
+        self.flush_space(number);
+        self.spaces[number].pcid = pcid;
+        number
+    }
+
+    /// The number of the space of `pcid`, if it has one.
+    pub(crate) fn number_of(&self, pcid: u16) -> Option<usize> {
+        self.spaces.iter().position(|space| space.pcid == pcid)
     }
 
     /// The entry that `linear` could be found in, in the bank in use.
@@ -92,71 +156,134 @@ impl Tlb {
         unsafe { self.entries.get_unchecked(index) }
     }
 
+    /// Whether the entry that `linear` is found in is a global page's.
+    pub(crate) fn is_global(&self, linear: u64) -> bool {
+        let index = self.offset + Self::index(linear);
+        index
+            .checked_sub(first_of(self.space))
+            .is_some_and(|index| self.spaces[self.space].is_global(index as u16))
+    }
+
     /// Puts a translation where it belongs, joined with what the same page was filled with before.
-    pub fn fill(&mut self, bank: Bank, linear: u64, mut entry: Entry, global: bool) {
+    pub fn fill(&mut self, bank: Bank, linear: u64, mut entry: Entry, page: &Translation) {
         if bank == Bank::Strict {
             return;
         }
         let index = bank as usize * ENTRIES + Self::index(linear);
-        let (old, page) = (self.entries[index], linear & !(PAGE - 1));
+        let place = &mut self.entries[first_of(self.space) + index];
+        let (old, tag) = (*place, linear & !(PAGE - 1));
         if old.addend == entry.addend {
-            let is_old = |tag| tag == page;
-            entry.read = if is_old(old.read) { page } else { entry.read };
-            entry.execute = if is_old(old.execute) { page } else { entry.execute };
+            entry.read = if old.read == tag { tag } else { entry.read };
+            entry.execute = if old.execute == tag { tag } else { entry.execute };
             // A fetch says nothing of writes; a load or store says all there is to say.
-            if entry.execute == page && entry.write == NEVER && entry.read == NEVER {
+            if entry.execute == tag && entry.write == NEVER && entry.read == NEVER {
                 entry.write = old.write;
             }
         }
-        let list = if global { &mut self.global } else { &mut self.local };
-        if list.len() >= ENTRIES * 4 {
-            return self.flush_listed(global, index, entry);
+        *place = entry;
+        let is_large = page.page_bits > 12;
+        self.spaces[self.space].note(index as u16, page.global, is_large);
+        if is_large {
+            // Pages of 4 MiB are noted by the larger region.
+            let size = usize::from(page.page_bits > REGION_BITS[0]);
+            let (word, bit) = region(linear, REGION_BITS[size]);
+            self.large[size][word] |= bit;
         }
-        list.push(index as u16);
-        self.entries[index] = entry;
         self.fills += 1;
     }
 
-    /// The list is full (a bank was filled over and over): start it anew.
-    #[cold]
-    fn flush_listed(&mut self, global: bool, index: usize, entry: Entry) {
-        let list = if global { &mut self.global } else { &mut self.local };
-        for index in list.drain(..) {
-            self.entries[usize::from(index)] = EMPTY;
+    /// Forgets all translations of a space but the global ones.
+    pub(crate) fn flush_local(&mut self, number: usize) {
+        self.flushes += 1;
+        let (entries, first) = (&mut self.entries, first_of(number));
+        if let Some(space) = self.spaces.get_mut(number) {
+            space.drop_local(|index| entries[first + usize::from(index)] = EMPTY);
         }
-        list.push(index as u16);
-        self.entries[index] = entry;
-        self.fills += 1;
     }
 
-    /// Forgets all translations but the global ones.
-    pub fn flush_local(&mut self) {
-        for index in self.local.drain(..) {
-            self.entries[usize::from(index)] = EMPTY;
-        }
+    /// Forgets all translations of all spaces but the global ones.
+    pub(crate) fn flush_locals(&mut self) {
+        (0..self.spaces.len()).for_each(|number| self.flush_local(number));
     }
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        self.flush_local();
-        for index in self.global.drain(..) {
-            self.entries[usize::from(index)] = EMPTY;
+        self.large = [[0; 16]; 2];
+        (0..self.spaces.len()).for_each(|number| self.flush_space(number));
+    }
+
+    fn flush_space(&mut self, number: usize) {
+        let (entries, first) = (&mut self.entries, first_of(number));
+        if let Some(space) = self.spaces.get_mut(number) {
+            space.drop_all(|index| entries[first + usize::from(index)] = EMPTY);
         }
     }
 
-    /// Forgets one page in all banks.
-    pub fn flush_page(&mut self, linear: u64) {
-        for bank in 0..BANKS {
-            self.entries[bank * ENTRIES + Self::index(linear)] = EMPTY;
+    /// Forgets one page in all banks of all spaces: it may be a global one. `true`: it may have been a
+    /// large one, and so were its other pieces.
+    pub fn flush_page(&mut self, linear: u64) -> bool {
+        for bank in self.entries.chunks_exact_mut(ENTRIES) {
+            bank[Self::index(linear)] = EMPTY;
+        }
+        let had_large = REGION_BITS.iter().zip(&self.large).any(|(bits, regions)| {
+            let (word, bit) = region(linear, *bits);
+            regions[word] & bit != 0
+        });
+        if had_large {
+            self.flush_large(linear >> REGION_BITS[1]);
+        }
+        had_large
+    }
+
+    /// Forgets the pieces of large pages in region `gigabyte` of 1 GiB.
+    #[cold]
+    fn flush_large(&mut self, gigabyte: u64) {
+        for (number, space) in self.spaces.iter().enumerate() {
+            for index in space.large() {
+                let entry = &mut self.entries[first_of(number) + usize::from(index)];
+                let tags = [entry.read, entry.write, entry.execute];
+                if tags.iter().any(|tag| *tag != NEVER && tag >> REGION_BITS[1] == gigabyte) {
+                    *entry = EMPTY;
+                }
+            }
         }
     }
 
-    /// Takes the write tag from every translation to the host page `host`.
-    pub fn forbid_writes(&mut self, host: u64) {
-        for index in self.local.iter().chain(&self.global) {
-            let entry = &mut self.entries[usize::from(*index)];
-            if entry.write != NEVER && entry.write.wrapping_add(entry.addend) == host {
-                entry.write = NEVER;
+    /// Takes the tags of loads and stores from every translation to the host page `host`.
+    pub(super) fn forbid_access(&mut self, host: u64) {
+        for (number, space) in self.spaces.iter().enumerate() {
+            for index in space.filled() {
+                let entry = &mut self.entries[first_of(number) + usize::from(index)];
+                let leads = |tag: u64| tag != NEVER && tag.wrapping_add(entry.addend) == host;
+                if leads(entry.read) || leads(entry.write) {
+                    (entry.read, entry.write) = (NEVER, NEVER);
+                }
+            }
+        }
+    }
+
+    /// Notes that page `number` of RAM may be written by a translation from now on.
+    pub(super) fn note_writable(&mut self, number: u64) {
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if word >= self.written.len() {
+            self.written.resize(word + 1, 0);
+        }
+        self.written[word] |= bit;
+    }
+
+    /// Takes the write tag from every translation to the host page `host`, which is page `number` of RAM.
+    pub(super) fn forbid_writes(&mut self, host: u64, number: u64) {
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        match self.written.get_mut(word) {
+            Some(word) if *word & bit != 0 => *word &= !bit,
+            _ => return,
+        }
+        for (number, space) in self.spaces.iter().enumerate() {
+            for index in space.filled() {
+                let entry = &mut self.entries[first_of(number) + usize::from(index)];
+                if entry.write != NEVER && entry.write.wrapping_add(entry.addend) == host {
+                    entry.write = NEVER;
+                }
             }
         }
     }

@@ -32,6 +32,8 @@ pub struct Translation {
     pub write: bool,
     /// It survives a change of address space.
     pub global: bool,
+    /// Bits of an address within the page: 12, or more for a large one.
+    pub page_bits: u32,
 }
 
 const PRESENT: u64 = 1;
@@ -54,6 +56,8 @@ const CODE_FETCH: u32 = 1 << 4;
 /// Physical address bits that we tell guests of.
 pub const PHYSICAL_BITS: u32 = 46;
 const RESERVED: u64 = ADDRESS & !((1 << PHYSICAL_BITS) - 1);
+/// With PAE these are reserved as well; in 4-level paging, software's.
+const RESERVED_PAE: u64 = 0x7ff << 52;
 
 /// Which tables there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,7 @@ impl Cpu {
     pub fn translate(&mut self, linear: u64, access: Access) -> Result<Translation, Exception> {
         if self.control.cr0 & cr0::PG == 0 {
             let physical = linear & 0xffff_ffff;
-            return Ok(Translation { physical, write: true, global: false });
+            return Ok(Translation { physical, write: true, global: false, page_bits: 12 });
         }
         loop {
             let leaf = self.walk(linear, access)?;
@@ -128,6 +132,7 @@ impl Cpu {
                 return Ok(Translation {
                     physical: leaf.base + offset,
                     write: allowed.write && dirty,
+                    page_bits: leaf.offset_bits,
                     ..allowed
                 });
             }
@@ -177,7 +182,12 @@ impl Cpu {
             let large = level > 0
                 && entry & LARGE != 0
                 && (wide && level <= 2 || !wide && self.control.cr4 & cr4::PSE != 0);
-            let mut reserved = if wide { RESERVED } else { 0 };
+            let mut reserved = match format {
+                Format::Long => RESERVED,
+                Format::Pae => RESERVED | RESERVED_PAE,
+                // Of a page of 4 MiB, between its flags and its address.
+                Format::Legacy => u64::from(large) << 21,
+            };
             if !no_execute && wide {
                 reserved |= NO_EXECUTE;
             }
@@ -222,7 +232,7 @@ impl Cpu {
             return Err(self.page_fault(linear, access, CODE_PRESENT));
         }
         let global = leaf.entry & GLOBAL != 0 && self.control.cr4 & cr4::PGE != 0;
-        Ok(Translation { physical: 0, write: writable, global })
+        Ok(Translation { physical: 0, write: writable, global, page_bits: 12 })
     }
 
     fn page_fault(&self, linear: u64, access: Access, code: u32) -> Exception {
@@ -243,8 +253,8 @@ impl Cpu {
 
     /// Reads the four page-directory pointers that PAE keeps in the processor; `false` if one has
     /// reserved bits set.
-    pub(crate) fn load_pae_pointers(&mut self, cr3: u64) -> bool {
-        const RESERVED_IN_POINTER: u64 = 0x1e6 | RESERVED | NO_EXECUTE;
+    pub fn load_pae_pointers(&mut self, cr3: u64) -> bool {
+        const RESERVED_IN_POINTER: u64 = 0x1e6 | RESERVED | RESERVED_PAE | NO_EXECUTE;
         let Some(host) = self.ram.host(cr3 & 0xffff_ffe0, 32) else {
             return false;
         };

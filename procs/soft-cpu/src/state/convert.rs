@@ -158,6 +158,7 @@ impl Cpu {
             self.set_msr(entry.index, entry.data);
         }
         self.flush_all();
+        self.enter_space();
         self.refresh();
         self.set_rip(regs.rip);
     }

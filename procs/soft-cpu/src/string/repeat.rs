@@ -83,7 +83,8 @@ fn repeat<S: Step, W: Word>(cpu: &mut Cpu, at: At, until: Until) -> Result<bool,
         {
             return Ok(true);
         }
-        if is_stepping {
+        // A trap comes behind the iteration that asked for it.
+        if is_stepping || cpu.debug_pending != 0 {
             break;
         }
     }

@@ -1,11 +1,11 @@
-//! Control and debug registers, and what goes with them: invlpg, clts, lmsw, smsw.
+//! Control and debug registers, and what goes with them: clts, lmsw, smsw. CR3 is [`super::space`]'s.
 
 use iced_x86::{Mnemonic as M, Register};
 
+use super::space;
 use crate::attempt;
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Raised, vector};
-use crate::memory::access::Through;
 use crate::op::{At, Handler, Next};
 use crate::select::{Draft, Ending};
 use crate::state::{Reg, cr0, cr4, efer};
@@ -24,9 +24,7 @@ const CR0_KNOWN: u64 = cr0::PE
     | cr0::PG;
 
 /// What CPUID announces, and no more.
-const CR4_KNOWN: u64 = cr4::VME
-    | cr4::PVI
-    | cr4::TSD
+const CR4_KNOWN: u64 = cr4::TSD
     | cr4::DE
     | cr4::PSE
     | cr4::PAE
@@ -65,10 +63,10 @@ pub(super) fn select(draft: &mut Draft<'_>) -> Option<Handler> {
             }
         }
         M::Clts => clts,
-        M::Invlpg => invlpg,
+        M::Invlpg => space::invlpg,
         M::Invpcid => {
             draft.op.dst = draft.register(0)?;
-            invpcid
+            space::invpcid
         }
         M::Wbinvd | M::Invd => forget_caches,
         M::Lmsw => {
@@ -97,18 +95,6 @@ impl Cpu {
     /// #GP unless at level 0.
     pub(super) fn demand_kernel(&mut self) -> Result<(), Raised> {
         if self.cpl == 0 { Ok(()) } else { Err(self.fault(Exception::gp(0))) }
-    }
-
-    /// Forgets all translations of other pages than global ones.
-    fn flush_local(&mut self) {
-        self.tlb.flush_local();
-        self.blocks.far_epoch += 1;
-    }
-
-    /// Forgets all translations.
-    pub(crate) fn flush_all(&mut self) {
-        self.tlb.flush();
-        self.blocks.far_epoch += 1;
     }
 
     fn set_cr0(&mut self, value: u64) -> Result<(), Raised> {
@@ -147,22 +133,6 @@ impl Cpu {
         Ok(())
     }
 
-    fn set_cr3(&mut self, value: u64) -> Result<(), Raised> {
-        const KEEP: u64 = 1 << 63;
-        let pcid = self.control.cr4 & cr4::PCIDE != 0;
-        let value = if pcid { value & !KEEP } else { value };
-        if self.is_ia32e() && value >> crate::memory::walk::PHYSICAL_BITS != 0 {
-            return Err(self.fault(Exception::gp(0)));
-        }
-        let pae = self.control.cr0 & cr0::PG != 0 && self.control.cr4 & cr4::PAE != 0;
-        if pae && !self.is_ia32e() && !self.load_pae_pointers(value) {
-            return Err(self.fault(Exception::gp(0)));
-        }
-        self.control.cr3 = value;
-        self.flush_local();
-        Ok(())
-    }
-
     fn set_cr4(&mut self, value: u64) -> Result<(), Raised> {
         let old = self.control.cr4;
         let long = self.is_ia32e();
@@ -186,6 +156,9 @@ impl Cpu {
         }
         if changed & paging != 0 {
             self.flush_all();
+        }
+        if changed & cr4::PCIDE != 0 {
+            self.enter_space();
         }
         self.refresh();
         Ok(())
@@ -278,36 +251,6 @@ fn clts(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, cpu.demand_kernel());
     cpu.control.cr0 &= !cr0::TS;
     cpu.refresh();
-    at.end(cpu)
-}
-
-fn invlpg(cpu: &mut Cpu, at: At) -> Next {
-    attempt!(cpu, at, cpu.demand_kernel());
-    let base: u64 = cpu.regs.get(Reg::base_of(at.shape.segment()));
-    let linear = base.wrapping_add(cpu.offset(at));
-    let linear = if cpu.mode.is_long() { linear } else { linear & 0xffff_ffff };
-    cpu.tlb.flush_page(linear);
-    cpu.blocks.far_epoch += 1;
-    at.end(cpu)
-}
-
-fn invpcid(cpu: &mut Cpu, at: At) -> Next {
-    attempt!(cpu, at, cpu.demand_kernel());
-    let linear = attempt!(cpu, at, cpu.address(at, 16, false));
-    let pcid: u64 = attempt!(cpu, at, cpu.load(linear, Through::Data));
-    let page: u64 = attempt!(cpu, at, cpu.load(linear.wrapping_add(8), Through::Data));
-    let kind: u64 = cpu.regs.get(at.dst);
-    let kind = if cpu.mode.is_long() { kind } else { kind & 0xffff_ffff };
-    let individual_allowed = crate::memory::is_canonical(page) || kind != 0;
-    if kind > 3 || pcid >> 12 != 0 || !individual_allowed {
-        return cpu.raise(at, Exception::gp(0));
-    }
-    match kind {
-        0 => cpu.tlb.flush_page(page),
-        1 | 3 => cpu.tlb.flush_local(),
-        _ => cpu.tlb.flush(),
-    }
-    cpu.blocks.far_epoch += 1;
     at.end(cpu)
 }
 

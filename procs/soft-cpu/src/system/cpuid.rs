@@ -17,9 +17,9 @@ use crate::state::{Reg, cr4};
 #[derive(Debug, Clone, Default)]
 pub struct Leaves(Vec<kvm_cpuid_entry2>);
 
-/// Leaf 1, EDX: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr
+/// Leaf 1, EDX: fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr
 /// sse sse2 ss.
-const BASIC_EDX: u32 = 0x0f8b_fbff;
+const BASIC_EDX: u32 = 0x0f8b_fbfd;
 
 /// Leaf 1, ECX: sse3 pclmulqdq ssse3 cx16 pcid sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline aes
 /// hypervisor.

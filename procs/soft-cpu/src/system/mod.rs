@@ -7,8 +7,10 @@ mod debug;
 mod descriptor;
 mod idle;
 mod msr;
+mod pause;
 mod port;
 mod segment;
+mod space;
 mod startup;
 mod table;
 mod watch;
@@ -16,6 +18,7 @@ mod watch;
 pub(crate) use clock::{Clock, host_frequency};
 pub use cpuid::Leaves;
 pub(crate) use descriptor::selector_code;
+pub(crate) use pause::Spinning;
 
 use crate::op::Handler;
 use crate::select::{Draft, Ending};
@@ -28,6 +31,7 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         port::select,
         msr::select,
         idle::select,
+        pause::select,
         cpuid::select,
         control::select,
     ];

@@ -93,7 +93,7 @@ impl Cpu {
         let old = self.segments[SegmentName::Cs as usize];
         segment.selector = segment.selector & !3 | u16::from(cpl);
         if (old.base, old.limit) != (segment.base, segment.limit) {
-            self.blocks.far_epoch += 1;
+            self.blocks.drop_all_links();
         }
         self.segments[SegmentName::Cs as usize] = segment;
         self.cpl = cpl;
@@ -177,7 +177,7 @@ fn name(reg: Reg) -> SegmentName {
 /// Interrupts wait one instruction after a load of SS.
 fn loaded(cpu: &mut Cpu, at: At, name: SegmentName) -> Next {
     if name == SegmentName::Ss {
-        cpu.shadow = true;
+        (cpu.shadow, cpu.holds_traps) = (true, true);
     }
     at.end(cpu)
 }

@@ -31,9 +31,11 @@ impl Cpu {
         self.debug_pending = 0;
         self.cpl = 0;
         (self.shadow, self.nmi_pending, self.nmi_blocked) = (false, false, false);
+        self.holds_traps = false;
         self.replay.clear();
         self.apic.reset();
         self.flush_all();
+        self.enter_space();
         self.refresh();
         self.set_rip(0xfff0);
     }

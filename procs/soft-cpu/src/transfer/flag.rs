@@ -9,7 +9,7 @@ use crate::state::{Flags, Reg, rflags};
 
 pub(super) fn select(draft: &mut Draft<'_>) -> Option<Handler> {
     Some(match draft.instruction.mnemonic() {
-        M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop => nop,
+        M::Nop | M::Endbr32 | M::Endbr64 | M::Reservednop => nop,
         M::Prefetchnta
         | M::Prefetcht0
         | M::Prefetcht1

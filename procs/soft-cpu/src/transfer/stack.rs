@@ -255,7 +255,8 @@ fn make_frame<W: Width>(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, cpu.push_below(&mut pointer, frame));
     let new = pointer;
     if level > 0 {
-        let mut old = frame.zero_extend() & cpu.stack_mask();
+        // As wide as the stack, whatever is pushed.
+        let mut old = cpu.regs.get::<u64>(Reg::RBP) & cpu.stack_mask();
         for _ in 1..level {
             old = old.wrapping_sub(W::BYTES as u64) & cpu.stack_mask();
             let mut from = old;

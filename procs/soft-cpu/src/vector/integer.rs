@@ -50,17 +50,12 @@ macro_rules! combine {
     };
 }
 
-combine! {
-    Paddb Paddw Paddd Paddq Psubb Psubw Psubd Psubq Paddsb Paddsw Paddusb Paddusw Psubsb Psubsw Psubusb Psubusw
-    Pmullw Pmulhw Pmulhuw Pmuludq Pmaddwd Pand Pandn Por Pxor Pcmpeqb Pcmpeqw Pcmpeqd Pcmpgtb Pcmpgtw Pcmpgtd
-    Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad Packsswb Packssdw Packuswb Punpcklbw Punpcklwd Punpckldq
-    Punpcklqdq Punpckhbw Punpckhwd Punpckhdq Punpckhqdq Pavgb Pavgw Pmaxub Pmaxsw Pminub Pminsw Psadbw
-    Andps Andnps Orps Xorps Andpd Andnpd Orpd Xorpd Unpcklps Unpckhps Unpcklpd Unpckhpd
-    Movddup Movshdup Movsldup
-    Pshufb Phaddw Phaddd Phaddsw Phsubw Phsubd Phsubsw Pmaddubsw Pmulhrsw Psignb Psignw Psignd Pabsb Pabsw Pabsd
-    Pmuldq Pmulld Pcmpeqq Pcmpgtq Packusdw Pminsb Pmaxsb Pminuw Pmaxuw Pminsd Pmaxsd Pminud Pmaxud Phminposuw
-    Pmovsxbw Pmovsxbd Pmovsxbq Pmovsxwd Pmovsxwq Pmovsxdq Pmovzxbw Pmovzxbd Pmovzxbq Pmovzxwd Pmovzxwq Pmovzxdq
-    Aesenc Aesenclast Aesdec Aesdeclast Aesimc
+with_mmx! {
+    combine
+    Punpcklqdq Punpckhqdq Andps Andnps Orps Xorps Andpd Andnpd Orpd Xorpd Unpcklps Unpckhps Unpcklpd Unpckhpd Movddup
+    Movshdup Movsldup Pmuldq Pmulld Pcmpeqq Pcmpgtq Packusdw Pminsb Pmaxsb Pminuw Pmaxuw Pminsd Pmaxsd Pminud Pmaxud
+    Phminposuw Pmovsxbw Pmovsxbd Pmovsxbq Pmovsxwd Pmovsxwq Pmovsxdq Pmovzxbw Pmovzxbd Pmovzxbq Pmovzxwd Pmovzxwq
+    Pmovzxdq Aesenc Aesenclast Aesdec Aesdeclast Aesimc
 }
 
 /// An instruction of the form `op xmm, xmm, <xmm0>`.

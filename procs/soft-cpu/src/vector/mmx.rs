@@ -54,13 +54,7 @@ macro_rules! combine {
     };
 }
 
-combine! {
-    Paddb Paddw Paddd Paddq Psubb Psubw Psubd Psubq Paddsb Paddsw Paddusb Paddusw Psubsb Psubsw Psubusb Psubusw
-    Pmullw Pmulhw Pmulhuw Pmuludq Pmaddwd Pand Pandn Por Pxor Pcmpeqb Pcmpeqw Pcmpeqd Pcmpgtb Pcmpgtw Pcmpgtd
-    Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad Packsswb Packssdw Packuswb Punpcklbw Punpcklwd Punpckldq
-    Punpckhbw Punpckhwd Punpckhdq Pavgb Pavgw Pmaxub Pmaxsw Pminub Pminsw Psadbw
-    Pshufb Phaddw Phaddd Phaddsw Phsubw Phsubd Phsubsw Pmaddubsw Pmulhrsw Psignb Psignw Psignd Pabsb Pabsw Pabsd
-}
+with_mmx! { combine }
 
 /// An instruction of the form `op mm, mm, imm8`.
 pub trait Immediate {

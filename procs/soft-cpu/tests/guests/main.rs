@@ -3,11 +3,21 @@
 //! A guest speaks by `out 0x80, eax`: [`Guest::words`] collects what it says until it halts for good (a
 //! write to port 0x81) or shuts down.
 
+mod absent;
 mod code;
 mod cross;
+mod device;
 mod event;
+mod flat;
+mod halfway;
+mod level;
 mod memory;
 mod mode;
+mod pcid;
+mod rest;
+mod spin;
+mod split;
 mod stage;
 mod startup;
+mod trap;
 mod wire;

@@ -65,9 +65,14 @@ pub fn done(code: &mut CodeAssembler) -> Result<(), IcedError> {
 impl Guest {
     /// In real mode, as at power-on but at [`CODE`].
     pub fn real(code: &[u8]) -> Self {
+        Self::real_with(code, |_| {})
+    }
+
+    fn real_with(code: &[u8], prepare: impl FnOnce(&GuestMemory)) -> Self {
         let layout = RamLayout::new(4 << 20).unwrap();
         let memfd = bulkhead_sys::memfd::create_sealed("ram", layout.total()).unwrap();
         let memory = Grant::whole(&layout, Rights::ReadWrite).map(&memfd).unwrap();
+        prepare(&memory);
         let vm = Soft.create_vm(&memory).unwrap();
         let vcpu = vm.create_vcpu(0, 2).unwrap();
         let mut guest = Self { vm, memory, vcpu };
@@ -82,7 +87,12 @@ impl Guest {
     /// In 64-bit mode at level 0, the first 4 MiB mapped to themselves in small pages that everyone may
     /// use; the descriptor and interrupt tables are there, the latter empty.
     pub fn long(code: &[u8]) -> Self {
-        let mut guest = Self::real(code);
+        Self::long_with(code, |_| {})
+    }
+
+    /// The same, with something done to its memory before the machine is made.
+    pub fn long_with(code: &[u8], prepare: impl FnOnce(&GuestMemory)) -> Self {
+        let mut guest = Self::real_with(code, prepare);
         // 4-level tables: one of each of the upper three, two of the last.
         guest.put_word(TABLES, (TABLES + 0x1000) | 7);
         guest.put_word(TABLES + 0x1000, (TABLES + 0x2000) | 7);

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use bulkhead_protocol::core::{DeviceKind, EngineKind};
+use bulkhead_protocol::core::DeviceKind;
 use bulkhead_sys::poller::Poller;
 
 use super::control::Api;
@@ -19,7 +19,7 @@ use super::token::{Part, Token};
 use super::{Instance, Launcher, Session, Terms};
 use crate::attest::Proc;
 use crate::heartbeat::Metronome;
-use crate::plan::{Plan, Source, VM_QUEUE};
+use crate::plan::{Engine, Plan, Source, VM_QUEUE};
 use crate::signals::Signals;
 use crate::timers::Timers;
 
@@ -57,6 +57,7 @@ impl Instance {
             disks: Vec::new(),
             streams: Streams::default(),
             calls: Vec::new(),
+            counts: Vec::new(),
             api,
             proc: Proc::open()?,
             started: false,
@@ -87,18 +88,22 @@ impl Instance {
             return Ok(());
         };
         let (vcpus, memory, console) = (machine.cpus, machine.memory, machine.console);
-        let engine = machine.engine.kind();
+        let soft = match machine.engine {
+            Engine::Kvm(_) => None,
+            Engine::Soft(soft) => Some(soft),
+        };
+        self.streams.trace = terms.trace;
         self.streams.all.push(Stream::new(terms.serial)?);
         if console {
             self.streams.all.push(Stream::new(terms.console)?);
         }
         let cpus = self.plan.core_cpus.clone();
         let core = self.post(Role::Core, "", &cpus, vec![vcpus.to_string()]);
-        let soft = matches!(engine, EngineKind::Soft);
-        if soft {
-            self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string()]);
+        if let Some(soft) = soft {
+            let jit = if soft.jit { "jit=on" } else { "jit=off" };
+            self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
         }
-        self.machine = Some(Machine::new(core, memory, soft.then_some(vcpus))?);
+        self.machine = Some(Machine::new(core, memory, soft.map(|_| vcpus))?);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The API: plan of `control`, and answers to what its clients ask.
 //!
 //! `control` has decoded and checked the requests; what it may ask is still decided here. Every
-//! answer is immediate, but for those that wait for core's vCPUs to stop or go on.
+//! answer is immediate, but for those that wait for core's vCPUs to stop or go on, or for soft-cpu to count.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,7 +19,7 @@ use super::{Instance, Outcome};
 use crate::listener::Listener;
 
 /// Calls that wait for core at one time.
-const MOST_CALLS: usize = 64;
+pub(super) const MOST_CALLS: usize = 64;
 
 /// The listening socket of the API.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Instance {
         }
     }
 
-    fn answer(&mut self, call: u64, response: Response, fds: &[BorrowedFd<'_>]) {
+    pub(super) fn answer(&mut self, call: u64, response: Response, fds: &[BorrowedFd<'_>]) {
         let Some(post) = self.control() else {
             return;
         };
@@ -86,6 +86,7 @@ impl Instance {
             Request::Hello { .. } | Request::Events => refused("control answers this itself"),
             Request::Processes => Response::Processes(self.processes()),
             Request::Status => self.status(),
+            Request::Counters => return self.count(call),
             Request::Console => return self.answer_console(call),
             Request::Kill => {
                 self.conclude(Outcome::Ended(EndReason::Killed));
@@ -113,9 +114,11 @@ impl Instance {
             (None, _) => refused("a storage instance has no machine"),
             (Some(Power::Starting), _) => refused("the machine does not run yet"),
             (Some(Power::ShuttingDown(_)), _) => refused("the machine is shutting down"),
-            (Some(Power::Paused), true) | (Some(Power::Running), false) => Response::Done,
+            (Some(Power::Paused | Power::Crashed), true) | (Some(Power::Running), false) => {
+                Response::Done
+            }
             _ if self.calls.len() >= MOST_CALLS => refused("too many wait for the machine"),
-            (Some(Power::Running), true) | (Some(Power::Paused), false) => {
+            (Some(Power::Running), true) | (Some(Power::Paused | Power::Crashed), false) => {
                 self.calls.push(Call { number: call, until_paused: pause });
                 let command = if pause { CoreCommand::Pause } else { CoreCommand::Resume };
                 return self.tell_core(command, &[]);
@@ -157,7 +160,7 @@ impl Instance {
                 _ if !self.started => InstanceState::Starting,
                 None | Some(Power::Running) => InstanceState::Running,
                 Some(Power::Starting) => InstanceState::Starting,
-                Some(Power::Paused) => InstanceState::Paused,
+                Some(Power::Paused | Power::Crashed) => InstanceState::Paused,
                 Some(Power::ShuttingDown(_)) => InstanceState::ShuttingDown,
             },
             cpus: machine.map_or(0, |machine| machine.cpus),

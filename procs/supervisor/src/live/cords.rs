@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use bulkhead_memory::{RamLayout, WrittenPages};
 use bulkhead_sys::eventfd::Doorbell;
+use bulkhead_sys::memfd::create_sealed;
 use bulkhead_sys::seqpacket;
 
 /// Both sides.
@@ -15,7 +17,7 @@ pub struct Cords {
     pub of_soft_cpu: Ends,
 }
 
-/// One side: the control channel, then for each vCPU the channel of its turns and its kick.
+/// One side: the control channel, the log of written pages, then for each vCPU the channel of its turns and its kick.
 #[derive(Debug)]
 pub struct Ends(Vec<OwnedFd>);
 
@@ -27,10 +29,12 @@ impl Ends {
 }
 
 impl Cords {
-    /// For so many vCPUs.
-    pub fn new(vcpus: u32) -> io::Result<Self> {
+    /// For so many vCPUs and so much RAM.
+    pub fn new(vcpus: u32, ram: &RamLayout) -> io::Result<Self> {
         let (control, its_control) = seqpacket::pair()?;
-        let (mut core, mut soft_cpu) = (vec![control], vec![its_control]);
+        let written = create_sealed("written-pages", WrittenPages::len_of(ram))?;
+        let (mut core, mut soft_cpu) =
+            (vec![control, written.try_clone()?], vec![its_control, written]);
         for _ in 0..vcpus {
             let (turns, its_turns) = seqpacket::pair()?;
             let kick = Doorbell::new()?;

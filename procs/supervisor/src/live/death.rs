@@ -197,7 +197,10 @@ impl Instance {
                 self.fenced(disk, |fence| fence.client_reaped());
             }
             Role::Console(device) | Role::Rng(device) => self.device_lost(device),
-            Role::Control => self.calls.clear(),
+            Role::Control => {
+                self.calls.clear();
+                self.counts.clear();
+            }
             Role::Core | Role::SoftCpu | Role::Sink(_) => {}
         }
     }

@@ -92,6 +92,7 @@ impl Instance {
             News::Alive { number, progress } => self.on_alive(post, number, progress),
             News::Progressed => self.on_progress(post),
             News::Core(event) => self.on_core(post, event),
+            News::SoftCpu(event) => self.on_soft_cpu(event),
             News::Device(event) => self.on_device(post, event),
             News::Block(event) => self.on_block(post, event),
             News::Control(call) => self.on_call(call),

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use bulkhead_memory::RamLayout;
 use bulkhead_protocol::core::{CoreCommand, CoreEvent, CorePlan};
+use bulkhead_protocol::crash::Crash;
 use bulkhead_protocol::event::{EndReason, EventKind};
-use bulkhead_protocol::soft_cpu::SoftCpuCommand;
 use bulkhead_protocol::spec::OnCrash;
 use bulkhead_sys::memfd::create_sealed;
 
@@ -24,8 +25,10 @@ pub enum Power {
     Starting,
     /// vCPUs run.
     Running,
-    /// vCPUs are stopped by the user, or since the guest crashed.
+    /// vCPUs are stopped by the user.
     Paused,
+    /// vCPUs are stopped since the guest crashed; the user may look at it, let it go on or reset it.
+    Crashed,
     /// The power button was pressed: the order of this number ends the wait.
     ShuttingDown(u64),
 }
@@ -51,10 +54,23 @@ impl Machine {
             core,
             power: Power::Starting,
             ram: create_sealed("guest-ram", memory)?,
-            cords: soft.map(Cords::new).transpose()?,
+            cords: soft.map(|vcpus| cords(vcpus, memory)).transpose()?,
             run_was_sent: false,
         })
     }
+}
+
+impl Machine {
+    /// RAM, and what leads to core, in the order of soft-cpu's plan.
+    pub(super) fn fds_of_soft_cpu(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.ram.as_fd()];
+        fds.extend(self.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
+        fds
+    }
+}
+
+fn cords(vcpus: u32, memory: u64) -> std::io::Result<Cords> {
+    Cords::new(vcpus, &RamLayout::new(memory).map_err(std::io::Error::other)?)
 }
 
 fn payloads(machine: &plan::Machine) -> Vec<BorrowedFd<'_>> {
@@ -82,7 +98,7 @@ impl Instance {
         }));
         let mut fds = match &planned.engine {
             Engine::Kvm(kvm) => vec![kvm.as_fd()],
-            Engine::Soft => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
+            Engine::Soft(_) => machine.cords.iter().flat_map(|cords| cords.of_core.fds()).collect(),
         };
         fds.extend([machine.ram.as_fd(), serial]);
         fds.extend(payloads(planned));
@@ -103,24 +119,8 @@ impl Instance {
         self.run_if_connected();
     }
 
-    /// Hands soft-cpu RAM and its ends of what leads to core.
-    pub(super) fn plan_soft_cpu(&mut self, post: PostIndex) {
-        let (Some(planned), Some(machine)) = (&self.plan.machine, &self.machine) else {
-            return;
-        };
-        let vcpus = planned.cpus as u8;
-        let command = SoftCpuCommand::Plan { vcpus, memory: planned.memory };
-        let mut fds = vec![machine.ram.as_fd()];
-        fds.extend(machine.cords.iter().flat_map(|cords| cords.of_soft_cpu.fds()));
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
-            let _ = process.command(command, &fds);
-        }
-        self.was_planned(post);
-        self.cut_cords();
-    }
-
     /// Drops our copies of the channels once both processes have theirs: each must see the other end.
-    fn cut_cords(&mut self) {
+    pub(super) fn cut_cords(&mut self) {
         let planned = |role| {
             let post = self.posts.iter().find(|post| post.role == role);
             post.is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)))
@@ -188,7 +188,7 @@ impl Instance {
             CoreEvent::DebugExit { result } => {
                 self.conclude(Outcome::Ended(EndReason::DebugExit(result)));
             }
-            CoreEvent::Crashed { reason } => self.on_crash(reason),
+            CoreEvent::Crashed(crash) => self.on_crash(crash),
         }
     }
 
@@ -204,6 +204,10 @@ impl Instance {
             },
             "--memory" => format!("{} MiB", machine.memory >> 20),
             "--cpus" => machine.cpus.to_string(),
+            "--cpu" => match machine.engine {
+                Engine::Kvm(_) => "kvm".to_owned(),
+                Engine::Soft(_) => "soft".to_owned(),
+            },
             "--append" => machine.append.clone(),
             _ => "this host".to_owned(),
         };
@@ -273,19 +277,29 @@ impl Instance {
         self.watch_room(post);
     }
 
-    fn on_crash(&mut self, reason: String) {
-        let policy = self.plan.machine.as_ref().map(|machine| machine.on_crash);
-        self.tell(EventKind::GuestCrashed { reason: reason.clone() });
-        match policy {
-            Some(OnCrash::Reset) => self.on_reset(),
-            Some(OnCrash::Pause) => self.power(Power::Paused),
-            _ => self.conclude(Outcome::Ended(EndReason::GuestCrashed(reason))),
+    /// A guest that is being shut down, or may not boot again, has no way but to end.
+    fn on_crash(&mut self, crash: Crash) {
+        let reason = crash.to_string();
+        self.tell(EventKind::GuestCrashed(crash));
+        let is_leaving = matches!(self.machine_power(), Some(Power::ShuttingDown(_)));
+        let action = match &self.plan.machine {
+            Some(machine) if machine.no_reboot && machine.on_crash == OnCrash::Reset => {
+                OnCrash::Stop
+            }
+            Some(machine) if !is_leaving => machine.on_crash,
+            _ => OnCrash::Stop,
+        };
+        match action {
+            OnCrash::Stop => self.conclude(Outcome::Ended(EndReason::GuestCrashed(reason))),
+            OnCrash::Reset => self.on_reset(),
+            OnCrash::Pause => self.power(Power::Crashed),
         }
     }
 
     /// Presses the power button and ends the VM after `timeout_ms`; storage ends at once.
     pub(super) fn shut_down(&mut self, timeout_ms: u64) {
-        if !self.started || self.machine.is_none() || timeout_ms == 0 {
+        let is_crashed = self.machine_power() == Some(Power::Crashed);
+        if !self.started || self.machine.is_none() || timeout_ms == 0 || is_crashed {
             return self.conclude(Outcome::Ended(EndReason::Killed));
         }
         let number = self.number();

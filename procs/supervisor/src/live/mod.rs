@@ -34,6 +34,7 @@ mod post;
 mod process;
 mod pulse;
 mod session;
+mod soft_cpu;
 mod streams;
 mod token;
 
@@ -110,6 +111,8 @@ pub struct Instance {
     disks: Vec<Disk>,
     streams: Streams,
     calls: Vec<Call>,
+    /// Calls that wait for soft-cpu's counters.
+    counts: Vec<u64>,
     api: control::Api,
     proc: crate::attest::Proc,
     started: bool,

@@ -10,6 +10,7 @@ use bulkhead_protocol::control::ToSupervisor;
 use bulkhead_protocol::core::CoreEvent;
 use bulkhead_protocol::device::DeviceEvent;
 use bulkhead_protocol::launch::{Layer, LayerState};
+use bulkhead_protocol::soft_cpu::SoftCpuEvent;
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use bulkhead_sys::pidfd::PidFd;
 
@@ -76,6 +77,8 @@ pub enum News {
     Progressed,
     /// From core.
     Core(CoreEvent),
+    /// From soft-cpu.
+    SoftCpu(SoftCpuEvent),
     /// From a device process.
     Device(DeviceEvent),
     /// From a block-layer.
@@ -140,6 +143,7 @@ impl Process {
     pub fn hear(&mut self, class: ProcessClass, now: Instant) -> Result<Option<News>, Deaf> {
         let news = match class {
             ProcessClass::Core => self.next(News::Core),
+            ProcessClass::SoftCpu => self.next(News::SoftCpu),
             ProcessClass::BlockLayer => self.next(News::Block),
             ProcessClass::Control => return self.next(News::Control),
             ProcessClass::Sink => self.next(|nothing: Nothing| match nothing {}),

@@ -25,6 +25,8 @@ pub struct Terms {
     pub serial: Option<OwnedFd>,
     /// The user's stream for the console.
     pub console: Option<OwnedFd>,
+    /// The command's end of the trace.
+    pub trace: Option<OwnedFd>,
     /// Columns and rows of the user's terminal.
     pub size: (u16, u16),
 }

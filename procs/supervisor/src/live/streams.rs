@@ -53,6 +53,8 @@ impl Stream {
 pub struct Streams {
     /// Indexed by [`SERIAL`] and [`CONSOLE`].
     pub all: Vec<Stream>,
+    /// Where soft-cpu tells what it executes, until it has it.
+    pub trace: Option<OwnedFd>,
 }
 
 impl Streams {

@@ -60,7 +60,7 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
     }
     if let Spec::Vm(vm) = spec {
         classes.extend([ProcessClass::Core, ProcessClass::Sink]);
-        if vm.engine == EngineKind::Soft {
+        if vm.engine.kind() == EngineKind::Soft {
             classes.push(ProcessClass::SoftCpu);
         }
         if vm.console {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::core::EngineKind;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::{OnCrash, VmSpec};
+use bulkhead_protocol::spec::{EngineSpec, OnCrash, SoftSpec, VmSpec};
 use nix::fcntl::OFlag;
 
 use crate::open::{Found, Kind, find};
@@ -62,7 +62,7 @@ pub enum Engine {
     /// `/dev/kvm`.
     Kvm(OwnedFd),
     /// A soft-cpu process.
-    Soft,
+    Soft(SoftSpec),
 }
 
 impl Engine {
@@ -70,7 +70,7 @@ impl Engine {
     pub fn kind(&self) -> EngineKind {
         match self {
             Self::Kvm(_) => EngineKind::Kvm,
-            Self::Soft => EngineKind::Soft,
+            Self::Soft(_) => EngineKind::Soft,
         }
     }
 }
@@ -78,7 +78,7 @@ impl Engine {
 impl Machine {
     /// Plans the machine of `spec`.
     pub fn plan(spec: &VmSpec) -> Result<Self, Refusal> {
-        check_cpus(spec.cpus, spec.engine)?;
+        check_cpus(spec.cpus, spec.engine.kind())?;
         check_memory(spec.memory, host_memory())?;
         check_append(&spec.append)?;
         let kernel = payload("--kernel", &spec.kernel, spec.memory)?;
@@ -93,8 +93,8 @@ impl Machine {
             kernel,
             initrd,
             engine: match spec.engine {
-                EngineKind::Kvm => Engine::Kvm(open_kvm()?),
-                EngineKind::Soft => Engine::Soft,
+                EngineSpec::Kvm => Engine::Kvm(open_kvm()?),
+                EngineSpec::Soft(soft) => Engine::Soft(soft),
             },
             console: spec.console,
             rng: spec.rng,

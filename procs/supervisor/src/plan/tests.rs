@@ -52,7 +52,7 @@ impl Host {
             rng: true,
             no_reboot: false,
             on_crash: OnCrash::Stop,
-            engine: bulkhead_protocol::core::EngineKind::Kvm,
+            engine: bulkhead_protocol::spec::EngineSpec::Kvm,
             debug_exit: None,
             weaker: vec![],
         }

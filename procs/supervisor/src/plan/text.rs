@@ -24,11 +24,11 @@ impl Display for Plan {
         if let Some(machine) = &self.machine {
             let engine = match machine.engine {
                 Engine::Kvm(_) => "/dev/kvm",
-                Engine::Soft => "channels to soft-cpu",
+                Engine::Soft(_) => "channels to soft-cpu",
             };
             let holds = format!("{engine}, guest memory, kernel, ttyS0, kicks and calls");
             process(f, ProcessClass::Core, "", &holds, &self.core_cpus)?;
-            if let Engine::Soft = machine.engine {
+            if let Engine::Soft(_) = machine.engine {
                 let holds = "guest memory, channels to core, kicks and calls";
                 process(f, ProcessClass::SoftCpu, "", holds, &self.core_cpus)?;
             }
@@ -59,7 +59,12 @@ fn describe_machine(f: &mut Formatter<'_>, machine: &Machine) -> fmt::Result {
         writeln!(f, "  initrd   {}", initrd.path.display())?;
     }
     writeln!(f, "  append   {}", machine.append)?;
-    writeln!(f, "  cpus     {}", machine.cpus)?;
+    let engine = match &machine.engine {
+        Engine::Kvm(_) => "kvm",
+        Engine::Soft(soft) if soft.jit => "soft, jit on",
+        Engine::Soft(_) => "soft, jit off",
+    };
+    writeln!(f, "  cpus     {} ({engine})", machine.cpus)?;
     writeln!(f, "  memory   {} MiB", machine.memory >> 20)
 }
 

@@ -25,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
+/// `mov dx, 0x3f8; mov al, '!'; out dx, al`.
+pub const SAY: [u8; 7] = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee];
+
+/// `sti; again: hlt; jmp again`: waits for interrupts, of which none will come.
+pub const IDLE: [u8; 4] = [0xfb, 0xf4, 0xeb, 0xfd];
+
 /// The uid and gid of `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -36,10 +42,11 @@ pub struct Stage {
 }
 
 impl Drop for Stage {
-    /// Whatever a test did, nothing of its instance may be left.
+    /// Whatever a test did, nothing of its instance may be left. One that failed half-way has it ended.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            nothing_left(&self.name);
+        match std::thread::panicking() {
+            false => nothing_left(&self.name),
+            true => drop(programs::bulkhead().args(["kill", &self.name]).output()),
         }
     }
 }
@@ -84,15 +91,38 @@ impl Stage {
         path
     }
 
-    /// A kernel that halts at once: a PVH ELF of a few bytes.
+    /// A kernel that idles at once: a PVH ELF of a few bytes.
     pub fn kernel(&self) -> String {
-        self.file("kernel", &bulkhead_harness::kernel::pvh(&[0xfa, 0xf4]))
+        self.kernel_of(&IDLE)
     }
 
-    /// A kernel that writes `!` to ttyS0 (`mov dx, 0x3f8; mov al, '!'; out dx, al`) and halts.
+    /// A kernel that writes `!` to ttyS0 and idles.
     pub fn talking_kernel(&self) -> String {
-        let code = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'!', 0xee, 0xfa, 0xf4];
-        self.file("talking-kernel", &bulkhead_harness::kernel::pvh(&code))
+        self.kernel_of(&[&SAY[..], &IDLE].concat())
+    }
+
+    /// A kernel of this 32-bit code.
+    pub fn kernel_of(&self, code: &[u8]) -> String {
+        let name = format!("kernel-{}", SERIAL.fetch_add(1, Ordering::Relaxed));
+        self.file(&name, &bulkhead_harness::kernel::pvh(code))
+    }
+
+    /// A kernel compiled from `payload/NAME.c`.
+    pub fn payload(&self, name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("payload");
+        let script = folder.join("payload.ld");
+        let made = self.path(&format!("{name}.elf"));
+        let mut compiler = Command::new("cc");
+        compiler
+            .args("-m32 -march=i686 -O1 -Wall -Wextra -Werror -ffreestanding".split(' '))
+            .args("-fno-pic -fno-stack-protector -fcf-protection=none".split(' '))
+            .args("-nostdlib -static -Wl,-N,--no-warn-rwx-segments,--build-id=none".split(' '))
+            .arg(format!("-Wl,-T,{}", script.display()))
+            .args(["-o", &made])
+            .arg(folder.join(format!("{name}.c")));
+        let output = compiler.output().expect("a C compiler");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made
     }
 
     /// A file that only root may read.
@@ -138,7 +168,7 @@ impl Stage {
         command
     }
 
-    /// A VM whose guest has said its one character.
+    /// A VM whose guest has said its one character, and which answers.
     pub fn started(&self, options: &[&str]) -> Child {
         let kernel = self.talking_kernel();
         let mut command = self.run_command(&["--kernel", &kernel, "--memory", "64M"]);
@@ -150,6 +180,9 @@ impl Stage {
             let output = child.wait_with_output().expect("output");
             panic!("the guest said {said:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
+        // The guest does not wait for those who watch it.
+        let is_shown = || self.command(&["ps", &self.name]).status.success();
+        wait_for("its control socket", is_shown);
         child
     }
 

@@ -54,6 +54,7 @@ pub(super) fn shake_hands(
     }
     let mut protocol = VhostUserProtocolFeatures::MQ
         | VhostUserProtocolFeatures::CONFIG
+        | VhostUserProtocolFeatures::LOG_SHMFD
         | VhostUserProtocolFeatures::REPLY_ACK;
     if options.inflight {
         protocol |= VhostUserProtocolFeatures::INFLIGHT_SHMFD;

@@ -6,9 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bulkhead_memory::WrittenPages;
+use bulkhead_sys::memfd::create_sealed;
 use vhost::vhost_user::message::VhostUserInflight;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
-use vhost::{VhostBackend, VringConfigData};
+use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -16,7 +18,7 @@ use super::connection::{
     CONFIG, Connection, PROTOCOL_FEATURES, VERSION_1, dial, read_config, shake_hands,
 };
 use super::error::{FrontendError, Named};
-use super::memory::{Memory, Place};
+use super::memory::{GUEST_BASE, Memory, Place};
 use super::options::{Options, Sharing};
 use super::queue::Queue;
 use super::request::SECTOR;
@@ -26,6 +28,10 @@ use super::watchdog::Watchdog;
 /// VIRTIO_RING_F_INDIRECT_DESC and VIRTIO_RING_F_EVENT_IDX.
 const INDIRECT: u64 = 1 << 28;
 const EVENT_IDX: u64 = 1 << 29;
+/// VHOST_F_LOG_ALL.
+const LOG_ALL: u64 = 1 << 26;
+/// Bytes of a log that has bits for all of [`Memory`].
+const LOG: u64 = 4096;
 /// VIRTIO_BLK_F_* that are acknowledged when offered: SIZE_MAX, SEG_MAX, RO, BLK_SIZE, FLUSH,
 /// TOPOLOGY, CONFIG_WCE, MQ, DISCARD, WRITE_ZEROES.
 const BLK: u64 =
@@ -202,6 +208,31 @@ impl Frontend {
     pub fn resume(&mut self, bases: &[u16]) -> Result<(), FrontendError> {
         let _watchdog = Watchdog::watch(&self.connection.stream, self.options.timeout)?;
         self.start(bases)
+    }
+
+    /// Has the backend log what it writes from now on, while its queues run, as QEMU does when it begins to
+    /// migrate. The log's pages are those of [`Frontend::guest_base`] and above.
+    pub fn log_writes(&mut self) -> Result<WrittenPages, FrontendError> {
+        let _watchdog = Watchdog::watch(&self.connection.stream, self.options.timeout)?;
+        let fd = create_sealed("written", LOG)?;
+        let region =
+            VhostUserDirtyLogRegion { mmap_size: LOG, mmap_offset: 0, mmap_handle: fd.as_raw_fd() };
+        let wire = &self.connection.wire;
+        wire.set_log_base(0, Some(region)).named("SET_LOG_BASE")?;
+        wire.set_features(self.features() | LOG_ALL).named("SET_FEATURES")?;
+        Ok(WrittenPages::map(&fd, 0, LOG)?)
+    }
+
+    /// Ends what [`Frontend::log_writes`] began.
+    pub fn stop_logging(&mut self) -> Result<(), FrontendError> {
+        let _watchdog = Watchdog::watch(&self.connection.stream, self.options.timeout)?;
+        self.connection.wire.set_features(self.features()).named("SET_FEATURES")
+    }
+
+    /// Guest-physical address of the shared memory: for each queue its descriptors, its available and its
+    /// used ring begin a page, in this order, then come the slots, each with a page of its own in front.
+    pub fn guest_base(&self) -> u64 {
+        GUEST_BASE
     }
 
     fn start(&mut self, bases: &[u16]) -> Result<(), FrontendError> {

@@ -6,6 +6,7 @@
 mod samples;
 
 use bulkhead_channel::{Message, codec};
+use bulkhead_hypervisor::remote::wire;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent};
 use bulkhead_protocol::control::{FromSupervisor, Request, Response, ToSupervisor};
 use bulkhead_protocol::core::{CoreCommand, CoreEvent};
@@ -52,6 +53,10 @@ const TYPES: &[fn(&[u8]) -> Verdict] = &[
     there_and_back::<FromHelper<BlockEvent>>,
     there_and_back::<ToHelper<SinkCommand>>,
     there_and_back::<FromHelper<Nothing>>,
+    there_and_back::<wire::Request>,
+    there_and_back::<wire::Answer>,
+    there_and_back::<wire::Turn>,
+    there_and_back::<wire::Halt>,
 ];
 
 /// The type that the first byte chooses, from the bytes after it.

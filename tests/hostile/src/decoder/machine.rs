@@ -23,16 +23,17 @@ const MOST_ACCESSES: usize = 400;
 /// What an IOAPIC of 24 pins says it is, at register 1.
 const IOAPIC_VERSION: u32 = 0x0017_0020;
 
-struct Board {
-    bus: Arc<Bus>,
-    ioapic: Arc<Ioapic>,
+/// Its devices, ports and addresses on one bus.
+pub(super) struct Board {
+    pub(super) bus: Arc<Bus>,
+    pub(super) ioapic: Arc<Ioapic>,
     power: Arc<Power>,
     uart: Arc<Uart>,
     asked: Arc<AtomicU32>,
 }
 
 impl Board {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ioapic = Ioapic::new(Recorder::new());
         let asked = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&asked);

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bulkhead_hypervisor::Vm;
 use bulkhead_hypervisor::recorder::Recorder;
 use bulkhead_machine::pci::{BarIndex, PciDevice};
-use bulkhead_memory::{Grant, GuestMemory, GuestRange, RamLayout, Rights};
+use bulkhead_memory::{Grant, GuestMemory, GuestRange, RamLayout, Rights, WrittenPages};
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Interest, Poller};
 use bulkhead_sys::seqpacket::stream_pair;
-use bulkhead_vhost_frontend::{Connection, Patience, Plan, Report, SharedRam, VhostDevice};
+use bulkhead_vhost_frontend::{
+    Connection, Patience, Plan, Report, SharedRam, VhostDevice, WrittenLog,
+};
 use bulkhead_virtio_transport::{DeviceType, QueueBells};
 
 pub const SIZE: u64 = 1 << 20;
@@ -32,6 +35,8 @@ const DATA: u64 = 0x8000;
 pub struct Board {
     device: VhostDevice,
     memory: GuestMemory,
+    written: WrittenPages,
+    pub engine: Arc<Recorder>,
     bells: QueueBells,
     next: u16,
     pub image: File,
@@ -106,11 +111,27 @@ impl Board {
             device: DeviceType::BLK,
             patience: Patience::default(),
         };
-        let ram = SharedRam { fd: Arc::new(fd), memory: memory.clone() };
-        let vm = Recorder::new();
+        let len = WrittenPages::len_of(&layout);
+        let log = bulkhead_sys::memfd::create_sealed("written", len).unwrap();
+        let written = WrittenPages::map(&log, 0, len).unwrap();
+        let log = Some(WrittenLog { fd: Arc::new(log), len });
+        let ram = SharedRam { fd: Arc::new(fd), memory: memory.clone(), written: log };
+        let engine = Recorder::new();
+        let vm = Arc::clone(&engine) as Arc<dyn Vm>;
         let device =
             VhostDevice::new(plan, vm, ram, vec![bells.clone()], None, Arc::new(|| {})).unwrap();
-        let mut board = Self { device, memory, bells, next: 0, image, folder, peer, daemon: None };
+        let mut board = Self {
+            device,
+            memory,
+            written,
+            engine,
+            bells,
+            next: 0,
+            image,
+            folder,
+            peer,
+            daemon: None,
+        };
         board.start_daemon();
         Some(board)
     }
@@ -264,6 +285,11 @@ impl Board {
         self.put(DATA, &[0xee; 4096]);
         self.request(0, sector, 2);
         self.get(DATA)
+    }
+
+    /// The pages that the daemon has marked as written, of those with the used ring and the data.
+    pub fn marked(&self) -> [bool; 2] {
+        [USED, DATA].map(|addr| self.written.take_page(addr))
     }
 
     pub fn write_disk(&mut self, sector: u64, data: &[u8]) {

@@ -16,8 +16,12 @@ pub(super) const INDIRECT: u64 = 1 << VIRTIO_RING_F_INDIRECT_DESC;
 /// Queues begin disabled, and there are protocol features.
 pub(super) const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// Protocol features offered. Logging comes with migration.
+/// Writes to guest memory are logged (VHOST_F_LOG_ALL): wanted for as long as somebody takes the marks.
+pub(super) const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
+
+/// Protocol features offered.
 pub(super) const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
+    .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
@@ -38,7 +42,7 @@ pub struct Identity {
 
 impl Identity {
     pub(super) fn offered(&self) -> u64 {
-        self.features | RING_FEATURES | PROTOCOL_FEATURES
+        self.features | RING_FEATURES | PROTOCOL_FEATURES | LOG_ALL
     }
 
     /// `size` bytes of the configuration space from `offset`; beyond its end there are zeroes. `None`:

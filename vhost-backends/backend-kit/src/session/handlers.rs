@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use bulkhead_memory::WrittenPages;
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_virtqueue::{QueueSetup, RingAddresses};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
@@ -14,7 +15,7 @@ use super::{Order, Outcome, Refusal, Session};
 use crate::inflight::InflightTable;
 use crate::lane::QueueOrder;
 use crate::queue::QueueStart;
-use crate::wire::{Request, TableShape, VringAddresses};
+use crate::wire::{LogPlace, Request, TableShape, VringAddresses};
 
 type Handled = Result<Outcome, Refusal>;
 
@@ -47,6 +48,7 @@ impl Session {
                 self.change_memory(self.memory.with(region, &fd)?, orders)
             }
             Request::RemMemReg(region) => self.change_memory(self.memory.without(region)?, orders),
+            Request::SetLogBase(place, fd) => self.set_log_base(place, &fd),
             Request::SetVringNum(vring) => self.set_vring_num(vring.index, vring.number),
             Request::SetVringAddr(addresses) => self.set_vring_addr(addresses),
             Request::SetVringBase(vring) => self.set_vring_base(vring.index, vring.number),
@@ -77,10 +79,12 @@ impl Session {
         if surplus != 0 {
             return refuse(format!("features {surplus:#x} were not offered"));
         }
-        if self.any_running() && self.accepted != Some(features) {
+        let changed = self.accepted.unwrap_or(!features) ^ features;
+        if self.any_running() && changed & !features::LOG_ALL != 0 {
             return refuse("features change while a queue runs");
         }
         self.accepted = Some(features);
+        self.switch_log();
         Ok(Outcome::Done)
     }
 
@@ -121,6 +125,7 @@ impl Session {
 
     /// Queues that run move over to the new table, in which their rings must be, too.
     fn change_memory(&mut self, table: MemoryTable, orders: &mut Vec<Order>) -> Handled {
+        table.memory().log_writes(self.log_in_force());
         for (index, vring) in self.vrings.iter().enumerate() {
             if vring.state == VringState::Running {
                 let setup = self.setup(&table, vring)?;
@@ -129,6 +134,26 @@ impl Session {
         }
         self.memory = table;
         Ok(Outcome::Done)
+    }
+
+    /// Logging is switched on and off while queues run: that is how a migration begins and ends.
+    fn switch_log(&self) {
+        self.memory.memory().log_writes(self.log_in_force());
+    }
+
+    fn log_in_force(&self) -> Option<Arc<WrittenPages>> {
+        let is_wanted = self.accepted.unwrap_or(0) & features::LOG_ALL != 0;
+        self.log.clone().filter(|_| is_wanted)
+    }
+
+    fn set_log_base(&mut self, place: LogPlace, fd: &OwnedFd) -> Handled {
+        let log = WrittenPages::map(fd, place.offset, place.len);
+        match log {
+            Ok(log) => self.log = Some(Arc::new(log)),
+            Err(error) => return refuse(format!("a log of {:#x} bytes: {error}", place.len)),
+        }
+        self.switch_log();
+        Ok(Outcome::Log(place))
     }
 
     fn setup(&self, table: &MemoryTable, vring: &Vring) -> Result<QueueSetup, Refusal> {

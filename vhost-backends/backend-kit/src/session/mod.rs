@@ -20,7 +20,7 @@ mod vring;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use bulkhead_memory::MapError;
+use bulkhead_memory::{MapError, WrittenPages};
 
 pub use features::Identity;
 use memory_table::MemoryTable;
@@ -28,7 +28,7 @@ use vring::{Vring, VringState};
 
 use crate::inflight::{InflightTable, TableError};
 use crate::lane::{Answer, QueueOrder};
-use crate::wire::{FrontendSocket, Message, Reply, Request, TableShape, WireFault};
+use crate::wire::{FrontendSocket, LogPlace, Message, Reply, Request, TableShape, WireFault};
 
 /// Why a request is refused. The frontend is to blame, unless the reason names the host.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,7 @@ enum Outcome {
     Vring(u16),
     Config { offset: u32, bytes: Vec<u8> },
     Inflight(TableShape),
+    Log(LogPlace),
 }
 
 /// A request whose orders are being carried out.
@@ -75,6 +76,7 @@ pub struct Session {
     accepted: Option<u64>,
     protocol: u64,
     memory: MemoryTable,
+    log: Option<Arc<WrittenPages>>,
     vrings: Vec<Vring>,
     table: Option<Arc<InflightTable>>,
     /// Socket for requests of our own.
@@ -93,6 +95,7 @@ impl Session {
             accepted: None,
             protocol: 0,
             memory: MemoryTable::default(),
+            log: None,
             vrings: (0..queues).map(|_| Vring::default()).collect(),
             table: None,
             requests: None,
@@ -168,6 +171,7 @@ impl Session {
             Ok(Outcome::Inflight(shape)) => {
                 Reply::Inflight { shape: *shape, fd: self.own_table.as_fd() }
             }
+            Ok(Outcome::Log(place)) => Reply::Log(*place),
             Err(_) if waiting.acknowledge => Reply::REFUSED,
             Err(reason) => {
                 let (request, reason) = (waiting.request, reason.clone());

@@ -18,7 +18,7 @@ mod request;
 mod socket;
 
 pub use reply::Reply;
-pub use request::{Region, Request, TableShape, VringAddresses};
+pub use request::{LogPlace, Region, Request, TableShape, VringAddresses};
 pub use socket::{FrontendSocket, Message};
 
 use std::io;

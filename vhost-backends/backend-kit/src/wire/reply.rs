@@ -6,7 +6,7 @@ use vhost::vhost_user::message::{VhostUserConfig, VhostUserConfigFlags};
 use vm_memory::ByteValued;
 
 use super::frame::Header;
-use super::request::TableShape;
+use super::request::{LogPlace, TableShape};
 
 /// An answer to a request.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,8 @@ pub enum Reply<'a> {
         /// The memory object.
         fd: BorrowedFd<'a>,
     },
+    /// The log is in use. The text wants any reply; libraries differ in its body, and this one suits all.
+    Log(LogPlace),
 }
 
 impl<'a> Reply<'a> {
@@ -59,6 +61,7 @@ impl<'a> Reply<'a> {
                 [head.as_slice(), bytes].concat()
             }
             Self::Inflight { shape, .. } => inflight(*shape),
+            Self::Log(place) => [place.len.to_ne_bytes(), place.offset.to_ne_bytes()].concat(),
         };
         let mut bytes = Header::of_reply(request, body.len()).to_vec();
         bytes.extend(body);

@@ -1,13 +1,14 @@
 //! From a message to a request: every kind that is understood, with its descriptors.
 //!
-//! Kinds that are not listed belong to protocol features that are not offered (logging, post-copy,
-//! crypto, shared objects, device state); a frontend that sends one is dropped.
+//! Kinds that are not listed belong to protocol features that are not offered (post-copy, crypto,
+//! shared objects, device state); a frontend that sends one is dropped.
 
 use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserConfig, VhostUserInflight, VhostUserMemory, VhostUserMemoryRegion,
-    VhostUserMsgValidator, VhostUserSingleMemoryRegion, VhostUserVringAddr, VhostUserVringState,
+    FrontendReq, VhostUserConfig, VhostUserInflight, VhostUserLog, VhostUserMemory,
+    VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserSingleMemoryRegion, VhostUserVringAddr,
+    VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
@@ -62,6 +63,15 @@ pub struct TableShape {
     pub queue_size: u16,
 }
 
+/// Where the log of written pages is in its memory object: an allegation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPlace {
+    /// Bytes, not 0.
+    pub len: u64,
+    /// Offset of the first byte.
+    pub offset: u64,
+}
+
 /// What a frontend asks for.
 #[derive(Debug)]
 pub enum Request {
@@ -75,6 +85,8 @@ pub enum Request {
     ResetOwner,
     /// All of guest memory.
     SetMemTable(Vec<(Region, OwnedFd)>),
+    /// Mark the pages that are written in this log.
+    SetLogBase(LogPlace, OwnedFd),
     /// A queue's size.
     SetVringNum(VringNumber),
     /// Where a queue is, in the frontend's addresses.
@@ -133,6 +145,7 @@ impl Request {
                 | Self::GetConfig { .. }
                 | Self::GetInflightFd(_)
                 | Self::GetMaxMemSlots
+                | Self::SetLogBase(..)
         )
     }
 
@@ -164,6 +177,11 @@ impl Parts {
             FrontendReq::SET_OWNER => self.bare(Request::SetOwner)?,
             FrontendReq::RESET_OWNER => self.bare(Request::ResetOwner)?,
             FrontendReq::SET_MEM_TABLE => self.memory_table()?,
+            FrontendReq::SET_LOG_BASE => {
+                let log: VhostUserLog = self.exactly()?;
+                let place = LogPlace { len: log.mmap_size, offset: log.mmap_offset };
+                Request::SetLogBase(place, self.fd()?)
+            }
             FrontendReq::SET_VRING_NUM => Request::SetVringNum(self.vring_number()?),
             FrontendReq::SET_VRING_ADDR => Request::SetVringAddr(self.vring_addresses()?),
             FrontendReq::SET_VRING_BASE => Request::SetVringBase(self.vring_number()?),

@@ -9,6 +9,7 @@
 mod capabilities;
 mod decode;
 pub mod kick;
+pub mod probe;
 mod routes;
 mod vcpu;
 mod vm;

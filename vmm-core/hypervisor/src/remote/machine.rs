@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bulkhead_channel::Channel;
-use bulkhead_memory::GuestMemory;
+use bulkhead_memory::{GuestMemory, GuestRange};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 
@@ -162,6 +162,18 @@ impl Vm for RemoteVm {
 
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError> {
         self.disconnect(kick, Target::Writes(event))
+    }
+
+    fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.control.order(&Request::WatchRing { at: (ring.addr, ring.len), watch: true }, &[])
+    }
+
+    fn unwatch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
+        self.control.order(&Request::WatchRing { at: (ring.addr, ring.len), watch: false }, &[])
+    }
+
+    fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
+        self.control.order(&Request::ExpectUnloggedWrites, &[])
     }
 }
 

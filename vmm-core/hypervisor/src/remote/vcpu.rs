@@ -46,6 +46,14 @@ impl RemoteVcpu {
         }
     }
 
+    /// Of a port: nothing else has just these widths.
+    fn port_bytes(&mut self, width: u8, value: u64) -> Result<&mut [u8], EngineError> {
+        match width {
+            1 | 2 | 4 => self.bytes_of(width, value),
+            _ => Err(EngineError::remote("run", "a port of a width that there is not")),
+        }
+    }
+
     fn bytes_of(&mut self, width: u8, value: u64) -> Result<&mut [u8], EngineError> {
         if !(1..=LONGEST).contains(&width) {
             return Err(EngineError::remote("run", "an access of a width that there is not"));
@@ -60,10 +68,10 @@ impl Vcpu for RemoteVcpu {
     fn run(&mut self) -> Result<Exit<'_>, EngineError> {
         Ok(match self.turn(Order::Run)? {
             Halt::PortRead { port, width } => {
-                Exit::PioIn { port, width, data: self.bytes_of(width, 0)? }
+                Exit::PioIn { port, width, data: self.port_bytes(width, 0)? }
             }
             Halt::PortWrite { port, width, value } => {
-                Exit::PioOut { port, width, data: self.bytes_of(width, value)? }
+                Exit::PioOut { port, width, data: self.port_bytes(width, value)? }
             }
             Halt::MemoryRead { address, width } => {
                 Exit::MmioRead { address, data: self.bytes_of(width, 0)? }

@@ -30,6 +30,15 @@ pub enum Request {
         /// Which writes.
         event: IoEvent,
     },
+    /// A device publishes what it has written there, or does so no more.
+    WatchRing {
+        /// Guest address and length of its used ring.
+        at: (u64, u64),
+        /// Whether from now on or no more.
+        watch: bool,
+    },
+    /// From now on there is a device whose writes are not logged.
+    ExpectUnloggedWrites,
     /// Undoes a connection.
     Disconnect {
         /// Its number.
@@ -110,7 +119,7 @@ pub enum Halt {
     },
     /// A level-triggered interrupt ended.
     Eoi(u8),
-    /// Halted for good.
+    /// The last vCPU that ran halted for good.
     Hlt,
     /// A triple fault.
     Shutdown,

@@ -13,7 +13,7 @@ use crate::attached::Attached;
 use crate::event::Event;
 use crate::exchange::Purpose;
 use crate::fault::Fault;
-use crate::handshake::PROTOCOL_FEATURES;
+use crate::handshake::{LOG_ALL, PROTOCOL_FEATURES};
 use crate::message::Message;
 use crate::phase::{Driver, Phase};
 
@@ -57,13 +57,19 @@ impl Frontend {
         resumed: bool,
     ) -> Result<Vec<Message>, Fault> {
         let offered = self.offer.as_ref().map_or(0, |offer| offer.features);
-        let features = activation.features & offered | PROTOCOL_FEATURES;
+        let mut features = activation.features & offered | PROTOCOL_FEATURES;
+        let log = self.ram.written.as_ref().filter(|_| self.logs_writes());
+        if log.is_some() {
+            features |= LOG_ALL;
+        }
         let mut messages = vec![Message::set_number(FrontendReq::SET_FEATURES, features)];
         if let Some(table) = &self.inflight {
             messages.push(Message::set_inflight(table, self.plan.queues, self.plan.queue_size));
         }
         if self.link.as_ref().is_some_and(|link| !link.knows_memory) {
             messages.push(Message::set_memory_table(&self.ram));
+            // Behind the memory: some backends make a log for each of its regions.
+            messages.extend(log.map(Message::set_log));
         }
         let mut enable = Vec::new();
         for (index, rings) in activation.enabled() {
@@ -73,7 +79,7 @@ impl Frontend {
                 (Arc::clone(&bells.kick) as Attached, Arc::clone(&bells.call) as Attached);
             messages.push(Message::set_queue(FrontendReq::SET_VRING_NUM, index, rings.size.into()));
             messages.push(Message::set_queue(FrontendReq::SET_VRING_BASE, index, base.into()));
-            messages.push(Message::set_rings(index, &rings));
+            messages.push(Message::set_rings(index, &rings, log.is_some()));
             messages.push(Message::set_bell(FrontendReq::SET_VRING_CALL, index, call));
             messages.push(Message::set_bell(FrontendReq::SET_VRING_KICK, index, kick));
             enable.push(Message::set_queue(FrontendReq::SET_VRING_ENABLE, index, 1));

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use vhost::vhost_user::message::FrontendReq;
 
 use super::*;
-use puppet::{Puppet, activation, frontend, own_frontend, up};
+use crate::handshake::LOG_ALL;
+use puppet::{Puppet, activation, frontend, logging_frontend, own_frontend, up};
 
 fn events(frontend: &mut Frontend, now: Instant) -> Vec<Event> {
     std::iter::from_fn(|| frontend.advance(now)).collect()
@@ -50,6 +51,50 @@ fn start_hands_over_memory_and_queues_and_waits_for_every_acknowledgement() {
     assert!(matches!(events(&mut frontend, now)[..], [Event::Serving]));
     assert_eq!(puppet.bases, [0, 0]);
     assert_eq!(frontend.deadline(), None);
+}
+
+#[test]
+fn a_backend_that_can_is_given_the_log_behind_the_memory() {
+    let now = Instant::now();
+    for log_reply in [8, 16] {
+        let mut frontend = logging_frontend();
+        let mut puppet = Puppet::connect(&mut frontend, now);
+        (puppet.features, puppet.protocol) = (puppet.features | LOG_ALL, puppet.protocol | 1 << 1);
+        puppet.log_reply = log_reply;
+        let offer = up(&mut frontend, &mut puppet, now);
+        assert_eq!(offer.features & LOG_ALL, 0, "it is nothing for the guest");
+        assert!(frontend.logs_writes());
+        frontend.start(activation(), now);
+        assert!(events(&mut frontend, now).is_empty());
+        puppet.serve_one();
+        assert!(events(&mut frontend, now).is_empty());
+        let told = puppet.serve_until_quiet();
+        let log = told.iter().position(|request| *request == FrontendReq::SET_LOG_BASE).unwrap();
+        assert_eq!(told[log - 1], FrontendReq::SET_MEM_TABLE);
+        assert_eq!(told[log + 1], FrontendReq::SET_VRING_NUM);
+        assert_ne!(puppet.accepted & LOG_ALL, 0);
+        assert!(matches!(events(&mut frontend, now)[..], [Event::Serving]));
+    }
+}
+
+#[test]
+fn a_backend_without_a_log_serves_and_is_known_not_to_log() {
+    let now = Instant::now();
+    for (features, protocol) in [(LOG_ALL, 0), (0, 1 << 1)] {
+        let mut frontend = logging_frontend();
+        let mut puppet = Puppet::connect(&mut frontend, now);
+        (puppet.features, puppet.protocol) =
+            (puppet.features | features, puppet.protocol | protocol);
+        up(&mut frontend, &mut puppet, now);
+        assert!(!frontend.logs_writes());
+        frontend.start(activation(), now);
+        for _ in 0..2 {
+            assert!(events(&mut frontend, now).is_empty());
+            assert!(!puppet.serve_until_quiet().contains(&FrontendReq::SET_LOG_BASE));
+        }
+        assert_eq!(puppet.accepted & LOG_ALL, 0);
+        assert!(matches!(events(&mut frontend, now)[..], [Event::Serving]));
+    }
 }
 
 #[test]

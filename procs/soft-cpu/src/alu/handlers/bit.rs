@@ -131,7 +131,7 @@ fn on_memory<O: Change, W: Wide>(cpu: &mut Cpu, at: At, bit: W) -> Result<(), Ra
 }
 
 fn on_memory_locked<O: Change, W: Wide>(cpu: &mut Cpu, at: At, bit: W) -> Result<(), Raised> {
-    let Some(place) = cpu.writable(at, W::BYTES as u32)? else {
+    let Some(place) = cpu.lockable(at, W::BYTES as u32)? else {
         return on_memory::<O, W>(cpu, at, bit);
     };
     let before = cpu.flags;
@@ -141,7 +141,7 @@ fn on_memory_locked<O: Change, W: Wide>(cpu: &mut Cpu, at: At, bit: W) -> Result
         after = flags;
         word
     };
-    // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+    // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
     unsafe { locked::update::<W>(place, change) };
     cpu.flags = after;
     Ok(())

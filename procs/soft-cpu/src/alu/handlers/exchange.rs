@@ -48,11 +48,11 @@ pub fn compare_memory<W: Word>(cpu: &mut Cpu, at: At) -> Next {
 
 /// `lock cmpxchg m, r`.
 pub fn compare_locked<W: Word>(cpu: &mut Cpu, at: At) -> Next {
-    let Some(place) = attempt!(cpu, at, cpu.writable(at, W::BYTES as u32)) else {
+    let Some(place) = attempt!(cpu, at, cpu.lockable(at, W::BYTES as u32)) else {
         return compare_memory::<W>(cpu, at);
     };
     let (expected, new): (W, W) = (cpu.regs.get(Reg::RAX), cpu.regs.get(at.src));
-    // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+    // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
     let found = unsafe { locked::compare_exchange(place, expected, new) };
     settle(cpu, found);
     at.next(cpu)
@@ -85,11 +85,11 @@ pub fn add_memory<W: Word>(cpu: &mut Cpu, at: At) -> Next {
 
 /// `lock xadd m, r`.
 pub fn add_locked<W: Word>(cpu: &mut Cpu, at: At) -> Next {
-    let Some(place) = attempt!(cpu, at, cpu.writable(at, W::BYTES as u32)) else {
+    let Some(place) = attempt!(cpu, at, cpu.lockable(at, W::BYTES as u32)) else {
         return add_memory::<W>(cpu, at);
     };
     let addend: W = cpu.regs.get(at.src);
-    // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+    // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
     let old = unsafe { locked::update::<W>(place, |old| old.add(addend).0) };
     cpu.flags = old.add(addend).1;
     cpu.regs.set(at.src, old);
@@ -99,9 +99,9 @@ pub fn add_locked<W: Word>(cpu: &mut Cpu, at: At) -> Next {
 /// `xchg m, r`.
 pub fn swap_memory<W: Word>(cpu: &mut Cpu, at: At) -> Next {
     let new: W = cpu.regs.get(at.src);
-    match attempt!(cpu, at, cpu.writable(at, W::BYTES as u32)) {
+    match attempt!(cpu, at, cpu.lockable(at, W::BYTES as u32)) {
         Some(place) => {
-            // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+            // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
             let old = unsafe { locked::update::<W>(place, |_| new) };
             cpu.regs.set(at.src, old);
         }
@@ -140,9 +140,9 @@ fn set_equal(flags: Flags, is_equal: bool) -> Flags {
 pub fn compare_eight(cpu: &mut Cpu, at: At) -> Next {
     let (expected, new) = (half_pair(cpu, Reg::RDX, Reg::RAX), half_pair(cpu, Reg::RCX, Reg::RBX));
     let mut found = expected;
-    match attempt!(cpu, at, cpu.writable(at, 8)) {
+    match attempt!(cpu, at, cpu.lockable(at, 8)) {
         Some(place) => {
-            // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+            // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
             found = unsafe { locked::compare_exchange(place, expected, new) };
         }
         None => attempt!(
@@ -178,8 +178,8 @@ fn exchange_sixteen(cpu: &mut Cpu, at: At, expected: u128, new: u128) -> Result<
     if cpu.address(at, 16, true)? & 15 != 0 {
         return Err(cpu.fault(Exception::gp(0)));
     }
-    if let Some(place) = cpu.writable(at, 16)? {
-        // SAFETY: `writable` proved that these bytes are guest RAM that may be written; they are aligned, for pages are.
+    if let Some(place) = cpu.lockable(at, 16)? {
+        // SAFETY: `lockable` proved that these bytes are guest RAM that may be written; they are aligned, for pages are.
         return Ok(unsafe { locked::compare_exchange_pair(place, expected, new) });
     }
     let found = cpu.read_u128(at)?;

@@ -72,7 +72,7 @@ pub fn memory<O: One, W: Word>(cpu: &mut Cpu, at: At) -> Next {
 
 /// `lock op m`.
 pub fn locked<O: One, W: Word>(cpu: &mut Cpu, at: At) -> Next {
-    let Some(place) = attempt!(cpu, at, cpu.writable(at, W::BYTES as u32)) else {
+    let Some(place) = attempt!(cpu, at, cpu.lockable(at, W::BYTES as u32)) else {
         return memory::<O, W>(cpu, at);
     };
     let before = cpu.flags;
@@ -82,7 +82,7 @@ pub fn locked<O: One, W: Word>(cpu: &mut Cpu, at: At) -> Next {
         after = flags;
         value
     };
-    // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+    // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
     unsafe { locked::update::<W>(place, change) };
     cpu.flags = after;
     at.next(cpu)

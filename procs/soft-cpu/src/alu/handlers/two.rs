@@ -73,7 +73,7 @@ fn to_memory<O: Two, W: Word>(cpu: &mut Cpu, at: At, second: W) -> Next {
 
 #[inline(always)]
 fn to_memory_locked<O: Two, W: Word>(cpu: &mut Cpu, at: At, second: W) -> Next {
-    let Some(place) = attempt!(cpu, at, cpu.writable(at, W::BYTES as u32)) else {
+    let Some(place) = attempt!(cpu, at, cpu.lockable(at, W::BYTES as u32)) else {
         return to_memory::<O, W>(cpu, at, second);
     };
     let before = cpu.flags;
@@ -83,7 +83,7 @@ fn to_memory_locked<O: Two, W: Word>(cpu: &mut Cpu, at: At, second: W) -> Next {
         after = flags;
         value
     };
-    // SAFETY: `writable` proved that these bytes are guest RAM that may be written.
+    // SAFETY: `lockable` proved that these bytes are guest RAM that may be written.
     unsafe { locked::update::<W>(place, change) };
     cpu.flags = after;
     at.next(cpu)

@@ -1,6 +1,8 @@
 //! Some messages of each type, with the number of their type in front.
 
 use bulkhead_channel::codec;
+use bulkhead_hypervisor::remote::wire::{Answer, Halt, Order, Request as Wish, Turn};
+use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_protocol::VERSION;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, NodePlan};
 use bulkhead_protocol::class::ProcessClass;
@@ -18,7 +20,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, ExportSpec, Format, OnCrash, Spec, StorageSpec, VmSpec,
+    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, OnCrash, SoftSpec, Spec,
+    StorageSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -54,6 +57,12 @@ pub fn samples() -> Vec<Vec<u8>> {
     put(16, bytes(&ToHelper::Role(SinkCommand::Plan { history: 65_536 })));
     put(17, bytes(&FromHelper::<Nothing>::Sealed(report())));
     put(17, bytes(&FromHelper::<Nothing>::Alive { number: 3, progress: 4 }));
+    put(18, bytes(&Wish::Routes(vec![(24, Some((0xfee0_0000, 0x41))), (25, None)])));
+    put(18, bytes(&Wish::ConnectCall { connection: 7, gsi: 24 }));
+    put(19, bytes(&Answer::Refused("no room".into())));
+    put(20, bytes(&Turn { answer: 5, order: Order::SetState(Box::default()) }));
+    put(21, bytes(&Halt::State(Box::<VcpuState>::default())));
+    put(21, bytes(&Halt::MemoryWrite { address: 0xfec0_0000, width: 4, value: 1 }));
     all
 }
 
@@ -123,7 +132,7 @@ fn vm() -> VmSpec {
         rng: true,
         no_reboot: false,
         on_crash: OnCrash::Reset,
-        engine: bulkhead_protocol::core::EngineKind::Soft,
+        engine: EngineSpec::Soft(SoftSpec { jit: true, trace: false }),
         debug_exit: Some(0xf4),
         weaker: vec![Layer::Cgroup],
     }
@@ -148,6 +157,7 @@ fn start(spec: Spec) -> SessionCommand {
         detach: true,
         serial: true,
         console: true,
+        trace: true,
         size: Some((80, 25)),
     }
 }

@@ -68,9 +68,19 @@ fn an_inflight_shape_is_understood_with_and_without_its_padding() {
 }
 
 #[test]
+fn a_log_has_a_length_and_a_descriptor() {
+    let log = |len, offset| vhost::vhost_user::message::VhostUserLog::new(len, offset);
+    let request = decode(FrontendReq::SET_LOG_BASE, log(4096, 8).as_slice(), 1).unwrap();
+    let Request::SetLogBase(place, _) = request else { panic!("{request:?}") };
+    assert_eq!(place, LogPlace { len: 4096, offset: 8 });
+    assert!(decode(FrontendReq::SET_LOG_BASE, log(4096, 8).as_slice(), 0).is_err());
+    assert!(decode(FrontendReq::SET_LOG_BASE, log(0, 8).as_slice(), 1).is_err());
+    assert!(decode(FrontendReq::SET_LOG_BASE, log(2, u64::MAX).as_slice(), 1).is_err());
+}
+
+#[test]
 fn requests_of_features_that_are_not_offered_are_not_understood() {
     for request in [
-        FrontendReq::SET_LOG_BASE,
         FrontendReq::POSTCOPY_ADVISE,
         FrontendReq::IOTLB_MSG,
         FrontendReq::GET_SHARED_OBJECT,

@@ -14,8 +14,8 @@ use vhost::vhost_user::message::FrontendReq;
 
 use crate::event::{Event, Offer};
 use crate::frontend::{Connection, Frontend};
-use crate::message::{HEADER, Header, NEED_REPLY, word};
-use crate::plan::{InflightTable, Patience, Plan, SharedRam};
+use crate::message::{HEADER, Header, NEED_REPLY, long, word};
+use crate::plan::{InflightTable, Patience, Plan, SharedRam, WrittenLog};
 
 const RAM: u64 = 1 << 20;
 /// Bytes from one queue's rings to the next one's, and where the used ring lies in them.
@@ -30,7 +30,7 @@ fn ram() -> SharedRam {
     let layout = RamLayout::new(RAM).unwrap();
     let fd = create_sealed("ram", layout.total()).unwrap();
     let memory = Grant::whole(&layout, Rights::ReadWrite).map(&fd).unwrap();
-    SharedRam { fd: Arc::new(fd), memory }
+    SharedRam { fd: Arc::new(fd), memory, written: None }
 }
 
 fn bells() -> Vec<QueueBells> {
@@ -41,6 +41,14 @@ fn bells() -> Vec<QueueBells> {
 /// A frontend for somebody else's backend.
 pub(super) fn frontend() -> Frontend {
     Frontend::new(plan(), ram(), bells(), None)
+}
+
+/// A frontend for a backend of our own that is to log what it writes.
+pub(super) fn logging_frontend() -> Frontend {
+    let fd = Arc::new(create_sealed("inflight", 65536).unwrap());
+    let written = Arc::new(create_sealed("written", 4096).unwrap());
+    let ram = SharedRam { written: Some(WrittenLog { fd: written, len: 4096 }), ..ram() };
+    Frontend::new(plan(), ram, bells(), Some(InflightTable { fd, len: 65536 }))
 }
 
 /// A frontend for a backend of our own.
@@ -86,6 +94,10 @@ pub(super) struct Puppet {
     pub features: u64,
     pub protocol: u64,
     pub queues: u64,
+    /// Features it was told.
+    pub accepted: u64,
+    /// Bytes of its reply to SET_LOG_BASE.
+    pub log_reply: usize,
     pub config: [u8; 60],
     /// Bases it was told.
     pub bases: Vec<u32>,
@@ -122,6 +134,8 @@ impl Puppet {
             // MQ, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT_SHMFD.
             protocol: 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 12,
             queues: 4,
+            accepted: 0,
+            log_reply: 8,
             config,
             bases: Vec::new(),
             noise: 0,
@@ -209,6 +223,8 @@ impl Puppet {
             FrontendReq::GET_CONFIG => self.say(request, &[&body[..12], &self.config[..]].concat()),
             FrontendReq::GET_VRING_BASE => self.say(request, &[&body[..4], &[9, 0, 0, 0]].concat()),
             FrontendReq::GET_INFLIGHT_FD => self.say_with_fds(request, &body, 1),
+            FrontendReq::SET_FEATURES => self.accepted = long(&body, 0),
+            FrontendReq::SET_LOG_BASE => self.say(request, &body[..self.log_reply]),
             FrontendReq::SET_BACKEND_REQ_FD => self.requests = fds.pop(),
             FrontendReq::SET_VRING_BASE => self.bases.push(word(&body, 4)),
             _ => {}
