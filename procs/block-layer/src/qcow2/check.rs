@@ -94,13 +94,8 @@ impl<S: Storage> Qcow2<S> {
         repair: Repair,
         sound: bool,
     ) -> Result<(), Failure> {
-        let counted = {
-            let state = self.state.borrow();
-            let used =
-                state.reftable.iter().rposition(|entry| *entry != 0).map_or(0, |last| last + 1);
-            used as u64 * self.geometry.counts()
-        };
-        for cluster in 0..counted.max(uses.len() as u64) {
+        // Counts of what lies behind the end of the file count nothing.
+        for cluster in 0..uses.len() as u64 {
             let used = u64::from(uses.get(cluster as usize).copied().unwrap_or(0));
             let count = match self.count(cluster).await {
                 Ok(count) => count,

@@ -299,18 +299,31 @@ impl<S: Storage> Qcow2<S> {
         self.record().await
     }
 
-    /// Finds a place for compressed bytes: behind the last ones, or in a fresh cluster.
+    /// Finds a place for compressed bytes: behind the last ones, on into the next cluster if that is
+    /// free, or in a fresh cluster.
     async fn pack(&self, len: u64) -> Result<u64, Failure> {
         let size = self.geometry.cluster();
-        if let Some(at) = self.packing.take() {
-            let shared = at >> self.geometry.cluster_bits;
-            let count = self.count(shared).await?;
-            if size - at % size >= len && count < self.geometry.most() {
-                self.set_count(shared, count + 1).await?;
-                self.packing.set(self.rest(at + len));
-                return Ok(at);
+        let Some(at) = self.packing.take() else {
+            return self.pack_afresh(len).await;
+        };
+        let shared = at >> self.geometry.cluster_bits;
+        let count = self.count(shared).await?;
+        if count == self.geometry.most() {
+            return self.pack_afresh(len).await;
+        }
+        if size - at % size < len {
+            let next = self.allocate(1).await?.at;
+            if next != (shared + 1) << self.geometry.cluster_bits {
+                self.packing.set(self.rest(next + len));
+                return Ok(next);
             }
         }
+        self.set_count(shared, count + 1).await?;
+        self.packing.set(self.rest(at + len));
+        Ok(at)
+    }
+
+    async fn pack_afresh(&self, len: u64) -> Result<u64, Failure> {
         let at = self.allocate(1).await?.at;
         self.packing.set(self.rest(at + len));
         Ok(at)

@@ -16,6 +16,9 @@ const COPIED: u64 = 1 << 63;
 /// Bits of an L1 entry that must be zero.
 const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 
+/// Most clusters of a file that is checked: 16 TiB of clusters of 64 KiB, a gigabyte of memory.
+const MOST_CLUSTERS: u64 = 1 << 28;
+
 /// Bits of a compressed entry's descriptor.
 const COMPRESSED: u64 = 1 << 62;
 
@@ -35,6 +38,9 @@ impl<'a, S: Storage> Walk<'a, S> {
     pub(super) fn new(image: &'a Qcow2<S>) -> Result<Self, Failure> {
         let file_size = image.file.size()?;
         let clusters = file_size.div_ceil(image.geometry.cluster());
+        if clusters > MOST_CLUSTERS {
+            return Err(Failure::TOO_LARGE);
+        }
         let total = image.size().div_ceil(image.geometry.cluster());
         Ok(Self {
             image,
