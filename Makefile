@@ -50,9 +50,9 @@ lint: ## format, clippy, documentation, dependencies, shell scripts
 	@packaging/install-deps.sh build lint
 	@.ci/lint
 
-install: build ## bulkhead in PREFIX/bin, its helpers in PREFIX/libexec/bulkhead (PREFIX=/usr/local)
+install: build ## bulkhead and bulkhead-img in PREFIX/bin, its helpers in PREFIX/libexec/bulkhead (PREFIX=/usr/local)
 	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bulkhead
-	@install -m 755 target/dist/bin/bulkhead $(DESTDIR)$(PREFIX)/bin/
+	@install -m 755 target/dist/bin/bulkhead target/dist/bin/bulkhead-img $(DESTDIR)$(PREFIX)/bin/
 	@install -m 755 target/dist/bin/bulkhead-* $(DESTDIR)$(PREFIX)/libexec/bulkhead/
 
 clean: ## what was built and fetched

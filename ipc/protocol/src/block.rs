@@ -24,6 +24,58 @@ pub enum NodePlan {
         /// Refuse writes.
         read_only: bool,
     },
+    /// A qcow2 image with its backing files. Descriptors: the image, opened and locked as a raw one; its
+    /// external data file, if it has one, likewise; each backing file and its data file, read-only and
+    /// without O_DIRECT; unless `read_only`, the journal: a sealed memory object of [`JOURNAL_BYTES`],
+    /// the same for every incarnation.
+    Qcow2(Qcow2Plan),
+}
+
+impl NodePlan {
+    /// Descriptors of its files.
+    pub fn fd_count(&self) -> usize {
+        let Self::Qcow2(plan) = self else {
+            return 1;
+        };
+        let layers = plan.backing.iter().map(|layer| 1 + usize::from(layer.data_file));
+        1 + usize::from(plan.data_file) + layers.sum::<usize>() + usize::from(!plan.read_only)
+    }
+}
+
+/// Bytes of a journal.
+pub const JOURNAL_BYTES: u64 = 1 << 20;
+
+/// A qcow2 image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Qcow2Plan {
+    /// Host caching of image and data file.
+    pub cache: CacheMode,
+    /// Give clusters that become free back to the host.
+    pub discard: bool,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// It has an external data file.
+    pub data_file: bool,
+    /// The layers below, the nearest first.
+    pub backing: Vec<LayerPlan>,
+}
+
+/// A backing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerPlan {
+    /// Its format.
+    pub format: LayerFormat,
+    /// It has an external data file.
+    pub data_file: bool,
+}
+
+/// Format of a backing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LayerFormat {
+    /// Bytes as they are.
+    Raw,
+    /// qcow2.
+    Qcow2,
 }
 
 /// One consumer of the graph: a vhost-blk process, later an NBD server.
@@ -57,7 +109,7 @@ pub struct BlockPlan {
 /// To block-layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockCommand {
-    /// First message. Descriptors: the node's image; then for each export, for each queue: ring
+    /// First message. Descriptors: those of the node; then for each export, for each queue: ring
     /// memfd, submission doorbell (rung by the export), completion doorbell (rung here).
     Plan(Box<BlockPlan>),
     /// The export's process is dead: take no more of its submissions, finish or discard every
@@ -105,7 +157,8 @@ impl Message for BlockCommand {
     fn fd_count(&self) -> usize {
         match self {
             Self::Plan(plan) => {
-                1 + plan.exports.iter().map(|e| 3 * usize::from(e.queues)).sum::<usize>()
+                let exports = plan.exports.iter();
+                plan.node.fd_count() + exports.map(|e| 3 * usize::from(e.queues)).sum::<usize>()
             }
             Self::Detach { .. } => 0,
             Self::Attach { queues, .. } => usize::from(*queues),

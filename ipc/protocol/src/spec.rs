@@ -26,11 +26,27 @@ pub enum CacheMode {
 }
 
 /// Image format. Always stated, never probed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Bytes as they are.
     Raw,
+    /// qcow2. The names of other files in its header are never followed: they are given here.
+    Qcow2 {
+        /// Its external data file.
+        data_file: Option<PathBuf>,
+        /// Its backing files, the nearest first.
+        backing: Vec<BackingSpec>,
+    },
+}
+
+/// A backing file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackingSpec {
+    /// File or block device.
+    pub path: PathBuf,
+    /// It is a qcow2 image itself; otherwise its bytes are the disk.
+    pub qcow2: bool,
 }
 
 /// Where a disk's bytes are.

@@ -69,6 +69,34 @@ pub fn write_at(
     count(done)
 }
 
+/// Reads up to `to.len()` bytes of `file` at `position` into private memory; short at end of file.
+pub fn read_bytes_at(
+    file: impl AsFd,
+    position: u64,
+    to: &mut [u8],
+    how: Transfer,
+) -> io::Result<usize> {
+    let iov = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: `iov` names all of `to`, which is borrowed mutably meanwhile.
+    let done = unsafe { libc::preadv2(fd, &iov, 1, position as libc::off_t, how.flags()) };
+    count(done)
+}
+
+/// Writes up to `from.len()` bytes of private memory to `file` at `position`.
+pub fn write_bytes_at(
+    file: impl AsFd,
+    position: u64,
+    from: &[u8],
+    how: Transfer,
+) -> io::Result<usize> {
+    let iov = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: `iov` names all of `from`; the kernel only reads it.
+    let done = unsafe { libc::pwritev2(fd, &iov, 1, position as libc::off_t, how.flags()) };
+    count(done)
+}
+
 fn count(done: isize) -> io::Result<usize> {
     usize::try_from(done).map_err(|_| io::Error::last_os_error())
 }

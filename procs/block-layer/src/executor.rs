@@ -12,15 +12,17 @@ mod export;
 mod open;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Barrier};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_protocol::block::{BlockCommand, BlockEvent};
+use bulkhead_sys::clock::Deadline;
+use bulkhead_sys::readiness::wait_readable;
 
 pub use export::Export;
 
-use crate::graph::{FlightId, Graph};
+use crate::graph::{CallId, Graph};
 use crate::lane::{Forwarded, LaneHandle, Report, ToLane};
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
@@ -29,10 +31,10 @@ use crate::pool::Pool;
 /// To the executor, from other threads.
 #[derive(Debug)]
 pub enum Mail {
-    /// A worker is done with a flight.
+    /// A worker is done with a call of the graph.
     Worked {
         /// Which.
-        flight: FlightId,
+        call: CallId,
         /// How it ended.
         outcome: Outcome,
     },
@@ -158,7 +160,7 @@ impl Executor {
 
     fn handle(&mut self, message: Mail) {
         match (message, &mut self.graph) {
-            (Mail::Worked { flight, outcome }, Some(graph)) => graph.worked(flight, outcome),
+            (Mail::Worked { call, outcome }, Some(graph)) => graph.worked(call, outcome),
             (Mail::Perform(forwarded), Some(graph)) => graph.submit(forwarded),
             (Mail::Lane { lane, report }, _) => self.reported(lane, report),
             // Without a graph no lane has a ring.
@@ -186,6 +188,31 @@ impl Executor {
         if let Some(graph) = &mut self.graph {
             graph.due(Instant::now());
         }
+    }
+
+    /// The end: what only memory has goes to the files, once the requests that are under way are over or
+    /// `patience` is. What is not written then is what a host's crash would have left.
+    pub fn close(&mut self, patience: Deadline) {
+        while self.graph.as_ref().is_some_and(|graph| graph.running() > 0) && !patience.has_passed()
+        {
+            self.read_mail();
+            self.due();
+            if self.mailbox.may_sleep() {
+                let time = patience.remaining().min(self.until_due());
+                let rung = wait_readable([self.mailbox.bell().as_fd()], Some(time));
+                self.mailbox.woke(rung.is_ok_and(|[rung]| rung));
+            }
+        }
+        if let Some(graph) = self.graph.as_mut().filter(|graph| graph.running() == 0)
+            && let Err(failure) = graph.close()
+        {
+            bulkhead_runtime::log(&format!("block-layer: the last flush failed: {failure}"));
+        }
+    }
+
+    fn until_due(&self) -> Duration {
+        let until = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        until.unwrap_or(Duration::MAX)
     }
 
     /// The supervisor asks whether this process lives; see [`alive`](Self::alive).

@@ -1,182 +1,147 @@
-//! The graph: nodes, and the flights that are between two steps.
+//! The graph: nodes, and the requests that are between two steps.
 //!
-//! Owned by the executor and used on its thread only. It moves requests: takes the steps that nodes
-//! ask for, hands work to workers, keeps the waits, resumes parents. It knows no kind of node.
+//! Owned by the executor and used on its thread only. Each request that reaches it is a task
+//! ([`crate::task`]): it goes through the nodes as far as it can at once, and goes on when a worker has
+//! answered or a time has come. It knows no kind of node.
+//!
+//! A change of the graph is made between two turns, when the tasks that it would disturb are over.
 
-mod flights;
-mod waits;
+mod calls;
+mod desk;
+mod timers;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bulkhead_protocol::device::DiskInfo;
 
-pub use flights::FlightId;
-use flights::{Flight, Flights, Requester};
-use waits::Waits;
+pub use calls::CallId;
+pub use desk::Desk;
 
 use crate::executor::Mail;
-use crate::image::Image;
 use crate::lane::{Forwarded, Lease, ToLane};
 use crate::mailbox::Mailbox;
-use crate::node::{Delay, News, Node, Operands, Raw, Step, Steps};
+use crate::node::{Delay, Node, Operands};
 use crate::outcome::{Failure, Outcome};
-use crate::pool::{Answer, Job, Pool};
+use crate::pool::Pool;
+use crate::task::{Tasks, finish};
 
-/// A node's place in its graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeId(usize);
+/// How long changed metadata stays out of its file without a flush: as long as the kernel keeps data.
+const UNWRITTEN: Duration = Duration::from_secs(5);
 
 /// The graph of one disk.
 #[derive(Debug)]
 pub struct Graph {
-    /// Children before their parents; the last is the root. Never empty.
-    nodes: Vec<Box<dyn Node>>,
-    flights: Flights,
-    steps: Steps,
-    waits: Waits,
-    pool: Arc<Pool>,
-    /// What the steps have for the workers.
-    jobs: Vec<Job>,
-    executor: Arc<Mailbox<Mail>>,
+    root: Rc<Node>,
+    tasks: Tasks,
+    desk: Rc<Desk>,
+    /// When changed metadata is written though nobody asked for it.
+    write_back: Option<Instant>,
 }
 
 impl Graph {
-    /// A raw image, with a delay in front of it unless that is zero.
-    pub fn raw(
-        image: Image,
-        delay: Duration,
+    /// Opens the nodes that `open` makes, with a delay in front of them unless that is zero. It may block:
+    /// nothing is served yet.
+    pub fn open<E>(
         pool: Arc<Pool>,
         executor: Arc<Mailbox<Mail>>,
-    ) -> Self {
-        let info = image.info();
-        let mut nodes: Vec<Box<dyn Node>> = vec![Box::new(Raw::new(image))];
+        delay: Duration,
+        open: impl AsyncFnOnce(&Rc<Desk>) -> Result<Node, E>,
+    ) -> Result<Self, E> {
+        let desk = Rc::new(Desk::new(pool, executor));
+        desk.set_alone(true);
+        let mut root = Rc::new(finish(open(&desk))?);
+        desk.set_alone(false);
         if !delay.is_zero() {
-            nodes.push(Box::new(Delay::new(NodeId(0), info, delay)));
+            root = Rc::new(Node::Delay(Delay::new(root, delay, Rc::clone(&desk))));
         }
-        Self {
-            nodes,
-            flights: Flights::default(),
-            steps: Steps::default(),
-            waits: Waits::default(),
-            pool,
-            jobs: Vec::new(),
-            executor,
-        }
-    }
-
-    fn root(&self) -> NodeId {
-        NodeId(self.nodes.len() - 1)
+        Ok(Self { root, tasks: Tasks::default(), desk, write_back: None })
     }
 
     /// What the disk is.
     pub fn info(&self) -> DiskInfo {
-        self.nodes[self.root().0].info()
+        self.root.info()
     }
 
     /// What lanes may do without asking.
     pub fn lease(&self) -> Option<Lease> {
-        self.nodes[self.root().0].lease()
+        self.root.lease()
     }
 
     /// A request that a lane may not perform itself; the lane is told how it ended.
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane } = forwarded;
+        let tag = request.tag;
         // It was on its way while its incarnation ended, and has missed `discard_revoked`.
         if revoked.load(Ordering::Acquire) {
             drop(arena);
-            let (tag, outcome) = (request.tag, Err(Failure::DISCARDED));
-            return lane.post(ToLane::Done { tag, outcome });
+            return lane.post(ToLane::Done { tag, outcome: Err(Failure::DISCARDED) });
         }
         let operands = Operands { action: request.action, arena, revoked };
-        let requester = Requester::Lane { lane, tag: request.tag };
-        self.begin(self.root(), operands, requester);
-        self.settle();
+        let root = Rc::clone(&self.root);
+        self.tasks.spawn(async move {
+            let outcome = root.perform(&operands).await;
+            // The answer is the last that is seen of a request: its arena may be unmapped now.
+            drop(operands);
+            lane.post(ToLane::Done { tag, outcome });
+        });
+        self.desk.hand_over();
+        self.watch();
     }
 
     /// A worker is done.
-    pub fn worked(&mut self, flight: FlightId, outcome: Outcome) {
-        self.resume(flight, News::Worked(outcome));
+    pub fn worked(&mut self, call: CallId, outcome: Outcome) {
+        self.desk.answered(call, outcome);
         self.settle();
     }
 
-    /// When a wait is over next.
+    /// When [`due`](Self::due) has something to do next.
     pub fn next_due(&self) -> Option<Instant> {
-        self.waits.next()
+        self.desk.next_due().into_iter().chain(self.write_back).min()
     }
 
-    /// Ends the waits that are over.
+    /// Goes on with what waited for this time.
     pub fn due(&mut self, now: Instant) {
-        while let Some(flight) = self.waits.pop(now) {
-            self.resume(flight, News::Due);
+        self.desk.wake_due(now);
+        if self.write_back.is_some_and(|due| due <= now) {
+            self.write_back = None;
+            let root = Rc::clone(&self.root);
+            // A failure comes again with the next flush, and then somebody is told.
+            self.tasks.spawn(async move {
+                let _told_later = root.write_back().await;
+            });
         }
         self.settle();
     }
 
     /// Ends every wait of a dead requester. What is with a worker ends by itself.
     pub fn discard_revoked(&mut self) {
-        let flights = &self.flights;
-        let cut_short = self.waits.take_if(|flight| {
-            let flight = flights.get(flight);
-            flight.is_none_or(|flight| flight.operands.revoked.load(Ordering::Acquire))
-        });
-        for flight in cut_short {
-            self.resume(flight, News::Revoked);
-        }
+        self.desk.wake_waiting();
         self.settle();
     }
 
-    fn begin(&mut self, node: NodeId, operands: Operands, requester: Requester) {
-        let flight = Flight { node, operands, requester };
-        let id = self.flights.insert(flight);
-        if let Some(flight) = self.flights.get(id) {
-            self.nodes[node.0].start(id, &flight.operands, &mut self.steps);
-        }
+    /// Requests that are not over.
+    pub fn running(&self) -> usize {
+        self.tasks.running()
     }
 
-    fn resume(&mut self, id: FlightId, news: News) {
-        if let Some(flight) = self.flights.get(id) {
-            self.nodes[flight.node.0].resume(id, &flight.operands, news, &mut self.steps);
-        }
+    /// Writes what only memory has, when nothing is under way any more. It may block.
+    pub fn close(&mut self) -> Outcome {
+        self.desk.set_alone(true);
+        finish(self.root.write_back())
     }
 
-    /// Takes steps until no node asks for more.
     fn settle(&mut self) {
-        while let Some((id, step)) = self.steps.next() {
-            match step {
-                Step::Finish(outcome) => self.finish(id, outcome),
-                Step::Wait(until) => self.waits.push(until, id),
-                Step::Work { image, action, done } => {
-                    let Some(flight) = self.flights.get(id) else {
-                        continue;
-                    };
-                    let Operands { arena, revoked, .. } = flight.operands.clone();
-                    let executor = Arc::clone(&self.executor);
-                    let answer = Answer::Executor { executor, flight: id };
-                    self.jobs.push(Job { image, action, done, arena, revoked, answer });
-                }
-                Step::Child { node, action } => {
-                    let Some(flight) = self.flights.get(id) else {
-                        continue;
-                    };
-                    let operands = Operands { action, ..flight.operands.clone() };
-                    self.begin(node, operands, Requester::Flight(id));
-                }
-            }
-        }
-        self.pool.hand(&mut self.jobs);
+        self.tasks.run();
+        self.desk.hand_over();
+        self.watch();
     }
 
-    fn finish(&mut self, id: FlightId, outcome: Outcome) {
-        let Some(Flight { requester, operands, .. }) = self.flights.remove(id) else {
-            return;
-        };
-        // The answer is the last that is seen of a flight: its arena may be unmapped now.
-        drop(operands);
-        match requester {
-            Requester::Lane { lane, tag } => lane.post(ToLane::Done { tag, outcome }),
-            Requester::Flight(parent) => self.resume(parent, News::Child(outcome)),
+    fn watch(&mut self) {
+        if self.write_back.is_none() && self.root.has_changed() {
+            self.write_back = Some(Instant::now() + UNWRITTEN);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Why not io_uring: an operation that the kernel's own workers finish can land in the file after this
 //! process was reaped, on top of what its successor wrote meanwhile (15 of 16 did, measured).
 
+mod call;
 mod flush;
 mod open;
 mod transfer;
@@ -26,6 +27,7 @@ use bulkhead_sys::file::FileKind;
 use crate::outcome::Outcome;
 use crate::request::Action;
 
+pub use call::Call;
 pub use open::OpenError;
 use transfer::{Direction, Transfer};
 

@@ -5,7 +5,7 @@
 //! vhost-blk ───────────▶ lane ──(lease)──▶ image ──────────▶
 //!                          │ no lease         ▲    ╲ would block
 //!                          ▼                  │     ▼
-//!                      executor ──▶ graph ──▶ raw   workers
+//!                      executor ──▶ graph ──▶ raw, qcow2   workers
 //! ```
 //!
 //! - The **executor** ([`executor`]) owns the graph: its nodes, their metadata, later their jobs. What
@@ -31,7 +31,11 @@ pub mod graph;
 pub mod image;
 pub mod lane;
 pub mod mailbox;
+pub mod memory;
 pub mod node;
 pub mod outcome;
 pub mod pool;
+pub mod qcow2;
 pub mod request;
+pub mod storage;
+pub mod task;

@@ -3,6 +3,7 @@
 //! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`].
 #![forbid(unsafe_code)]
 
+use std::hash::RandomState;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const WORKERS: usize = 32;
 /// Most queues a process may be asked for: sixteen exports of sixteen.
 const MOST_LANES: usize = 256;
 
+/// How long requests that are under way are waited for at the end.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// A spare waits for its plan as long as its predecessor lives; the supervisor's end is seen at once.
 const PLAN_DEADLINE: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -38,8 +42,13 @@ fn main() {
 
 fn live(start: Start) -> Result<()> {
     let mut executor = Executor::start(lanes()?, WORKERS).context("threads")?;
+    // The keys of this thread's tables are drawn once, and afterwards there is nothing to draw from.
+    std::hint::black_box(RandomState::new());
     let helper = start.seal()?;
-    run(&mut executor, &helper)
+    let ended = run(&mut executor, &helper);
+    // The supervisor, or all of it, is gone: what was answered and not flushed need not be lost.
+    executor.close(Deadline::after(CLOSING));
+    ended
 }
 
 fn lanes() -> Result<usize> {

@@ -1,119 +1,102 @@
 //! What every node of a graph can do. Called by the [`graph`](crate::graph), on the executor's thread
-//! and nowhere else: no two calls into one graph ever overlap.
+//! and nowhere else.
 //!
-//! A request at a node is a **flight**. It begins with [`Node::start`] and ends with exactly one
-//! [`Step::Finish`]; between the two the node asks for steps (a call by a worker, a request to a
-//! child, a wait) and is resumed when each is over. Nodes hold their state between steps in tables of
-//! their own, keyed by the flight; they never block and never call each other.
+//! A request goes through a node as an `async` function that reads from top to bottom. Between two
+//! `await`s it is alone; at each `await` others may come by, so what must stay together (a cluster that is
+//! being filled, a commit) is held by a lock of the node and is seen in its text. Nodes never block:
+//! whatever may take time is a call at the [`Desk`](crate::graph::Desk).
 //!
-//! ```text
-//! start ──▶ Work ──▶ resume(Worked) ──▶ Finish
-//!      ├──▶ Child ─▶ resume(Child) ───▶ Finish
-//!      ├──▶ Wait ──▶ resume(Due, Revoked) ─▶ …
-//!      └──▶ Finish
-//! ```
-//!
-//! What comes next fits here: `qcow2` turns one flight into metadata work and children on its file and
-//! backing nodes, a job is one more requester, `throttle` waits, `nbd` finishes on its socket's news.
-//!
-//! Absent on purpose: async functions. What may happen between two steps of a request must be visible
-//! in the node's own states, since a snapshot or a switch of nodes happens exactly there.
+//! Why not a table of states per node: qcow2's requests read, copy, allocate and write in loops, and as
+//! states those came to several times the text, none of it about the format. What a graph's change must not
+//! meet half way is kept apart by waiting for the tasks in it, which is one line.
 
 mod delay;
+pub mod journal;
+mod open;
+mod qcow2;
 mod raw;
+mod served;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_ring::Arena;
 
 pub use delay::Delay;
+pub use open::{Opening, Refused};
+pub use qcow2::Qcow2Node;
 pub use raw::Raw;
+pub use served::Served;
 
-use crate::graph::{FlightId, NodeId};
-use crate::image::Image;
 use crate::lane::Lease;
 use crate::outcome::Outcome;
 use crate::request::Action;
 
-/// What a flight is about.
+/// What a request is about.
 #[derive(Debug, Clone)]
 pub struct Operands {
     /// What is to be done.
     pub action: Action,
-    /// Where its data is. A flight owns it: its memory stays mapped until the flight is over.
+    /// Where its data is. A request owns it: its memory stays mapped until the request is over.
     pub arena: Arena,
     /// Set once the requester is dead.
     pub revoked: Arc<AtomicBool>,
 }
 
-/// What a node asks for.
+/// One node.
 #[derive(Debug)]
-pub enum Step {
-    /// The flight is over.
-    Finish(Outcome),
-    /// A worker does it on the image, of which `done` bytes are done.
-    Work {
-        /// The image.
-        image: Arc<Image>,
-        /// What to do.
-        action: Action,
-        /// Bytes done.
-        done: u32,
-    },
-    /// Another node does it.
-    Child {
-        /// Which.
-        node: NodeId,
-        /// What to do there.
-        action: Action,
-    },
-    /// Resume the flight at that time.
-    Wait(Instant),
+pub enum Node {
+    /// A file or block device as it is.
+    Raw(Raw),
+    /// Lets requests wait.
+    Delay(Delay),
+    /// An image with a table of clusters.
+    Qcow2(Box<Qcow2Node>),
 }
 
-/// Why a flight is resumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// The worker is done.
-    Worked(Outcome),
-    /// The child is done.
-    Child(Outcome),
-    /// The wait is over.
-    Due,
-    /// The requester is dead, so the wait was cut short. Finish without touching the image.
-    Revoked,
-}
-
-/// Where nodes put the steps they ask for.
-#[derive(Debug, Default)]
-pub struct Steps(VecDeque<(FlightId, Step)>);
-
-impl Steps {
-    /// Asks for a step of `flight`.
-    pub fn ask(&mut self, flight: FlightId, step: Step) {
-        self.0.push_back((flight, step));
-    }
-
-    pub(crate) fn next(&mut self) -> Option<(FlightId, Step)> {
-        self.0.pop_front()
-    }
-}
-
-/// One node of a graph.
-pub trait Node: std::fmt::Debug + Send {
+impl Node {
     /// What a disk with this node as its root is.
-    fn info(&self) -> DiskInfo;
+    pub fn info(&self) -> DiskInfo {
+        match self {
+            Self::Raw(raw) => raw.info(),
+            Self::Delay(delay) => delay.info(),
+            Self::Qcow2(image) => image.info(),
+        }
+    }
 
     /// What lanes may do without asking; `None`: nothing.
-    fn lease(&self) -> Option<Lease>;
+    pub fn lease(&self) -> Option<Lease> {
+        match self {
+            Self::Raw(raw) => raw.lease(),
+            Self::Delay(_) | Self::Qcow2(_) => None,
+        }
+    }
 
-    /// A flight arrives.
-    fn start(&mut self, flight: FlightId, operands: &Operands, steps: &mut Steps);
+    /// Does what is asked for.
+    pub async fn perform(&self, operands: &Operands) -> Outcome {
+        match self {
+            Self::Raw(raw) => raw.perform(operands).await,
+            Self::Delay(delay) => Box::pin(delay.perform(operands)).await,
+            Self::Qcow2(image) => image.perform(operands).await,
+        }
+    }
 
-    /// A step that this node asked for is over.
-    fn resume(&mut self, flight: FlightId, operands: &Operands, news: News, steps: &mut Steps);
+    /// Whether it has something that its files do not have yet.
+    pub fn has_changed(&self) -> bool {
+        match self {
+            Self::Raw(_) => false,
+            Self::Delay(delay) => delay.child().has_changed(),
+            Self::Qcow2(image) => image.has_changed(),
+        }
+    }
+
+    /// Writes that.
+    pub async fn write_back(&self) -> Outcome {
+        match self {
+            Self::Raw(_) => Ok(()),
+            Self::Delay(delay) => Box::pin(delay.child().write_back()).await,
+            Self::Qcow2(image) => image.write_back().await,
+        }
+    }
 }

@@ -17,6 +17,10 @@ impl Failure {
     pub const READ_ONLY: Self = Self(1);
     /// The device failed, or the image is not what it was.
     pub const IO: Self = Self(5);
+    /// The host has no room left.
+    pub const NO_SPACE: Self = Self(28);
+    /// The format has no room left.
+    pub const TOO_LARGE: Self = Self(27);
     /// This disk has no such operation.
     pub const UNSUPPORTED: Self = Self(95);
     /// The requester is gone: the request was not performed, or nobody asks any more whether it was.

@@ -1,6 +1,6 @@
 //! The workers: threads that do one blocking call at a time.
 //!
-//! Lanes and the graph hand them what would block. A worker knows the image and the arena, no node
+//! Lanes and the graph hand them what would block. A worker knows the image and the memory, no node
 //! and no ring; it answers by posting to whoever asked. All are made before the seal.
 //!
 //! Why not Linux AIO, which keeps many direct transfers in flight from one thread for two thirds of the
@@ -13,15 +13,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use bulkhead_ring::Arena;
-
 use crate::executor::Mail;
-use crate::graph::FlightId;
-use crate::image::Image;
+use crate::graph::CallId;
+use crate::image::{Call, Image};
 use crate::lane::ToLane;
 use crate::mailbox::Mailbox;
 use crate::outcome::{Failure, Outcome};
-use crate::request::Action;
 
 /// A worker's stack: system calls with a few words of arguments.
 const STACK: usize = 64 * 1024;
@@ -35,11 +32,9 @@ pub struct Job {
     /// On which image.
     pub image: Arc<Image>,
     /// What to do.
-    pub action: Action,
+    pub call: Call,
     /// Bytes of it that are done.
     pub done: u32,
-    /// Where its data is.
-    pub arena: Arena,
     /// Set once the requester is dead: a job that has not begun does not begin.
     pub revoked: Arc<AtomicBool>,
     /// Who is told.
@@ -60,8 +55,8 @@ pub enum Answer {
     Executor {
         /// Its mailbox.
         executor: Arc<Mailbox<Mail>>,
-        /// The request's number there.
-        flight: FlightId,
+        /// The call's number there.
+        call: CallId,
     },
 }
 
@@ -69,7 +64,7 @@ impl Answer {
     fn send(self, outcome: Outcome) {
         match self {
             Self::Lane { lane, tag } => lane.post(ToLane::Done { tag, outcome }),
-            Self::Executor { executor, flight } => executor.post(Mail::Worked { flight, outcome }),
+            Self::Executor { executor, call } => executor.post(Mail::Worked { call, outcome }),
         }
     }
 }
@@ -138,15 +133,15 @@ impl Drop for Pool {
 
 fn work(shared: &Shared) {
     while let Some(job) = next(shared) {
-        let Job { image, action, done, arena, revoked, answer } = job;
+        let Job { image, call, done, revoked, answer } = job;
         let outcome = if revoked.load(std::sync::atomic::Ordering::Acquire) {
             Err(Failure::DISCARDED)
         } else {
-            image.perform(action, done, &arena, &revoked)
+            image.perform_call(&call, done, &revoked)
         };
         // The answer is the last that is seen of a job: whoever drains counts answers, and afterwards
         // nothing may hold the arena or the image.
-        drop((image, arena, revoked));
+        drop((image, call, revoked));
         answer.send(outcome);
     }
 }

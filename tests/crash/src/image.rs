@@ -15,6 +15,7 @@ use crate::stamp::BLOCK;
 pub struct Image {
     file: NamedTempFile,
     device: Option<Device>,
+    backing: Option<NamedTempFile>,
 }
 
 #[derive(Debug)]
@@ -31,12 +32,24 @@ impl Image {
     pub fn new(folder: &Path, blocks: u64) -> Self {
         let file = NamedTempFile::new_in(folder).expect("an image");
         file.as_file().set_len(blocks * BLOCK as u64).expect("its size");
-        Self { file, device: None }
+        Self { file, device: None, backing: None }
     }
 
     /// In memory.
     pub fn in_memory(blocks: u64) -> Self {
         Self::new(Path::new("/dev/shm"), blocks)
+    }
+
+    /// A qcow2 image on a raw one, by QEMU's tools; `None` where there are none.
+    pub fn qcow2(folder: &Path, blocks: u64) -> Option<Self> {
+        let backing = Self::new(folder, blocks).file;
+        let file = NamedTempFile::new_in(folder).expect("an image");
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-o", "cluster_size=4096", "-b"])
+            .args([backing.path(), file.path()])
+            .status();
+        let made = made.is_ok_and(|status| status.success());
+        made.then_some(Self { file, device: None, backing: Some(backing) })
     }
 
     /// On a disk: beside the sources, where /tmp may be memory.
@@ -66,9 +79,31 @@ impl Image {
         }
     }
 
+    /// The keys that it needs of `--disk`.
+    pub fn keys(&self) -> String {
+        self.backing.as_ref().map_or(String::new(), |backing| {
+            format!(",format=qcow2,backing={},backing-format=raw", backing.path().display())
+        })
+    }
+
+    /// The disk's bytes; of a qcow2 image as QEMU reads them, once it has found no error and no leak.
+    fn bytes(&self) -> std::fs::File {
+        if self.backing.is_none() {
+            return std::fs::File::open(self.path()).expect("the image");
+        }
+        let raw = NamedTempFile::new().expect("a raw image");
+        let run = |arguments: &[&str], files: &[&Path]| {
+            let status = Command::new("qemu-img").args(arguments).args(files).status();
+            assert!(status.expect("qemu-img").success(), "qemu-img {arguments:?} complains");
+        };
+        run(&["check", "-q", "-f", "qcow2"], &[self.path()]);
+        run(&["convert", "-f", "qcow2", "-O", "raw"], &[self.path(), raw.path()]);
+        raw.reopen().expect("the raw image")
+    }
+
     /// Reads every block of the book on the host, past all that was tested.
     pub fn judge(&self, ledger: &Ledger) -> Result<(), Fault> {
-        let file = std::fs::File::open(self.path()).expect("the image");
+        let file = self.bytes();
         let mut block = [0; BLOCK];
         for place in 0..ledger.len() {
             let offset = ledger.number(place) * BLOCK as u64;

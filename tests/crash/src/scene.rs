@@ -39,7 +39,8 @@ pub struct Scene {
 impl Scene {
     /// Starts the instance with more keys for `--disk`, and the load.
     pub fn begin(image: Image, disk: &str) -> Self {
-        let storage = Storage::start(&Options::new(image.path(), QUEUES).disk(disk));
+        let disk = format!("{disk}{}", image.keys());
+        let storage = Storage::start(&Options::new(image.path(), QUEUES).disk(&disk));
         let shared = Arc::new(Shared::default());
         let connected = Frontend::connect(storage.socket(), QUEUES, DEPTH);
         let (frontend, queues) = connected.expect("the frontend connects");

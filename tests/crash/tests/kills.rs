@@ -94,3 +94,21 @@ fn both_die_with_everything_in_flight() {
 fn they_die_in_rapid_succession_with_everything_in_flight() {
     delayed("rapid, delayed", Victim::Rapid);
 }
+
+fn on_qcow2(name: &str, folder: &str, disk: &str, victim: Victim) {
+    match Image::qcow2(std::path::Path::new(folder), IMAGE_BLOCKS) {
+        Some(image) => play(name, image, disk, victim, Duration::ZERO),
+        None => eprintln!("skipped: there is no qemu-img"),
+    }
+}
+
+#[test]
+fn block_layer_dies_with_a_qcow2_chain_in_memory() {
+    on_qcow2("block-layer, qcow2, tmpfs", "/dev/shm", "", Victim::BlockLayer);
+}
+
+#[test]
+fn they_die_in_rapid_succession_with_a_qcow2_chain_on_disk() {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    on_qcow2("rapid, qcow2, disk, cache=none", folder, ",cache=none", Victim::Rapid);
+}

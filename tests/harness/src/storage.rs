@@ -183,7 +183,8 @@ fn command(options: &Options, name: &str, socket: &Path) -> Command {
         taskset.args(["-c", &options.cpus]).arg(program);
         taskset
     };
-    let disk = format!("id=d0,path={},format=raw{}", options.image.display(), options.disk);
+    let format = if options.disk.contains(",format=") { "" } else { ",format=raw" };
+    let disk = format!("id=d0,path={}{format}{}", options.image.display(), options.disk);
     let export =
         format!("vhost-user-blk,disk=d0,socket={},queues={}", socket.display(), options.queues);
     command.args(["storage", "--name", name, "--disk", &disk, "--export", &export]);

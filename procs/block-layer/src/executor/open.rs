@@ -4,13 +4,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan, NodePlan};
+use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan};
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::{Executor, ExecutorError, Export};
 use crate::graph::Graph;
-use crate::image::{Image, OpenError};
 use crate::lane::ToLane;
+use crate::node::{Opening, Refused};
 
 impl Executor {
     /// Opens the graph and attaches its exports. An image that cannot be served is an event, not an
@@ -24,18 +24,22 @@ impl Executor {
             return Err(ExecutorError::Command("a plan with more queues than its first argument"));
         }
         let mut fds = fds.into_iter();
-        let image = fds.next().ok_or(ExecutorError::Command("a plan without an image"))?;
-        let image = match open_image(image, &plan.node) {
-            Ok(image) => image,
+        let delay = Duration::from_millis(u64::from(plan.delay_ms));
+        let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
+        let opened = Graph::open(pool, mailbox, delay, async |desk| {
+            Opening { fds: &mut fds, desk }.open(&plan.node).await
+        });
+        let graph = match opened {
+            Ok(graph) => graph,
+            Err(Refused::Descriptor) => {
+                return Err(ExecutorError::Command("a plan that lacks descriptors"));
+            }
             Err(error) => {
                 let reason = error.to_string();
                 self.events.push(BlockEvent::Refused { reason });
                 return Ok(());
             }
         };
-        let delay = Duration::from_millis(u64::from(plan.delay_ms));
-        let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
-        let graph = Graph::raw(image, delay, pool, mailbox);
         self.events.push(BlockEvent::Opened(graph.info()));
         self.graph = Some(graph);
         let mut first_lane = 0;
@@ -70,11 +74,5 @@ impl Executor {
         self.exports.push(Export::new(plan, lanes)?);
         self.attach(number, queues, incarnation, rings)?;
         Ok(end)
-    }
-}
-
-fn open_image(file: OwnedFd, plan: &NodePlan) -> Result<Image, OpenError> {
-    match *plan {
-        NodePlan::Raw { cache, discard, read_only } => Image::open(file, cache, discard, read_only),
     }
 }

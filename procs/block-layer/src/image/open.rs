@@ -40,8 +40,24 @@ pub enum OpenError {
 }
 
 impl Image {
-    /// Takes an image that the supervisor has opened as `cache` and `read_only` say, and locked.
+    /// Takes an image that is the disk as it is, opened as `cache` and `read_only` say, and locked by the
+    /// supervisor.
     pub fn open(
+        file: OwnedFd,
+        cache: CacheMode,
+        discard: bool,
+        read_only: bool,
+    ) -> Result<Self, OpenError> {
+        let image = Self::container(file, cache, discard, read_only)?;
+        let (size, block) = (image.info.size, image.info.logical_block);
+        if size == 0 || !size.is_multiple_of(block.into()) {
+            return Err(OpenError::Size { size, block });
+        }
+        Ok(image)
+    }
+
+    /// Takes the file of a format, of any length: what its disk is stands inside.
+    pub fn container(
         file: OwnedFd,
         cache: CacheMode,
         discard: bool,
@@ -58,10 +74,6 @@ impl Image {
             return Err(OpenError::Alignment(blocks.logical));
         }
         let size = file::size(&file)?;
-        if size == 0 || !size.is_multiple_of(u64::from(blocks.logical)) {
-            let block = blocks.logical;
-            return Err(OpenError::Size { size, block });
-        }
         let info = DiskInfo {
             size,
             logical_block: blocks.logical,

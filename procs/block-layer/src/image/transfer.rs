@@ -12,7 +12,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::request::{Durability, Span};
 
 /// `EOPNOTSUPP`: the file knows no `RWF_NOWAIT` in this direction.
-const UNSUPPORTED: i32 = 95;
+pub(super) const UNSUPPORTED: i32 = 95;
 
 /// Which way the data goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Image {
     }
 
     #[inline]
-    fn call(&self, transfer: Transfer, arena: &Arena, how: How) -> io::Result<u32> {
+    pub(super) fn call(&self, transfer: Transfer, arena: &Arena, how: How) -> io::Result<u32> {
         let Transfer { at, span, done, .. } = transfer;
         let start = u64::from(span.offset) + u64::from(done);
         let slice = arena.check(start, u64::from(span.len - done)).map_err(io::Error::other)?;
@@ -134,6 +134,6 @@ impl Image {
 }
 
 /// Whether the file would have had to wait, or has no way to say so.
-fn is_refusal(error: &io::Error) -> bool {
+pub(super) fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(UNSUPPORTED)
 }

@@ -11,7 +11,7 @@ use bulkhead_sys::eventfd::Doorbell;
 use super::link::{Link, LinkFault};
 use super::{Forwarded, Lease, Report, ToLane};
 use crate::executor::Mail;
-use crate::image::Attempt;
+use crate::image::{Attempt, Call};
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::{Answer, Job, Pool};
@@ -265,9 +265,8 @@ impl Desk<'_> {
                 let lane = Arc::clone(self.mailbox);
                 self.jobs.push(Job {
                     image: Arc::clone(image),
-                    action,
+                    call: Call::Request { action, arena: self.link.server.arena.clone() },
                     done,
-                    arena: self.link.server.arena.clone(),
                     revoked: Arc::clone(&self.link.revoked),
                     answer: Answer::Lane { lane, tag },
                 });

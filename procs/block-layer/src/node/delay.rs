@@ -4,50 +4,39 @@
 //! tests that look for stale writes give each one 200 ms to be in flight. Requests keep their order of
 //! arrival, and any number of them wait at a time.
 
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use bulkhead_protocol::device::DiskInfo;
 
-use super::{News, Node, Operands, Step, Steps};
-use crate::graph::{FlightId, NodeId};
-use crate::lane::Lease;
-use crate::outcome::Failure;
+use super::{Node, Operands};
+use crate::graph::Desk;
+use crate::outcome::Outcome;
 
-/// The node.
+/// The node. It leases nothing: a lane would perform at once.
 #[derive(Debug)]
 pub struct Delay {
-    child: NodeId,
-    info: DiskInfo,
+    child: Rc<Node>,
     time: Duration,
+    desk: Rc<Desk>,
 }
 
 impl Delay {
-    /// Delays requests to `child`, which is `info`, by `time`.
-    pub fn new(child: NodeId, info: DiskInfo, time: Duration) -> Self {
-        Self { child, info, time }
-    }
-}
-
-impl Node for Delay {
-    fn info(&self) -> DiskInfo {
-        self.info
+    /// Delays requests to `child` by `time`.
+    pub fn new(child: Rc<Node>, time: Duration, desk: Rc<Desk>) -> Self {
+        Self { child, time, desk }
     }
 
-    /// None: a lane would perform at once.
-    fn lease(&self) -> Option<Lease> {
-        None
+    pub(super) fn info(&self) -> DiskInfo {
+        self.child.info()
     }
 
-    fn start(&mut self, flight: FlightId, _: &Operands, steps: &mut Steps) {
-        steps.ask(flight, Step::Wait(Instant::now() + self.time));
+    pub(super) fn child(&self) -> &Node {
+        &self.child
     }
 
-    fn resume(&mut self, flight: FlightId, operands: &Operands, news: News, steps: &mut Steps) {
-        let step = match news {
-            News::Due => Step::Child { node: self.child, action: operands.action },
-            News::Revoked => Step::Finish(Err(Failure::DISCARDED)),
-            News::Child(outcome) | News::Worked(outcome) => Step::Finish(outcome),
-        };
-        steps.ask(flight, step);
+    pub(super) async fn perform(&self, operands: &Operands) -> Outcome {
+        self.desk.wait(self.time, &operands.revoked).await?;
+        self.child.perform(operands).await
     }
 }

@@ -4,6 +4,7 @@
 //! profile lacks kills the process by SIGSYS, and the test names the signal.
 
 mod process;
+mod qcow2;
 
 use std::os::fd::OwnedFd;
 

@@ -107,12 +107,23 @@ impl Process {
         queues: u16,
         delay_ms: u32,
     ) -> (Self, BlockEvent) {
+        let node = NodePlan::Raw { cache, discard: true, read_only: false };
+        Self::begin_with(node, vec![image], queues, delay_ms)
+    }
+
+    /// The same with any graph over these descriptors.
+    pub fn begin_with(
+        node: NodePlan,
+        mut fds: Vec<OwnedFd>,
+        queues: u16,
+        delay_ms: u32,
+    ) -> (Self, BlockEvent) {
         let (ours, theirs) = Channel::pair().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-block-layer"));
         command.arg(queues.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
         let child = bulkhead_sys::spawn::spawn(&mut command, &[(theirs.as_fd(), 3)]).unwrap();
         drop(theirs);
-        let (mut fds, mut ends) = (vec![image], Vec::new());
+        let mut ends = Vec::new();
         for _ in 0..queues {
             let ring = bulkhead_ring::create(geometry(), 1).unwrap();
             let (submit, complete) = (Doorbell::new().unwrap(), Doorbell::new().unwrap());
@@ -128,7 +139,6 @@ impl Process {
             read_only: false,
             cpus: vec![0; usize::from(queues)],
         };
-        let node = NodePlan::Raw { cache, discard: true, read_only: false };
         let plan = BlockPlan { node, exports: vec![export], delay_ms };
         let mut process = Self { child, channel: ours, queues: ends };
         assert!(matches!(process.next(), FromHelper::Sealed(_)));
@@ -197,6 +207,23 @@ impl Process {
         let Queue { client, submit } = &mut self.queues[queue];
         client.submit.push(request).unwrap();
         client.submit.publish().ring(submit);
+    }
+
+    pub fn fill(&self, queue: usize, tag: u64, byte: u8) {
+        let arena = &self.queues[queue].client.arena;
+        arena.check(tag * PAGE, PAGE).unwrap().copy_out(&[byte; PAGE as usize]).unwrap();
+    }
+
+    pub fn bytes(&self, queue: usize, tag: u64) -> Vec<u8> {
+        let mut bytes = vec![0; PAGE as usize];
+        let arena = &self.queues[queue].client.arena;
+        arena.check(tag * PAGE, PAGE).unwrap().copy_in(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub fn take(&mut self, queue: usize, count: usize) -> Vec<(u64, u32)> {

@@ -1,6 +1,8 @@
 //! `--disk` and `[[disk]]`.
 
-use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, Format};
+use std::path::PathBuf;
+
+use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format};
 
 use super::keyed::{Keyed, nearest};
 
@@ -16,7 +18,27 @@ const KEYS: &[&str] = &[
     "cpu",
     "delay",
     "vhost-user",
+    "data-file",
+    "backing",
+    "backing-format",
+    "backing2",
+    "backing2-format",
+    "backing3",
+    "backing3-format",
+    "backing4",
+    "backing4-format",
+    "backing5",
+    "backing5-format",
+    "backing6",
+    "backing6-format",
+    "backing7",
+    "backing7-format",
+    "backing8",
+    "backing8-format",
 ];
+
+/// Most backing files of an image.
+const MOST_LAYERS: usize = 8;
 
 /// Bytes of a serial number (virtio 1.2 section 5.2.6: VIRTIO_BLK_ID_BYTES).
 const SERIAL_BYTES: usize = 20;
@@ -79,13 +101,57 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
 
 fn format(keyed: &mut Keyed) -> anyhow::Result<Format> {
     match keyed.value("format")?.as_deref() {
-        Some("raw") => Ok(Format::Raw),
+        Some("raw") => {
+            for key in ["data-file", "backing"] {
+                if keyed.value(key)?.is_some() {
+                    let reason = format!("'{key}' is of a qcow2 image");
+                    return Err(keyed.refuse(&reason, "add format=qcow2, or leave it out"));
+                }
+            }
+            Ok(Format::Raw)
+        }
+        Some("qcow2") => Ok(Format::Qcow2 {
+            data_file: keyed.value("data-file")?.map(PathBuf::from),
+            backing: backing(keyed)?,
+        }),
         Some(other) => {
             let reason = format!("format '{other}' is not served");
             Err(keyed.refuse(&reason, "convert the image: qemu-img convert -O raw"))
         }
-        None => Err(keyed.refuse("'format' is missing and is never guessed", "add format=raw")),
+        None => {
+            let reason = "'format' is missing and is never guessed";
+            Err(keyed.refuse(reason, "add format=raw or format=qcow2"))
+        }
     }
+}
+
+/// `backing=` for the nearest, `backing2=` for the one below that, and so on.
+fn backing(keyed: &mut Keyed) -> anyhow::Result<Vec<BackingSpec>> {
+    let mut layers = Vec::new();
+    for number in 1..=MOST_LAYERS {
+        let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
+        let Some(path) = keyed.value(&key)? else {
+            break;
+        };
+        let format = format!("{key}-format");
+        let qcow2 = match keyed.value(&format)?.as_deref() {
+            Some("qcow2") => true,
+            Some("raw") => false,
+            Some(other) => {
+                let reason = format!("{format} '{other}' is not served");
+                return Err(keyed.refuse(&reason, "write raw or qcow2"));
+            }
+            None => {
+                let reason = format!("'{format}' is missing and is never guessed");
+                return Err(keyed.refuse(&reason, &format!("add {format}=raw or qcow2")));
+            }
+        };
+        layers.push(BackingSpec { path: path.into(), qcow2 });
+        if !qcow2 {
+            break;
+        }
+    }
+    Ok(layers)
 }
 
 fn cache(keyed: &mut Keyed) -> anyhow::Result<CacheMode> {

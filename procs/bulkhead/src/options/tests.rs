@@ -44,7 +44,10 @@ fn an_unknown_key_is_refused_with_the_nearest_one() {
 #[test]
 fn a_format_is_never_guessed_nor_a_foreign_one_taken() {
     assert!(refusal(disk::parse("path=a", 0)).contains("never guessed"));
-    assert!(refusal(disk::parse("path=a,format=qcow2", 0)).contains("'qcow2' is not served"));
+    assert!(refusal(disk::parse("path=a,format=vhdx", 0)).contains("'vhdx' is not served"));
+    let backing = "path=a,format=qcow2,backing=b";
+    assert!(refusal(disk::parse(backing, 0)).contains("'backing-format' is missing"));
+    assert!(refusal(disk::parse("path=a,format=raw,backing=b", 0)).contains("backing"));
 }
 
 #[test]

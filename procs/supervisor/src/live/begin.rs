@@ -140,7 +140,12 @@ impl Instance {
         let server = self.post(Role::BlockLayer(disk), id, cpus, threads.clone());
         let client = self.post(Role::Blk(disk), id, cpus, threads);
         let device = self.machine.is_some().then_some(self.devices.len());
-        let made = Disk::new(planned, (server, client), device, queues)?;
+        let source = self.plan.disks.get(planned).map(|disk| &disk.source);
+        let has_journal = matches!(source, Some(Source::Image(image)) if image.qcow2.is_some());
+        let mut made = Disk::new(planned, (server, client), device, queues)?;
+        if has_journal {
+            made = made.with_journal()?;
+        }
         if device.is_some() {
             let table = Some(made.inflight.try_clone()?);
             let backend = Backend::Own(client);

@@ -4,7 +4,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, NodePlan};
+use bulkhead_protocol::block::{
+    BlockCommand, BlockEvent, BlockPlan, ExportPlan, JOURNAL_BYTES, LayerFormat, LayerPlan,
+    NodePlan, Qcow2Plan,
+};
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
 use bulkhead_ring::RingGeometry;
 use bulkhead_sys::eventfd::Doorbell;
@@ -13,7 +16,7 @@ use super::device::Queues;
 use super::token::PostIndex;
 use super::{Instance, Outcome};
 use crate::fence::{Action, Fence, Incarnation};
-use crate::plan::{EXPORT_QUEUE, Source, VM_QUEUE};
+use crate::plan::{EXPORT_QUEUE, Image, Source, VM_QUEUE};
 use crate::refusal::refuse;
 
 /// The only consumer of a disk's graph so far.
@@ -34,6 +37,8 @@ pub struct Disk {
     pub frontend: bool,
     /// In-flight table of its vhost-blk.
     pub inflight: OwnedFd,
+    /// What its block-layer has not written into a qcow2 image yet; none for a raw one.
+    journal: Option<OwnedFd>,
     fence: Fence,
     bells: Vec<Bells>,
     rings: Vec<OwnedFd>,
@@ -66,12 +71,19 @@ impl Disk {
             device,
             frontend: false,
             inflight: queues.inflight()?,
+            journal: None,
             fence: Fence::new(),
             bells: (0..queues.count).map(|_| bells()).collect::<std::io::Result<_>>()?,
             rings: Vec::new(),
             info: None,
             queues,
         })
+    }
+
+    /// Gives it a journal, as writers of formats with metadata need one.
+    pub fn with_journal(mut self) -> std::io::Result<Self> {
+        self.journal = Some(bulkhead_sys::memfd::create_sealed("journal", JOURNAL_BYTES)?);
+        Ok(self)
     }
 
     /// Its queues.
@@ -178,11 +190,7 @@ impl Instance {
         };
         let read_only = planned.export.as_ref().is_some_and(|export| export.read_only);
         let command = BlockCommand::Plan(Box::new(BlockPlan {
-            node: NodePlan::Raw {
-                cache: image.cache,
-                discard: image.discard,
-                read_only: image.read_only,
-            },
+            node: node_plan(image),
             exports: vec![ExportPlan {
                 export: EXPORT,
                 queues: here.queues.count,
@@ -193,7 +201,8 @@ impl Instance {
             }],
             delay_ms: planned.delay_ms,
         }));
-        let mut fds = vec![image.file.as_fd()];
+        let mut fds = image_fds(image);
+        fds.extend(here.journal.iter().filter(|_| !image.read_only).map(AsFd::as_fd));
         fds.extend(here.ring_fds());
         let post = here.server;
         if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
@@ -274,4 +283,32 @@ impl Instance {
         let refusal = refuse(option, path, reason, "check the image");
         self.conclude(Outcome::Refused(refusal));
     }
+}
+
+/// The graph of an image.
+fn node_plan(image: &Image) -> NodePlan {
+    let Image { cache, discard, read_only, .. } = *image;
+    let Some(qcow2) = &image.qcow2 else {
+        return NodePlan::Raw { cache, discard, read_only };
+    };
+    let layer = |qcow2: bool| LayerPlan {
+        format: if qcow2 { LayerFormat::Qcow2 } else { LayerFormat::Raw },
+        data_file: false,
+    };
+    NodePlan::Qcow2(Qcow2Plan {
+        cache,
+        discard,
+        read_only,
+        data_file: qcow2.data_file.is_some(),
+        backing: qcow2.backing.iter().map(|backing| layer(backing.qcow2)).collect(),
+    })
+}
+
+/// Its files in the order of the plan.
+fn image_fds(image: &Image) -> Vec<BorrowedFd<'_>> {
+    let qcow2 = image.qcow2.as_ref();
+    let data = qcow2.and_then(|qcow2| qcow2.data_file.as_ref());
+    let backing = qcow2.into_iter().flat_map(|qcow2| &qcow2.backing);
+    let others = data.into_iter().chain(backing.map(|backing| &backing.file));
+    std::iter::once(image.file.as_fd()).chain(others.map(|other| other.file.as_fd())).collect()
 }

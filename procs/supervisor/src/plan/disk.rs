@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, Spec};
+use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, Spec};
 use nix::fcntl::OFlag;
 
 use super::{Export, checked_wish};
@@ -59,7 +59,35 @@ pub struct Image {
     pub discard: bool,
     /// Refuse writes.
     pub read_only: bool,
+    /// What else a qcow2 image consists of; `None`: the image is raw.
+    pub qcow2: Option<Qcow2>,
     _lock: ImageLock,
+}
+
+/// The other files of a qcow2 image.
+#[derive(Debug)]
+pub struct Qcow2 {
+    /// Its external data file.
+    pub data_file: Option<LockedFile>,
+    /// Its backing files, the nearest first.
+    pub backing: Vec<Backing>,
+}
+
+/// A file with its lock.
+#[derive(Debug)]
+pub struct LockedFile {
+    /// The description that block-layers get.
+    pub file: OwnedFd,
+    _lock: ImageLock,
+}
+
+/// A backing file.
+#[derive(Debug)]
+pub struct Backing {
+    /// The file, opened for reading.
+    pub file: LockedFile,
+    /// It is a qcow2 image itself.
+    pub qcow2: bool,
 }
 
 /// A foreign backend's socket.
@@ -100,21 +128,22 @@ impl Disk {
         let option = format!("--disk {}", spec.id);
         let source = match &spec.source {
             DiskSource::VhostUser { socket } => Source::Foreign(foreign(&option, socket)?),
-            DiskSource::Image { path, cache, discard, read_only, .. } => {
-                let found = find(path).map_err(|error| refuse_path(&option, path, &error))?;
-                let wanted = Wanted { option: &option, path, cache: *cache, read_only: *read_only };
-                let (file, lock) = wanted.open_and_lock(&found).map_err(|fault| match fault {
-                    Fault::Refused(refusal) => refusal,
-                    Fault::Locked => locked(&option, path, found.identity(), instances, before),
-                })?;
+            DiskSource::Image { path, format, cache, discard, read_only } => {
+                let neighbours = Neighbours { instances, before };
+                let raw = *format == Format::Raw;
+                let option = option.as_str();
+                let wanted =
+                    Wanted { option, path, cache: *cache, read_only: *read_only, whole: raw };
+                let (locked, identity) = wanted.take(&neighbours)?;
                 Source::Image(Image {
                     path: path.clone(),
-                    file,
-                    identity: found.identity(),
+                    file: locked.file,
+                    identity,
                     cache: *cache,
                     discard: *discard,
                     read_only: *read_only,
-                    _lock: lock,
+                    qcow2: wanted.others(format, &neighbours)?,
+                    _lock: locked._lock,
                 })
             }
         };
@@ -151,6 +180,14 @@ struct Wanted<'a> {
     path: &'a Path,
     cache: CacheMode,
     read_only: bool,
+    /// Its length is the disk's, and so a multiple of a sector.
+    whole: bool,
+}
+
+/// Who else may use an image.
+struct Neighbours<'a> {
+    instances: &'a [InstanceRecord],
+    before: &'a [Disk],
 }
 
 enum Fault {
@@ -165,6 +202,42 @@ impl From<Refusal> for Fault {
 }
 
 impl Wanted<'_> {
+    fn take(&self, neighbours: &Neighbours<'_>) -> Result<(LockedFile, Identity), Refusal> {
+        let found = find(self.path).map_err(|error| refuse_path(self.option, self.path, &error))?;
+        let identity = found.identity();
+        match self.open_and_lock(&found) {
+            Ok((file, lock)) => Ok((LockedFile { file, _lock: lock }, identity)),
+            Err(Fault::Refused(refusal)) => Err(refusal),
+            Err(Fault::Locked) => {
+                let Neighbours { instances, before } = *neighbours;
+                Err(locked(self.option, self.path, identity, instances, before))
+            }
+        }
+    }
+
+    /// The other files of this image. Backing files are read, and by pages: nobody's flush waits for them.
+    fn others(
+        &self,
+        format: &Format,
+        neighbours: &Neighbours<'_>,
+    ) -> Result<Option<Qcow2>, Refusal> {
+        let Format::Qcow2 { data_file, backing } = format else {
+            return Ok(None);
+        };
+        let data_file = match data_file {
+            Some(path) => Some(Wanted { path, whole: false, ..*self }.take(neighbours)?.0),
+            None => None,
+        };
+        let layer = |layer: &BackingSpec| {
+            let path = &layer.path;
+            let cache = CacheMode::Writeback;
+            let wanted = Wanted { path, cache, read_only: true, whole: false, ..*self };
+            Ok(Backing { file: wanted.take(neighbours)?.0, qcow2: layer.qcow2 })
+        };
+        let backing = backing.iter().map(layer).collect::<Result<_, Refusal>>()?;
+        Ok(Some(Qcow2 { data_file, backing }))
+    }
+
     fn open_and_lock(&self, found: &Found) -> Result<(OwnedFd, ImageLock), Fault> {
         self.check_kind(found)?;
         let file = found.open(self.flags()).map_err(|error| self.host(&error))?;
@@ -208,7 +281,7 @@ impl Wanted<'_> {
         match bulkhead_sys::file::size(file) {
             Err(error) => Err(self.host(&error)),
             Ok(0) => Err(self.refuse("it is empty", "make it larger, as with truncate -s 1G")),
-            Ok(size) if !size.is_multiple_of(SECTOR) => Err(self.refuse(
+            Ok(size) if self.whole && !size.is_multiple_of(SECTOR) => Err(self.refuse(
                 &format!("its size of {size} bytes is no multiple of 512"),
                 "pad it, as with truncate -s %512",
             )),

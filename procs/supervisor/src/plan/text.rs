@@ -84,7 +84,8 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
             };
             let access = if image.read_only { "read-only" } else { "read-write" };
             let path = image.path.display();
-            write!(f, "{path}, raw, {access}, locked, cache {cache}")?;
+            let format = if image.qcow2.is_some() { "qcow2" } else { "raw" };
+            write!(f, "{path}, {format}, {access}, locked, cache {cache}")?;
         }
     }
     write!(f, ", {} queue{}", disk.queues(), plural(disk.queues()))?;

@@ -1,0 +1,263 @@
+//! qcow2 images, versions 2 and 3, as QEMU's `docs/interop/qcow2.txt` defines them.
+//!
+//! An image is a two-level table from guest clusters to clusters of the file ([`tables`], [`entry`]),
+//! counts of how often each cluster of the file is used ([`refcount`], [`count`]), and a header that says
+//! where those are ([`header`]). What is not in the image is in its backing file, a [`Layer`] of its own.
+//!
+//! ```text
+//! read ──▶ extent ──▶ storage                      (Data, Zero, Backing, Compressed)
+//! write ─▶ extent ──▶ storage                      (a cluster of its own: in place)
+//!             └─────▶ allocate ─▶ fill ─▶ storage ─▶ put entry ─▶ journal
+//! flush ─▶ commit: counts │ tables                 (│ is a barrier)
+//! ```
+//!
+//! Law:
+//! - **Order.** Changed tables and counts stay in memory until a [`commit`] writes them: first counts and
+//!   what nobody refers to yet, then a barrier that covers the data as well, then what refers to it, then
+//!   a barrier. So whatever part of the writes survives a crash of the host, nothing refers to a cluster
+//!   that is not counted or not filled. At worst clusters are counted that nobody uses.
+//! - **Death.** What is in memory only is in the [`journal`] too, before the request is answered.
+//! - **Reuse.** A cluster that something stops using is free again after the commit that made it so, and
+//!   after every operation that began before: none of those can still read or write it.
+//! - **Overlap.** No write goes to a cluster that holds metadata of another kind ([`claims`]).
+//! - The state is never borrowed across an `await`. Guest clusters that are to get another place are held
+//!   ([`RangeLock`]); clusters written in place are not.
+//!
+//! Absent on purpose: opening files. Backing and data files come as storage; names are text to compare.
+//! Absent for now: writing persistent bitmaps (images with some are opened read-only), making internal
+//! snapshots (those that are there are respected), encryption.
+
+pub mod check;
+mod claims;
+mod commit;
+mod compress;
+mod count;
+pub mod create;
+mod entry;
+mod geometry;
+pub mod header;
+pub mod info;
+pub mod journal;
+mod layer;
+pub mod map;
+mod open;
+mod read;
+mod refcount;
+mod replay;
+mod resize;
+mod slices;
+mod snapshots;
+mod tables;
+mod write;
+mod zero;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use crate::outcome::{Failure, Outcome};
+use crate::storage::Storage;
+use crate::task::RangeLock;
+
+use claims::Claims;
+use entry::{Granules, Mapping};
+use geometry::Geometry;
+use header::Header;
+use journal::{Journal, Record};
+use slices::Slices;
+
+pub use layer::Layer;
+pub use open::{Files, OpenError, Options};
+pub use snapshots::Snapshot;
+
+/// An open image.
+#[derive(Debug)]
+pub struct Qcow2<S> {
+    file: S,
+    /// Where guest data is, if not in `file`.
+    data: Option<S>,
+    backing: Option<Layer<S>>,
+    journal: Box<dyn Journal>,
+    geometry: Geometry,
+    version: u32,
+    options: Options,
+    state: RefCell<State>,
+    /// Guest clusters whose entries change.
+    clusters: RangeLock,
+    /// L2 tables that are being made, by index into the L1 table.
+    making: RangeLock,
+    /// Refcount blocks and tables that are being made.
+    structure: RangeLock,
+    /// Commits come one after the other.
+    commits: RangeLock,
+    /// What was decompressed last: descriptor and bytes.
+    unpacked: RefCell<Option<(u64, std::rc::Rc<[u8]>)>>,
+    /// A record found no room: no answer before the next commit.
+    unrecorded: Cell<bool>,
+    /// Changes come from the journal and need not go there.
+    replaying: Cell<bool>,
+    /// Where the next compressed cluster goes: in the rest of a cluster that the last one began.
+    packing: Cell<Option<u64>>,
+}
+
+#[derive(Debug)]
+struct State {
+    header: Header,
+    /// The start of the file, as far as the header reaches: what is written when the header changes.
+    prologue: Vec<u8>,
+    header_dirty: bool,
+    l1: Vec<u64>,
+    /// Slices of the L1 table that have changed.
+    l1_dirty: BTreeSet<usize>,
+    reftable: Vec<u64>,
+    reftable_dirty: BTreeSet<usize>,
+    /// While the refcount table moves: its first block that is new.
+    growing: Option<u64>,
+    /// L2 tables to which the L1 table in the file does not refer yet.
+    new_tables: HashSet<u64>,
+    slices: Slices,
+    claims: Claims,
+    snapshots: Vec<Snapshot>,
+    /// All clusters of the file below this one are in use.
+    hint: u64,
+    /// Host offset from which on the file has never been written, so that it reads as zeroes.
+    fresh: u64,
+    /// Clusters that were given out and are not entered anywhere yet.
+    taken: BTreeSet<u64>,
+    /// Uses that have ended, oldest first.
+    frees: VecDeque<Free>,
+    /// Commits begun, and the last one that succeeded.
+    begun: u64,
+    durable: u64,
+    /// Operations begun and not over: the first one's number, and which of those from it on are over.
+    first_op: u64,
+    ops: VecDeque<bool>,
+    /// What was found to be wrong first. Nothing is written any more.
+    damage: Option<String>,
+}
+
+/// A use of a cluster that has ended.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    cluster: u64,
+    /// The commit after which the file says so.
+    commit: u64,
+    /// Operations from this one on have not seen the use.
+    op: u64,
+}
+
+/// An operation that may hold places of clusters in its head.
+struct Op<'a, S> {
+    image: &'a Qcow2<S>,
+    number: u64,
+}
+
+impl<S> Drop for Op<'_, S> {
+    fn drop(&mut self) {
+        let state = &mut *self.image.state.borrow_mut();
+        let index = (self.number - state.first_op) as usize;
+        if let Some(over) = state.ops.get_mut(index) {
+            *over = true;
+        }
+        while state.ops.front() == Some(&true) {
+            state.ops.pop_front();
+            state.first_op += 1;
+        }
+    }
+}
+
+impl<S: Storage> Qcow2<S> {
+    /// Bytes of the disk.
+    pub fn size(&self) -> u64 {
+        self.state.borrow().header.size
+    }
+
+    /// Bytes of a cluster.
+    pub fn cluster_size(&self) -> u64 {
+        self.geometry.cluster()
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> Header {
+        self.state.borrow().header.clone()
+    }
+
+    /// Internal snapshots, in the order of their table.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.state.borrow().snapshots.clone()
+    }
+
+    /// The next layer.
+    pub fn backing(&self) -> Option<&Layer<S>> {
+        self.backing.as_ref()
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &S {
+        &self.file
+    }
+
+    /// What was found to be wrong with the image since it was opened.
+    pub fn damage(&self) -> Option<String> {
+        self.state.borrow().damage.clone()
+    }
+
+    fn begin(&self) -> Op<'_, S> {
+        let state = &mut *self.state.borrow_mut();
+        let number = state.first_op + state.ops.len() as u64;
+        state.ops.push_back(false);
+        Op { image: self, number }
+    }
+
+    /// The image contradicts itself or the specification. From now on it is not written.
+    fn damaged(&self, what: impl Into<String>) -> Failure {
+        self.state.borrow_mut().damage.get_or_insert_with(|| what.into());
+        Failure::IO
+    }
+
+    fn writable(&self) -> Outcome {
+        if self.options.read_only {
+            return Err(Failure::READ_ONLY);
+        }
+        match self.state.borrow().damage {
+            Some(_) => Err(Failure::IO),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to write guest data, or metadata of no kind, over metadata.
+    fn guard(&self, at: u64, len: u64) -> Outcome {
+        let first = at >> self.geometry.cluster_bits;
+        let last = (at + len.max(1) - 1) >> self.geometry.cluster_bits;
+        let claimed = self.state.borrow().claims.of(first, last - first + 1);
+        match claimed {
+            None => Ok(()),
+            Some((_, claim)) => Err(self.damaged(format!("guest data at {at:#x} lies in {claim}"))),
+        }
+    }
+
+    /// Remembers a change for a successor.
+    fn note(&self, record: Record) {
+        if !self.replaying.get() && !self.journal.append(record) {
+            self.unrecorded.set(true);
+        }
+    }
+
+    /// A cluster that was given out is in use by now, or given back.
+    fn settled(&self, state: &mut State, first: u64, count: u64) {
+        for cluster in first..first + count {
+            state.taken.remove(&cluster);
+        }
+    }
+
+    fn is_external(&self) -> bool {
+        self.data.is_some()
+    }
+
+    /// Where guest data is.
+    fn store(&self) -> &S {
+        self.data.as_ref().unwrap_or(&self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! The check: does every cluster's count say how often it is used?
+//!
+//! Everything that refers to clusters is walked ([`walk`]) and counted in a table of its own; then the two
+//! are compared. A count that is too high is a **leak**: room is lost. One that is too low is an **error**:
+//! somebody will be given a cluster that is in use. The copied flags follow from the counts.
+//!
+//! It trusts nothing: a reference past the end of the file or to half a cluster is an error and no panic,
+//! and memory is bounded by the length of the file.
+
+mod walk;
+
+use super::Qcow2;
+use super::header::incompatible;
+use crate::outcome::Failure;
+use crate::storage::Storage;
+
+use walk::Walk;
+
+/// Findings that are told in words; the rest is counted.
+const TOLD: usize = 1000;
+
+/// What may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Nothing.
+    Nothing,
+    /// Counts that are too high.
+    Leaks,
+    /// All counts and flags, and the dirty and corrupt bits once nothing else is wrong.
+    All,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In words.
+    pub findings: Vec<String>,
+    /// Errors left.
+    pub corruptions: u64,
+    /// Leaked clusters left.
+    pub leaks: u64,
+    /// Errors repaired.
+    pub corruptions_fixed: u64,
+    /// Leaked clusters given back.
+    pub leaks_fixed: u64,
+    /// Clusters of the disk.
+    pub total: u64,
+    /// Of them in the file.
+    pub allocated: u64,
+    /// Of them compressed.
+    pub compressed: u64,
+    /// Of them not behind the one before.
+    pub fragmented: u64,
+    /// Where the last cluster in use ends.
+    pub image_end: u64,
+}
+
+impl Report {
+    fn tell(&mut self, finding: impl FnOnce() -> String) {
+        if self.findings.len() < TOLD {
+            self.findings.push(finding());
+        }
+    }
+}
+
+impl<S: Storage> Qcow2<S> {
+    /// Checks the image, on which no operation may be under way, and repairs what `repair` allows.
+    pub async fn check(&self, repair: Repair) -> Result<Report, Failure> {
+        self.close().await?;
+        let mut walk = Walk::new(self)?;
+        walk.all().await?;
+        let Walk { mut report, uses, sound, .. } = walk;
+        let before = (report.corruptions, report.leaks);
+        self.compare_counts(&mut report, &uses, repair, sound).await?;
+        let mut flags = walk::Flags::new(self, repair == Repair::All && sound);
+        flags.all(&mut report).await?;
+        if repair != Repair::Nothing && !self.options.read_only {
+            let whole = report.corruptions == 0 && before == (0, 0);
+            if repair == Repair::All && whole {
+                let state = &mut *self.state.borrow_mut();
+                let marks = incompatible::DIRTY | incompatible::CORRUPT;
+                state.header_dirty |= state.header.has(marks);
+                state.header.incompatible &= !marks;
+            }
+            self.close().await?;
+        }
+        Ok(report)
+    }
+
+    async fn compare_counts(
+        &self,
+        report: &mut Report,
+        uses: &[u32],
+        repair: Repair,
+        sound: bool,
+    ) -> Result<(), Failure> {
+        // Counts of what lies behind the end of the file count nothing.
+        for cluster in 0..uses.len() as u64 {
+            let used = u64::from(uses.get(cluster as usize).copied().unwrap_or(0));
+            let count = match self.count(cluster).await {
+                Ok(count) => count,
+                // A block that is not aligned, told already.
+                Err(_) => continue,
+            };
+            if used > 0 || count > 0 {
+                report.image_end =
+                    report.image_end.max((cluster + 1) << self.geometry.cluster_bits);
+            }
+            if count == used {
+                continue;
+            }
+            let leak = count > used;
+            let fix = sound && repair != Repair::Nothing && (leak || repair == Repair::All);
+            let word = match (fix, leak) {
+                (true, _) => "Repairing",
+                (false, true) => "Leaked",
+                (false, false) => "ERROR",
+            };
+            report.tell(|| format!("{word} cluster {cluster} refcount={count} reference={used}"));
+            let (left, fixed) = match leak {
+                true => (&mut report.leaks, &mut report.leaks_fixed),
+                false => (&mut report.corruptions, &mut report.corruptions_fixed),
+            };
+            if fix && self.repair_count(cluster, used).await.is_ok() {
+                *fixed += 1;
+            } else {
+                *left += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A cluster that no block counts needs one first; its place must itself be unused.
+    async fn repair_count(&self, cluster: u64, used: u64) -> Result<(), Failure> {
+        if used > self.geometry.most() {
+            return Err(Failure::TOO_LARGE);
+        }
+        self.set_count(cluster, used).await
+    }
+}

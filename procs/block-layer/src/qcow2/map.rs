@@ -1,0 +1,83 @@
+//! Where every byte of a disk is, over all layers of its chain.
+
+use super::read::Extent;
+use super::{Layer, Qcow2};
+use crate::outcome::Failure;
+use crate::storage::Storage;
+
+/// A range of the disk of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// The layer that decides, 0 for the image itself.
+    pub depth: u32,
+    /// That layer has it, and it is not just missing everywhere.
+    pub present: bool,
+    /// It reads as zeroes.
+    pub zero: bool,
+    /// It takes room in a file.
+    pub data: bool,
+    /// It is compressed.
+    pub compressed: bool,
+    /// Where it is in that layer's file, if it is there as it is.
+    pub offset: Option<u64>,
+}
+
+impl Range {
+    /// Whether `next` continues this.
+    pub fn goes_on(&self, next: &Self) -> bool {
+        let offset = self.offset.map(|offset| offset + self.length);
+        let kind =
+            |range: &Self| (range.depth, range.present, range.zero, range.data, range.compressed);
+        self.start + self.length == next.start && kind(self) == kind(next) && offset == next.offset
+    }
+}
+
+impl<S: Storage> Qcow2<S> {
+    /// The range at `at`, at most `len` bytes. Calls with `at` moved on by its length give the rest.
+    pub async fn range(&self, at: u64, len: u64) -> Result<Range, Failure> {
+        let _op = self.begin();
+        let (extent, length) = self.extent(at, len).await?;
+        let range = Range {
+            start: at,
+            length,
+            depth: 0,
+            present: true,
+            zero: false,
+            data: true,
+            compressed: false,
+            offset: None,
+        };
+        Ok(match extent {
+            Extent::Data { at, .. } => Range { offset: Some(at), ..range },
+            Extent::Zero { at } => Range { zero: true, data: false, offset: at, ..range },
+            Extent::Compressed { .. } => Range { compressed: true, ..range },
+            Extent::Backing => {
+                let nothing = Range { present: false, zero: true, data: false, ..range };
+                self.range_below(nothing).await?
+            }
+        })
+    }
+
+    async fn range_below(&self, nothing: Range) -> Result<Range, Failure> {
+        let Range { start, length, .. } = nothing;
+        let Some(layer) = &self.backing else {
+            return Ok(nothing);
+        };
+        let there = layer.size().saturating_sub(start).min(length);
+        if there == 0 {
+            return Ok(nothing);
+        }
+        let below = match layer {
+            Layer::Raw { .. } => {
+                let (data, offset) = (true, Some(start));
+                Range { length: there, present: true, zero: false, data, offset, ..nothing }
+            }
+            Layer::Qcow2(image) => Box::pin(image.range(start, there)).await?,
+        };
+        Ok(Range { depth: below.depth + 1, ..below })
+    }
+}

@@ -1,0 +1,298 @@
+//! Opening: the header, the tables that stay in memory, and every reason to refuse.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use super::claims::{Claim, Claims};
+use super::geometry::OFFSET;
+use super::header::{Header, PROLOGUE, autoclear, incompatible};
+use super::journal::Journal;
+use super::slices::Slices;
+use super::{Layer, Qcow2, Snapshot, State};
+use crate::memory::Heap;
+use crate::outcome::Failure;
+use crate::storage::Storage;
+use crate::task::RangeLock;
+
+/// Usual bytes of tables and counts in memory: they map 32 GiB of clusters of 64 KiB.
+const CACHE: u64 = 4 << 20;
+
+/// Slices that are always in memory: enough for one operation.
+const LEAST: u64 = 64;
+
+/// Why an image cannot be opened. All but `Host` blame the image or what was said of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another format.
+    #[error("the image is not in qcow2 format")]
+    Format,
+    /// A version nobody here knows.
+    #[error("the image is qcow2 version {0}; versions 2 and 3 are served")]
+    Version(u32),
+    /// The header contradicts the specification.
+    #[error("the image's header is wrong: {0}")]
+    Header(String),
+    /// Bits nobody here knows.
+    #[error("the image has features that are not known here: {0}")]
+    Feature(String),
+    /// An encrypted image.
+    #[error("the image is encrypted; it is neither read nor written as if it were plain")]
+    Encrypted,
+    /// A compression nobody here knows.
+    #[error("the image has compression type {0}; 0 (zlib) and 1 (zstd) are served")]
+    Compression(u8),
+    /// The dirty bit.
+    #[error(
+        "the image was not closed and its refcounts are out of date; repair it: qemu-img check -r all"
+    )]
+    Dirty,
+    /// The corrupt bit.
+    #[error("the image is marked corrupt; open it read-only, or repair it: qemu-img check -r all")]
+    Corrupt,
+    /// Two tables in one place.
+    #[error("the image is corrupt: {0}; open it read-only, or repair it: qemu-img check -r all")]
+    Overlap(String),
+    /// Persistent bitmaps.
+    #[error(
+        "the image has persistent bitmaps, which would become wrong; open it read-only, or remove them: qemu-img bitmap --remove"
+    )]
+    Bitmaps,
+    /// The header names a backing file and none was given.
+    #[error("the image has the backing file '{0}', which was not given")]
+    NoBacking(String),
+    /// A backing file was given and the header names none.
+    #[error("the image has no backing file, but one was given")]
+    SurplusBacking,
+    /// The header wants a data file and none was given.
+    #[error("the image has its data in another file{0}, which was not given")]
+    NoData(String),
+    /// A data file was given and the image has its data itself.
+    #[error("the image has no external data file, but one was given")]
+    SurplusData,
+    /// The host refused.
+    #[error("the image cannot be read: {0}")]
+    Host(#[from] Failure),
+}
+
+/// The files of an image.
+#[derive(Debug)]
+pub struct Files<S> {
+    /// The image.
+    pub file: S,
+    /// Its external data file.
+    pub data: Option<S>,
+    /// Its backing file, open.
+    pub backing: Option<Layer<S>>,
+}
+
+/// How it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Nothing is written.
+    pub read_only: bool,
+    /// Clusters that become free are given back to the host.
+    pub discard: bool,
+    /// Open it although it is dirty, corrupt or has bitmaps: for repair, which trusts nothing.
+    pub repair: bool,
+    /// Bytes of tables and counts in memory.
+    pub cache: u64,
+    /// Files that the header names may be missing: for questions about the image alone.
+    pub alone: bool,
+}
+
+impl Options {
+    /// For readers.
+    pub const READ: Self =
+        Self { read_only: true, discard: false, repair: false, cache: CACHE, alone: false };
+    /// For writers.
+    pub const WRITE: Self = Self { read_only: false, discard: true, ..Self::READ };
+    /// For questions about the image alone.
+    pub const LOOK: Self = Self { alone: true, ..Self::READ };
+}
+
+impl<S: Storage> Qcow2<S> {
+    /// Opens an image, and takes over what the journal has of a predecessor.
+    pub async fn open(
+        files: Files<S>,
+        journal: Box<dyn Journal>,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let Files { file, data, backing } = files;
+        let file_size = file.size()?;
+        let bytes = read_bytes(&file, 0, PROLOGUE.min(file_size as usize)).await?;
+        let header = Header::read(&bytes)?;
+        refuse_state(&header, options)?;
+        refuse_files(&header, data.is_some(), backing.is_some(), options)?;
+        let geometry = header.geometry;
+        let entries = header.l1_entries as usize;
+        let l1 = read_numbers(&file, header.l1_at, entries, file_size).await?;
+        let entries = ((header.reftable_clusters as u64) << geometry.cluster_bits) / 8;
+        let reftable = read_numbers(&file, header.reftable_at, entries as usize, file_size).await?;
+        let snapshots = Snapshot::read_all(&file, &header, file_size).await?;
+        let mut prologue = bytes;
+        prologue.resize(geometry.slice() as usize, 0);
+        let cluster = geometry.cluster();
+        let mut state = State {
+            prologue,
+            header_dirty: false,
+            l1,
+            l1_dirty: BTreeSet::new(),
+            reftable,
+            reftable_dirty: BTreeSet::new(),
+            growing: None,
+            new_tables: HashSet::new(),
+            slices: Slices::new((options.cache / geometry.slice()).max(LEAST) as usize),
+            claims: Claims::default(),
+            snapshots,
+            hint: 0,
+            fresh: match file.grows() {
+                true => file_size.next_multiple_of(cluster),
+                false => u64::MAX,
+            },
+            taken: BTreeSet::new(),
+            frees: VecDeque::new(),
+            begun: 0,
+            durable: 0,
+            first_op: 0,
+            ops: VecDeque::new(),
+            damage: None,
+            header,
+        };
+        if !options.read_only && !options.repair {
+            claim(&mut state, file_size)?;
+        }
+        let image = Self {
+            file,
+            data,
+            backing,
+            journal,
+            geometry,
+            version: state.header.version,
+            options,
+            state: RefCell::new(state),
+            clusters: RangeLock::default(),
+            making: RangeLock::default(),
+            structure: RangeLock::default(),
+            commits: RangeLock::default(),
+            unpacked: RefCell::new(None),
+            unrecorded: Cell::new(false),
+            replaying: Cell::new(false),
+            packing: Cell::new(None),
+        };
+        if !options.read_only {
+            image.replay().await?;
+        }
+        Ok(image)
+    }
+}
+
+fn refuse_state(header: &Header, options: Options) -> Result<(), OpenError> {
+    if options.read_only || options.repair {
+        return Ok(());
+    }
+    if header.has(incompatible::CORRUPT) {
+        return Err(OpenError::Corrupt);
+    }
+    if header.has(incompatible::DIRTY) {
+        return Err(OpenError::Dirty);
+    }
+    let bitmaps = header.extensions.bitmaps.is_some_and(|bitmaps| bitmaps.count > 0);
+    match bitmaps && header.autoclear & autoclear::BITMAPS != 0 {
+        true => Err(OpenError::Bitmaps),
+        false => Ok(()),
+    }
+}
+
+fn refuse_files(
+    header: &Header,
+    data: bool,
+    backing: bool,
+    options: Options,
+) -> Result<(), OpenError> {
+    match &header.backing {
+        Some(name) if !backing && !options.alone => return Err(OpenError::NoBacking(name.clone())),
+        None if backing => return Err(OpenError::SurplusBacking),
+        _ => {}
+    }
+    match (header.has_data_file(), data) {
+        (true, false) if !options.alone => {
+            let name = header.extensions.data_file.as_ref();
+            Err(OpenError::NoData(name.map_or(String::new(), |name| format!(" ('{name}')"))))
+        }
+        (false, true) => Err(OpenError::SurplusData),
+        _ => Ok(()),
+    }
+}
+
+/// Claims everything that is known of the metadata. What lies outside of the file claims nothing: it is
+/// found out when it is used.
+fn claim(state: &mut State, file_size: u64) -> Result<(), OpenError> {
+    let State { header, l1, reftable, snapshots, claims, .. } = state;
+    let geometry = header.geometry;
+    let mut add = |name: &str, at: u64, bytes: u64, claim: Claim| {
+        if at >= file_size {
+            return Ok(());
+        }
+        if !geometry.is_start(at) {
+            return Err(OpenError::Overlap(format!("{name} at {at:#x} is not aligned")));
+        }
+        let first = at >> geometry.cluster_bits;
+        claims.add(first, bytes.min(file_size - at).div_ceil(geometry.cluster()), claim).map_err(
+            |(cluster, other)| {
+                let at = cluster << geometry.cluster_bits;
+                OpenError::Overlap(format!("{name} at {at:#x} lies in {other}"))
+            },
+        )
+    };
+    add("the header", 0, geometry.cluster(), Claim::Header)?;
+    add("the L1 table", header.l1_at, u64::from(header.l1_entries) * 8, Claim::L1)?;
+    let bytes = u64::from(header.reftable_clusters) << geometry.cluster_bits;
+    add("the refcount table", header.reftable_at, bytes, Claim::Reftable)?;
+    for at in reftable.iter().map(|entry| entry & !511).filter(|at| *at != 0) {
+        add("a refcount block", at, geometry.cluster(), Claim::Block)?;
+    }
+    for at in l1.iter().map(|entry| entry & OFFSET).filter(|at| *at != 0) {
+        add("an L2 table", at, geometry.cluster(), Claim::Table)?;
+    }
+    if let Some(bytes) = snapshots.last().map(|last| last.table_end) {
+        add("the snapshot table", header.snapshots_at, bytes, Claim::Snapshots)?;
+    }
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.l1_entries > 0) {
+        let bytes = u64::from(snapshot.l1_entries) * 8;
+        add("a snapshot's L1 table", snapshot.l1_at, bytes, Claim::SnapshotL1)?;
+    }
+    if let Some(bitmaps) = &header.extensions.bitmaps {
+        let bytes = bitmaps.directory_bytes;
+        add("the bitmap directory", bitmaps.directory_at, bytes, Claim::Bitmaps)?;
+    }
+    Ok(())
+}
+
+/// Bytes of a file; zeroes beyond its end.
+pub(super) async fn read_bytes<S: Storage>(
+    file: &S,
+    at: u64,
+    len: usize,
+) -> Result<Vec<u8>, Failure> {
+    // Whole pages, as direct I/O wants them.
+    let heap = Heap::zeroes(len.next_multiple_of(4096));
+    file.read(at, heap.clone().into()).await?;
+    let mut bytes = heap.to_vec();
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Big-endian numbers; those beyond the file's end are zeroes and cost no reading.
+pub(super) async fn read_numbers<S: Storage>(
+    file: &S,
+    at: u64,
+    count: usize,
+    file_size: u64,
+) -> Result<Vec<u64>, Failure> {
+    let there = file_size.saturating_sub(at).min(count as u64 * 8) as usize;
+    let bytes = read_bytes(file, at, there).await?;
+    let chunk = |chunk: &[u8]| chunk.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let mut numbers: Vec<u64> = bytes.chunks_exact(8).map(chunk).collect();
+    numbers.resize(count, 0);
+    Ok(numbers)
+}

@@ -1,0 +1,89 @@
+//! Another size for the disk.
+
+use super::geometry::Geometry;
+use super::header::MOST_L1_BYTES;
+use super::{Granules, Mapping, Qcow2};
+use crate::outcome::{Failure, Outcome};
+use crate::storage::Storage;
+
+impl<S: Storage> Qcow2<S> {
+    /// Makes the disk `size` bytes long, a multiple of 512. What is added reads as zeroes, what is cut off
+    /// is gone. The L1 table grows within the clusters it has; one that would have to move is refused
+    /// ([`Failure::TOO_LARGE`]), and so are images with internal snapshots that shrink.
+    pub async fn resize(&self, size: u64) -> Outcome {
+        self.writable()?;
+        let old = self.size();
+        if size < old {
+            if !self.state.borrow().snapshots.is_empty() {
+                return Err(Failure::UNSUPPORTED);
+            }
+            self.discard(size, old - size).await?;
+        }
+        let entries = self.geometry.l1_entries(size);
+        let room = self.l1_room();
+        if entries > room {
+            return Err(Failure::TOO_LARGE);
+        }
+        let hides = size > old && self.backing.as_ref().is_some_and(|layer| layer.size() > old);
+        {
+            let state = &mut *self.state.borrow_mut();
+            let had = state.l1.len() as u64;
+            if entries > had {
+                state.l1.resize(entries as usize, 0);
+                state.header.l1_entries = entries as u32;
+                let slice = self.geometry.slice() / 8;
+                let slices = had / slice..entries.div_ceil(slice);
+                state.l1_dirty.extend(slices.map(|index| index as usize));
+            }
+            state.header.size = size;
+            state.header_dirty = true;
+        }
+        // A longer backing file must not show in the part that is new.
+        if hides && self.version > 2 {
+            self.zero(old, size - old, true).await?;
+        }
+        self.close().await
+    }
+
+    /// Entries for which the clusters of the L1 table have room.
+    fn l1_room(&self) -> u64 {
+        let entries = u64::from(self.state.borrow().header.l1_entries).max(1);
+        (entries * 8).next_multiple_of(self.geometry.cluster()).min(MOST_L1_BYTES) / 8
+    }
+
+    /// Gives every cluster of the disk a place in the file. What they read as is what the host has there.
+    pub async fn preallocate(&self) -> Outcome {
+        self.writable()?;
+        let _op = self.begin();
+        let clusters = self.size().div_ceil(self.geometry.cluster());
+        let mut cluster = 0;
+        while cluster < clusters {
+            self.make_room().await?;
+            self.own_table(cluster).await?;
+            let rest = self.geometry.entries() - cluster % self.geometry.entries();
+            let (at, count) = match self.is_external() {
+                true => (cluster << self.geometry.cluster_bits, rest.min(clusters - cluster)),
+                false => {
+                    let given = self.allocate(rest.min(clusters - cluster)).await?;
+                    (given.at, given.count)
+                }
+            };
+            for index in 0..count {
+                let host = at + (index << self.geometry.cluster_bits);
+                self.put(cluster + index, placed(self.geometry, host)).await?;
+            }
+            cluster += count;
+        }
+        Ok(())
+    }
+
+    /// Where the file would end if every cluster given out were full.
+    pub fn end(&self) -> u64 {
+        self.state.borrow().hint << self.geometry.cluster_bits
+    }
+}
+
+fn placed(geometry: Geometry, host: u64) -> Mapping {
+    let allocated = Granules::all(geometry);
+    Mapping::Plain(Granules { host: Some(host), owned: true, allocated, zero: 0 })
+}

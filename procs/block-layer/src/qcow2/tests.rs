@@ -1,0 +1,116 @@
+//! Images in memory: many operations at once, crashes, deaths, and what no image may do.
+
+mod crash;
+mod refusals;
+mod rig;
+
+use super::journal::Remembered;
+use super::*;
+use crate::memory::Heap;
+use crate::task::finish;
+use rig::{KINDS, Rig, Steps};
+
+#[test]
+fn operations_that_overlap_in_time_leave_what_each_of_them_wrote() {
+    for (number, kind) in KINDS.iter().enumerate() {
+        for seed in 0..12 {
+            let mut rig = Rig::new(kind, seed);
+            rig.file.interleave(3, seed * 77 + number as u64 + 1);
+            let mut steps = Steps::new(seed);
+            for _ in 0..12 {
+                rig.run_together(&mut steps, 8);
+                rig.verify(&format!("{kind:?}, {seed}"));
+            }
+            rig.close_and_check(&format!("{kind:?}, {seed}"));
+        }
+    }
+}
+
+#[test]
+fn a_full_cache_commits_by_itself_and_stays_bounded() {
+    let mut rig = Rig::new(&KINDS[0], 1);
+    rig.options.cache = 0;
+    rig.reopen();
+    for cluster in 0..2048 {
+        rig.write(cluster * 512, &[cluster as u8 | 1; 512]);
+        let image = rig.image();
+        let state = image.state.borrow();
+        assert!(state.slices.count_dirty() < 48, "{} slices are dirty", state.slices.count_dirty());
+    }
+    rig.verify("many clusters");
+    assert!(rig.image().state.borrow().begun > 0, "it has committed");
+    rig.close_and_check("many clusters");
+}
+
+#[test]
+fn a_refcount_table_that_is_too_small_moves_while_images_grow() {
+    let mut rig = Rig::sized(&KINDS[0], 24 << 20);
+    let before = rig.image().header().reftable_clusters;
+    for at in (0..20 << 20).step_by(1 << 20) {
+        rig.write(at, &vec![(at >> 20) as u8 + 1; 1 << 20]);
+    }
+    rig.verify("a grown image");
+    assert!(rig.image().header().reftable_clusters > before);
+    rig.close_and_check("a grown image");
+    rig.reopen();
+    rig.verify("a grown image, opened again");
+}
+
+#[test]
+fn what_one_stops_using_is_used_again() {
+    let mut rig = Rig::new(&KINDS[1], 3);
+    for round in 0..20u8 {
+        rig.write(0, &vec![round + 1; 256 << 10]);
+        rig.apply(|image| Box::pin(image.discard(0, 256 << 10)));
+        rig.model[..256 << 10].fill(0);
+        rig.verify("discarded");
+        finish(rig.image().close()).unwrap();
+    }
+    let len = rig.file.bytes().len();
+    assert!(len < 1 << 20, "the file has {len} bytes");
+    rig.close_and_check("a disk that was emptied");
+}
+
+#[test]
+fn a_resized_disk_keeps_what_it_has_and_grows_by_zeroes() {
+    let mut rig = Rig::sized(&KINDS[2], 1 << 20);
+    rig.write(0, &vec![7; 1 << 20]);
+    finish(rig.image().resize(3 << 20)).unwrap();
+    rig.model.resize(3 << 20, 0);
+    rig.verify("a larger disk");
+    rig.write((3 << 20) - 512, &[9; 512]);
+    finish(rig.image().resize(512 << 10)).unwrap();
+    rig.model.truncate(512 << 10);
+    rig.verify("a smaller disk");
+    finish(rig.image().resize(1 << 20)).unwrap();
+    rig.model.resize(1 << 20, 0);
+    rig.verify("what was cut off does not come back");
+    rig.close_and_check("a resized disk");
+}
+
+#[test]
+fn a_failed_call_fails_the_request_and_harms_nothing() {
+    for failure in [Failure::IO, Failure::NO_SPACE] {
+        for calls in 0..120 {
+            let mut rig = Rig::new(&KINDS[1], 5);
+            rig.write(0, &[1; 70_000]);
+            finish(rig.image().flush()).unwrap();
+            rig.file.fail_after(calls, failure);
+            let attempt = finish(rig.image().write(30_000, Heap::copy_of(&[2; 200_000]).into()));
+            let flushed = finish(rig.image().flush());
+            rig.file.heal();
+            if attempt.is_ok() {
+                rig.model[30_000..230_000].fill(2);
+                let _ = flushed;
+                rig.verify("what was answered is there");
+            } else {
+                assert_eq!(attempt, Err(failure));
+                rig.verify_outside(30_000..230_000);
+            }
+            // Whoever tries again succeeds.
+            rig.write(30_000, &[3; 200_000]);
+            rig.verify("written again");
+            rig.close_and_check(&format!("{failure:?} after {calls}"));
+        }
+    }
+}

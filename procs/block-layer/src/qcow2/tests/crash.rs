@@ -1,0 +1,118 @@
+//! Crashes of the host, and deaths of the process.
+
+use super::rig::{KINDS, Kind, Rig, Steps};
+use super::*;
+use crate::storage::memory::Entry;
+
+/// Crash states of each run with the other tests; `BULKHEAD_CRASHES` sets another number.
+const FEW: u64 = 60;
+
+fn states() -> u64 {
+    let given = std::env::var("BULKHEAD_CRASHES").ok();
+    given.and_then(|text| text.parse().ok()).unwrap_or(FEW)
+}
+
+/// Random work with flushes; the disk as each flush left it, by the number of the mark in the log.
+fn work(kind: &Kind, seed: u64) -> (Rig, Vec<Vec<u8>>) {
+    let mut rig = Rig::new(kind, seed);
+    let mut steps = Steps::new(seed);
+    let mut flushed = vec![rig.model.clone()];
+    for round in 1..10 {
+        rig.run_together(&mut steps, 6);
+        finish(rig.image().flush()).unwrap();
+        rig.file.mark(round);
+        flushed.push(rig.model.clone());
+    }
+    (rig, flushed)
+}
+
+/// A byte after a crash is as some state since the last flush has it; sectors are whole.
+#[test]
+fn every_crash_leaves_an_image_without_errors_and_with_all_that_was_flushed() {
+    for (number, kind) in KINDS.iter().enumerate() {
+        for seed in 0..3 {
+            let (rig, flushed) = work(kind, seed * 100 + number as u64);
+            let log = rig.file.log();
+            let mut chance = Steps::new(seed + 1);
+            for state in 0..states() {
+                let entries = chance.below(log.len() as u64 + 1) as usize;
+                let odds = chance.below(5);
+                let bytes = rig.file.crashed(entries, || chance.below(4) < odds);
+                let name = format!("{kind:?}, {seed}, state {state}");
+                rig.check_bytes(bytes.clone(), &name);
+                let disk = rig.disk_of(bytes);
+                let mark = log[..entries].iter().rev().find_map(|entry| match entry {
+                    Entry::Mark(mark) => Some(*mark as usize),
+                    _ => None,
+                });
+                let mark = mark.unwrap_or(0);
+                let (then, later) = (&flushed[mark], flushed.get(mark + 1));
+                for (index, sector) in disk.chunks(512).enumerate() {
+                    let at = index * 512;
+                    let as_then = sector == &then[at..at + 512];
+                    let as_later = later.is_none_or(|later| sector == &later[at..at + 512]);
+                    assert!(as_then || as_later, "{name}: sector {index} is neither old nor new");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_answered() {
+    for (number, kind) in KINDS.iter().enumerate() {
+        for seed in 0..8 {
+            let name = format!("{kind:?}, {seed}");
+            let mut rig = Rig::new(kind, seed);
+            let mut steps = Steps::new(seed * 31 + number as u64);
+            for _ in 0..12 {
+                rig.run_together(&mut steps, 4);
+                if steps.below(3) == 0 {
+                    // Killed in the middle of a commit, now and then.
+                    let calls = steps.below(12);
+                    rig.file.fail_after(calls, Failure::IO);
+                    let _ = finish(rig.image().flush());
+                    rig.file.heal();
+                }
+                if steps.below(2) == 0 {
+                    rig.reopen();
+                    rig.verify(&name);
+                }
+            }
+            rig.close_and_check(&name);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_half_way_through_leaks_nothing() {
+    for (number, kind) in KINDS.iter().enumerate() {
+        for seed in 0..20 {
+            let name = format!("{kind:?}, {seed}");
+            let mut rig = Rig::new(kind, seed);
+            let mut steps = Steps::new(seed * 17 + number as u64);
+            for round in 0..8 {
+                rig.run_together(&mut steps, 3);
+                rig.file.interleave(3, seed * 99 + round + 1);
+                rig.die_writing(&mut steps, 6, &name);
+                rig.file.interleave(0, 1);
+            }
+            rig.close_and_check(&name);
+        }
+    }
+}
+
+/// The file as it is, without the journal: what is left if the host dies together with the process.
+#[test]
+fn a_killed_process_leaves_an_image_without_errors() {
+    for kind in &KINDS {
+        for seed in 0..4 {
+            let mut rig = Rig::new(kind, seed);
+            let mut steps = Steps::new(seed + 1000);
+            for _ in 0..6 {
+                rig.run_together(&mut steps, 4);
+                rig.check_bytes(rig.file.bytes(), &format!("{kind:?}, {seed}"));
+            }
+        }
+    }
+}
