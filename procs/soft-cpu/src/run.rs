@@ -145,8 +145,12 @@ impl Cpu {
             Stop::Fault(exception) => self.deliver_exception(exception)?,
             Stop::Trap(exception) => self.deliver_exception(exception)?,
             Stop::Software(vector) => self.deliver_software(vector)?,
-            Stop::Alone | Stop::Exclusive => {
-                (self.restarts_alone, self.restarts_exclusive) = (true, stop == Stop::Exclusive);
+            Stop::Alone => {
+                self.restarts_alone = true;
+                return Ok(None);
+            }
+            Stop::Exclusive => {
+                (self.restarts_alone, self.restarts_exclusive) = (true, true);
                 return Ok(None);
             }
             Stop::Outside => return Ok(Some(Pause::Outside)),

@@ -53,7 +53,7 @@ impl MachineError {
             Self::Engine(EngineError::NoGsiLeft { .. }) => {
                 ("--disk", "give fewer devices or queues")
             }
-            Self::Engine(EngineError::Breakpoints { .. }) => ("--gdb", "set fewer"),
+            Self::Engine(EngineError::Breakpoints { .. }) => ("--gdb", "set fewer breakpoints"),
             Self::Engine(EngineError::Bug(_)) => ("run", "report this"),
             Self::Board(_) => ("run", "report this"),
             Self::DebugExit(_) => ("--debug-exit", "choose another port, e.g. 0xf4"),
