@@ -144,6 +144,10 @@ pub struct RunOptions {
     /// 256, as with QEMU's isa-debug-exit [default of PORT: 0xf4]
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4")]
     pub debug_exit: Option<String>,
+    /// Let gdb connect: PORT of 127.0.0.1, ADDRESS:PORT or a socket's PATH; with ',wait' the guest does not
+    /// run before gdb says so. Who connects owns the guest
+    #[arg(long, value_name = "WHERE[,wait]")]
+    pub gdb: Option<String>,
     /// When the guest crashes (a triple fault; in software also a halt with interrupts off): stop, reset or
     /// pause [default: stop]
     #[arg(long, value_name = "ACTION")]

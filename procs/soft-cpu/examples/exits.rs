@@ -26,8 +26,8 @@ fn main() -> Result<(), Failure> {
     let (control, its_control) = Channel::pair()?;
     let ((turns, its_turns), kick) = (Channel::pair()?, Doorbell::new()?);
     let its_ends = vec![VcpuEnds { turns: its_turns, kick: kick.try_clone()? }];
-    let vm = Soft.create_vm(&memory)?;
-    let (service, seats) = Service::new(vm, its_control, its_ends, Poller::new()?)?;
+    let (service, seats) =
+        Service::new(Soft.create_vm(&memory)?, its_control, its_ends, Poller::new()?)?;
     std::thread::spawn(move || service.run(&mut || Ok(true)));
     seats.into_iter().for_each(|seat| drop(std::thread::spawn(move || live(seat))));
     let vm = Remote::new(control, vec![VcpuEnds { turns, kick }]).create_vm(&memory)?;
