@@ -72,7 +72,7 @@ at() { # ADDRESS: 16 digits
     printf '\000\000\020\000\000\000\020\000\000\000\000\000\000\000\000\000\040\000\020\000'
     printf '\146\272\370\003\260\041\356\203\003\001\353\373'
 } >payload
-bulkhead run --name "$name" --kernel payload --memory 64M --gdb 1234,wait </dev/null >console 2>said &
+bulkhead run --name "$name" --cpu kvm --kernel payload --memory 64M --gdb 1234,wait </dev/null >console 2>said &
 vm=$!
 tries=0
 until bulkhead ps "$name" 2>/dev/null | grep -q 'gdb .* running'; do
