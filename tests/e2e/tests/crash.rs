@@ -5,7 +5,7 @@ mod stage;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Stdio};
 
-use stage::{SAY, Stage};
+use stage::{SAY, Stage, wait_for};
 
 /// `mov eax, 0x1234567; mov ebp, 0x89abcdef`.
 const MARK: [u8; 10] = [0xb8, 0x67, 0x45, 0x23, 0x01, 0xbd, 0xef, 0xcd, 0xab, 0x89];
@@ -63,6 +63,9 @@ impl<'a> Running<'a> {
     }
 
     fn command(&self, command: &str) {
+        // The guest does not wait for those who watch it.
+        let is_shown = || self.stage.command(&["ps", self.stage.name()]).status.success();
+        wait_for("its control socket", is_shown);
         let output = self.stage.command(&[command, self.stage.name()]);
         assert!(output.status.success(), "{command}: {output:?}");
     }
@@ -108,7 +111,9 @@ fn reset_boots_it_again_as_often_as_it_crashes() {
         vm.await_say();
         vm.await_line("the guest crashed: vCPU 0: triple fault");
     }
-    vm.end("kill");
+    // It crashes on, and its lines are not read any more: the VM ends with the command.
+    vm.child.kill().unwrap();
+    vm.child.wait().unwrap();
 }
 
 #[test]
