@@ -171,3 +171,28 @@ fn code_that_the_debugger_wrote_is_what_runs() {
     assert!(guest.vm.code_changed(u64::MAX, 2).is_err());
     assert!(guest.vm.code_changed(0, u64::MAX).is_err());
 }
+
+/// However often the code there was executed under its other address.
+#[test]
+fn a_page_that_is_mapped_twice_has_its_breakpoint_at_one_address() {
+    let again = 0x10_0000 + CODE;
+    let code = assemble(64, CODE, |code| {
+        code.inc(eax)?;
+        code.dec(ecx)?;
+        code.jnz(CODE)?;
+        code.add(rbx, 1)?;
+        code.mov(ecx, 3u32)?;
+        code.jmp(rdx)
+    });
+    let mut guest = Guest::long(&code);
+    guest.put_word(Guest::entry_of(again), CODE | 7);
+    let mut state = guest.vcpu.state().unwrap();
+    (state.regs.rcx, state.regs.rdx) = (5000, again);
+    guest.vcpu.set_state(&state).unwrap();
+    guest.vcpu.set_guest_debug(&breaks(&[again])).unwrap();
+    for _ in 0..200 {
+        assert_eq!(stop(&mut guest), (DebugStop::Code, again));
+    }
+    let regs = guest.vcpu.state().unwrap().regs;
+    assert_eq!((regs.rax, regs.rbx, regs.rcx), (5000, 1, 3));
+}
