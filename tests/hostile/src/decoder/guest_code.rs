@@ -94,7 +94,10 @@ pub fn run(bytes: &[u8]) -> Verdict {
             let at = PAGING + u64::from(draw.below((CODE - PAGING) as u32));
             guest::write(memory, at, draw.bytes(8));
         }
-        guest::write(memory, CODE, draw.bytes(MOST_CODE));
+        let code = draw.bytes(MOST_CODE);
+        guest::write(memory, CODE, code);
+        // Whoever runs past its end halts, and does not execute zeroes to the end of memory.
+        guest::write(memory, CODE + code.len() as u64, &[0xf4; 32]);
         cpu.refresh();
         cpu.set_rip(CODE);
         let mut answers = 0u64;
