@@ -21,6 +21,7 @@ guest     mmdebstrap        mmdebstrap                           a Debian userla
 guest     util-linux        flock                                one fetch of the kernel at a time
 lab       qemu-system-x86   qemu-system-x86_64                   the lab: real KVM semantics under an emulated SVM; interop peer
 test      fio               fio                                  I/O load
+test      gdb               gdb                                  talks to our gdb process in the tests
 test      libnbd-bin        nbdcopy                              talks to qemu-storage-daemon in the interop tests
 test      strace            strace                               looks at helpers from outside
 fuzz      g++               g++                                  compiles libFuzzer

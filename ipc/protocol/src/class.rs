@@ -23,6 +23,8 @@ pub enum ProcessClass {
     VhostConsole,
     /// virtio-rng.
     VhostRng,
+    /// A debugger's socket.
+    Gdb,
     /// One disk graph.
     BlockLayer,
     /// Keeps a detached VM's console output.
@@ -31,7 +33,7 @@ pub enum ProcessClass {
 
 impl ProcessClass {
     /// Every class.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Supervisor,
         Self::Launcher,
         Self::Control,
@@ -40,6 +42,7 @@ impl ProcessClass {
         Self::VhostBlk,
         Self::VhostConsole,
         Self::VhostRng,
+        Self::Gdb,
         Self::BlockLayer,
         Self::Sink,
     ];
@@ -55,6 +58,7 @@ impl ProcessClass {
             Self::VhostBlk => "vhost-blk",
             Self::VhostConsole => "vhost-console",
             Self::VhostRng => "vhost-rng",
+            Self::Gdb => "gdb",
             Self::BlockLayer => "block-layer",
             Self::Sink => "sink",
         }

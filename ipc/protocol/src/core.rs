@@ -85,6 +85,8 @@ pub struct CorePlan {
     pub debug_exit: Option<u16>,
     /// An initial RAM disk is among the descriptors.
     pub initrd: bool,
+    /// The vCPUs run only when a debugger lets them.
+    pub waits_for_debugger: bool,
     /// Devices in PCI slot order, beginning with slot 1. Their descriptors come by one
     /// [`CoreCommand::Device`] each, in this order, before [`CoreCommand::Run`].
     pub devices: Vec<DevicePlan>,
@@ -121,6 +123,8 @@ pub enum CoreCommand {
         /// Index into the plan's devices.
         device: u16,
     },
+    /// A fresh channel to a gdb process, whose predecessor is gone.
+    Debugger,
     /// Everything was handed over: start the vCPUs as soon as the devices have shaken hands.
     Run,
     /// Stop the vCPUs; answered by `Paused`.
@@ -195,6 +199,7 @@ impl Message for CoreCommand {
             Self::Plan(plan) => plan.engine.fd_count(plan.cpus) + 3 + usize::from(plan.initrd),
             Self::Device { fds, .. } => usize::from(*fds),
             Self::DeviceConnected { .. } => 3,
+            Self::Debugger => 1,
             Self::Boot { initrd } => 1 + usize::from(*initrd),
             _ => 0,
         }

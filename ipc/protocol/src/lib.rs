@@ -10,6 +10,7 @@
 //! | [`session`] | the `bulkhead` command ↔ the supervisor it started |
 //! | [`control`] | any client ↔ `control` ↔ supervisor |
 //! | [`core`] | supervisor ↔ core |
+//! | [`gdb`] | supervisor → gdb, gdb ↔ core |
 //! | [`device`] | supervisor ↔ device processes (blk, console, rng) |
 //! | [`block`] | supervisor ↔ block-layer |
 //! | [`block_ring`] | the entries on the rings between vhost-blk and block-layer |
@@ -26,6 +27,7 @@ pub mod core;
 pub mod crash;
 pub mod device;
 pub mod event;
+pub mod gdb;
 pub mod inflight;
 pub mod launch;
 pub mod record;

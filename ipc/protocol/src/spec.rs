@@ -3,6 +3,7 @@
 //! The command builds it from options or a TOML file; the supervisor turns it into a plan. Sizes are
 //! bytes here; how a person writes them (`512M`) is the command's matter.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,24 @@ pub enum OnCrash {
     Pause,
 }
 
+/// Where gdb may connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GdbAddress {
+    /// A UNIX socket.
+    Path(PathBuf),
+    /// A TCP port of one address.
+    Tcp(SocketAddr),
+}
+
+/// A debugger's way in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GdbSpec {
+    /// Where.
+    pub listen: GdbAddress,
+    /// The guest does not run before a debugger lets it.
+    pub wait: bool,
+}
+
 /// What executes the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,6 +177,8 @@ pub struct VmSpec {
     pub engine: EngineSpec,
     /// The first port of a debug-exit device.
     pub debug_exit: Option<u16>,
+    /// Where gdb may connect.
+    pub gdb: Option<GdbSpec>,
     /// Layers of the sandbox that may be missing.
     pub weaker: Vec<Layer>,
 }

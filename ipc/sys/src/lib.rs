@@ -10,6 +10,7 @@
     reason = "system calls and shared mappings: this crate is where they are wrapped"
 )]
 
+pub mod accept;
 pub mod birth;
 pub mod block_device;
 pub mod capability;

@@ -6,7 +6,7 @@ pub fn budget(profile: &str) -> Option<usize> {
     Some(match profile {
         "vhost-rng" => 18,
         "vhost-console" | "vhost-blk" => 20,
-        "sink" | "soft-cpu" => 20,
+        "sink" | "soft-cpu" | "gdb" => 20,
         "block-layer" => 28,
         "control" => 26,
         "core" => 40,

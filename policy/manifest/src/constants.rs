@@ -85,6 +85,7 @@ const IOCTLS: &[(&str, u64)] = &[
     ("KVM_GET_CPUID2", 0xc008_ae91),
     ("KVM_GET_MP_STATE", 0x8004_ae98),
     ("KVM_SET_MP_STATE", 0x4004_ae99),
+    ("KVM_SET_GUEST_DEBUG", 0x4048_ae9b),
     ("KVM_NMI", 0x0000_ae9a),
     ("KVM_GET_VCPU_EVENTS", 0x8040_ae9f),
     ("KVM_SET_VCPU_EVENTS", 0x4040_aea0),

@@ -21,6 +21,7 @@ profiles![
     "vhost-blk",
     "vhost-console",
     "vhost-rng",
+    "gdb",
     "block-layer",
     "sink",
 ];
@@ -35,6 +36,7 @@ pub const CLASSES: &[&str] = &[
     "vhost-blk",
     "vhost-console",
     "vhost-rng",
+    "gdb",
     "block-layer",
     "sink",
 ];

@@ -111,8 +111,8 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// What executes the guest: kvm, soft[,jit=on|off][,trace=FILE], which needs no virtualization, or
-    /// auto: kvm where it is the faster of the two [default: auto]
+    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=on|off
+    /// and ,trace=FILE; or auto: kvm where it is the faster of the two [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub cpu: Option<String>,
     /// Guest memory, e.g. 512M or 4G [default: 512M]
@@ -144,6 +144,10 @@ pub struct RunOptions {
     /// 256, as with QEMU's isa-debug-exit [default of PORT: 0xf4]
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4")]
     pub debug_exit: Option<String>,
+    /// Let gdb connect: PORT of 127.0.0.1, ADDRESS:PORT or a socket's PATH; with ',wait' the guest does not
+    /// run before gdb says so. Who connects owns the guest
+    #[arg(long, value_name = "WHERE[,wait]")]
+    pub gdb: Option<String>,
     /// When the guest crashes (a triple fault; in software also a halt with interrupts off): stop, reset or
     /// pause [default: stop]
     #[arg(long, value_name = "ACTION")]

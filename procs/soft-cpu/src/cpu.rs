@@ -7,6 +7,7 @@ use bulkhead_memory::GuestMemory;
 
 use crate::apic::Apic;
 use crate::block::Blocks;
+use crate::debugger::Debugger;
 use crate::engine::Doorbells;
 use crate::fault::{Exception, Raised, Stop};
 use crate::memory::tlb::{Bank, Tlb};
@@ -154,6 +155,8 @@ pub struct Cpu {
     pub(crate) pae_pointers: [u64; 4],
     /// Breakpoints that the instruction under way has met: bits of DR6.
     pub(crate) debug_pending: u64,
+    /// What a debugger outside the guest wants.
+    pub(crate) debugger: Debugger,
     /// Every access takes the slow way: alignment checks or data breakpoints are on.
     pub(crate) is_strict: bool,
     /// Alignment checks are on at level 3.
@@ -231,6 +234,7 @@ impl Cpu {
             exceptions: 0,
             pae_pointers: [0; 4],
             debug_pending: 0,
+            debugger: Debugger::default(),
             is_strict: false,
             checks_alignment: false,
             is_alone: false,
@@ -352,7 +356,8 @@ impl Cpu {
         }
         let is_user = self.cpl == 3;
         self.checks_alignment = c0 & cr0::AM != 0 && self.system_flags & rflags::AC != 0 && is_user;
-        self.is_strict = self.checks_alignment || self.watches_data();
+        let watches = self.watches_data() || self.debugger.watches();
+        self.is_strict = self.checks_alignment || watches;
         self.select_bank();
     }
 

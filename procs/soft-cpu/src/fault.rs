@@ -82,6 +82,8 @@ pub enum Stop {
     /// The instruction at RIP needs the outside (see [`crate::cpu::Cpu::outside`]); it is started again
     /// with the answer.
     Outside,
+    /// A debugger's breakpoint is at RIP; the instruction there is not done.
+    Breakpoint,
     /// HLT was executed; RIP is behind it.
     Halt,
     /// The guest waits for another vCPU; RIP is behind a `pause`.

@@ -29,6 +29,7 @@ mod apic;
 mod block;
 mod calls;
 pub mod cpu;
+mod debugger;
 pub mod engine;
 mod event;
 pub mod fault;

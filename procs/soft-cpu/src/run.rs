@@ -9,6 +9,8 @@
 
 use std::sync::atomic::Ordering;
 
+use bulkhead_hypervisor::DebugStop;
+
 use crate::apic::signal;
 use crate::cpu::Cpu;
 use crate::event::{Event, Source, TripleFault};
@@ -39,6 +41,8 @@ pub(crate) enum Pause {
     Kicked,
     /// A level-triggered interrupt ended.
     Ended(u8),
+    /// What a debugger waits for.
+    Debug(DebugStop),
     /// Triple fault.
     Shutdown,
     /// No vCPU of the machine executes, and no interrupt can change that.
@@ -97,7 +101,9 @@ impl Cpu {
     /// One turn: an interrupt if one is due, then blocks, then whatever stopped them.
     fn step(&mut self) -> Result<Option<Pause>, TripleFault> {
         let restarts = self.replay.is_pending();
-        if !restarts && !self.shadow && self.interrupt_is_due() {
+        let halts_behind = self.debugger.steps();
+        let is_open = !restarts && !self.shadow && !halts_behind;
+        if is_open && self.interrupt_is_due() {
             self.take_interrupt()?;
             // The next instruction is another one.
             (self.restarts_alone, self.restarts_exclusive) = (false, false);
@@ -106,13 +112,15 @@ impl Cpu {
         let steps = self.system_flags & rflags::TF != 0;
         let breaks = self.breaks_on_code();
         let starts = !restarts && !self.restarts_alone;
-        if breaks && starts && self.code_breakpoint() {
+        let is_awaited = breaks && self.debugger.breaks_at(self.code_linear());
+        if breaks && starts && !is_awaited && self.code_breakpoint() {
             self.deliver_exception(Exception::plain(vector::DB))?;
-            return Ok(None);
+            return Ok(self.debugger.after_instruction().map(Pause::Debug));
         }
         // It was for this instruction; an `iret` may set it again.
+        let resumes = self.system_flags & rflags::RF;
         self.system_flags &= !rflags::RF;
-        let alone = shadow || !starts || steps || breaks || self.is_strict;
+        let alone = shadow || !starts || steps || breaks || self.is_strict || halts_behind;
         self.restarts_alone = false;
         let stop = match std::mem::take(&mut self.restarts_exclusive) {
             true => self.run_exclusively(),
@@ -125,6 +133,7 @@ impl Cpu {
         let holds = std::mem::take(&mut self.holds_traps) && done;
         if !done {
             self.debug_pending = 0;
+            self.debugger.met = None;
         } else if holds {
             // They come behind the next instruction.
         } else if steps || self.debug_pending != 0 {
@@ -136,12 +145,24 @@ impl Cpu {
             Stop::Fault(exception) => self.deliver_exception(exception)?,
             Stop::Trap(exception) => self.deliver_exception(exception)?,
             Stop::Software(vector) => self.deliver_software(vector)?,
-            Stop::Alone => self.restarts_alone = true,
-            Stop::Exclusive => (self.restarts_alone, self.restarts_exclusive) = (true, true),
+            Stop::Alone => {
+                self.restarts_alone = true;
+                return Ok(None);
+            }
+            Stop::Exclusive => {
+                (self.restarts_alone, self.restarts_exclusive) = (true, true);
+                return Ok(None);
+            }
             Stop::Outside => return Ok(Some(Pause::Outside)),
+            Stop::Breakpoint => {
+                // It has not begun: what was meant for it still is.
+                self.shadow = shadow;
+                self.system_flags |= resumes;
+                return Ok(Some(Pause::Debug(DebugStop::Code)));
+            }
             Stop::Halt => self.activity = Activity::Halted,
         }
-        Ok(None)
+        Ok(self.debugger.after_instruction().map(Pause::Debug))
     }
 
     /// Executes blocks until a handler stops, a signal comes, or the slice is over. `alone`: one

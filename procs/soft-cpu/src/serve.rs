@@ -181,6 +181,7 @@ impl Service {
                 self.vm.connect_ioevent(event, bell.as_fd())?;
                 self.writes.insert(connection, (event, bell));
             }
+            (Request::CodeChanged { address, len }, _) => self.vm.code_changed(address, len)?,
             (Request::Disconnect { connection }, _) => {
                 if let Some((event, bell)) = self.writes.remove(&connection) {
                     self.vm.disconnect_ioevent(event, bell.as_fd())?;

@@ -82,6 +82,7 @@ of_each_class! {
     VhostBlk numbers_of_vhost_blk arguments_of_vhost_blk,
     VhostConsole numbers_of_vhost_console arguments_of_vhost_console,
     VhostRng numbers_of_vhost_rng arguments_of_vhost_rng,
+    Gdb numbers_of_gdb arguments_of_gdb,
     BlockLayer numbers_of_block_layer arguments_of_block_layer,
     Sink numbers_of_sink arguments_of_sink,
 }

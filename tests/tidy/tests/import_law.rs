@@ -70,7 +70,9 @@ fn fault(from: &str, to: &str) -> Option<&'static str> {
         "policy" => top(to) == "policy" || to == "ipc/sys",
         "vmm-core" => matches!(top(to), "vmm-core" | "ipc") || to == "procs/runtime",
         "vhost-backends" => matches!(top(to), "vhost-backends" | "ipc") || to == "procs/runtime",
-        "procs" if to == "vmm-core/hypervisor" => matches!(from, "procs/soft-cpu" | "procs/bulkhead"),
+        "procs" if to == "vmm-core/hypervisor" => {
+            matches!(from, "procs/soft-cpu" | "procs/bulkhead")
+        }
         "procs" => matches!(top(to), "procs" | "ipc" | "policy"),
         "tests" => true,
         _ => false,

@@ -61,6 +61,7 @@ fn main() -> anyhow::Result<()> {
                     append: append.clone(),
                     engine: bulkhead_protocol::core::EngineKind::Kvm,
                     debug_exit: None,
+                    waits_for_debugger: false,
                     initrd: initrd != "-",
                     devices: sockets.iter().map(|socket| disk(socket)).collect(),
                 };

@@ -1,7 +1,7 @@
 //! The event loop: one thread, one poller, one place where everything comes together.
 //!
 //! What comes: commands and heartbeats of the supervisor, notices of vCPU threads, the serial stream,
-//! the backends' sockets. Law: nothing here waits for a peer. The only wait besides the poller's is for
+//! the backends' sockets, the debugger's requests. Law: nothing here waits for a peer. The only wait besides the poller's is for
 //! vCPUs to leave the guest.
 
 use std::os::fd::OwnedFd;
@@ -21,6 +21,7 @@ use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::poller::{Interest, Poller, Token};
 
 use crate::crew::Crew;
+use crate::debugger::Debugger;
 use crate::device::Surroundings;
 use crate::devices::{Devices, News};
 use crate::life::Life;
@@ -33,11 +34,12 @@ use crate::supervisor::Supervisor;
 const CHANNEL: Token = 0;
 const BELL: Token = 1;
 const SERIAL: Token = 2;
+pub(crate) const DEBUGGER: Token = 3;
 
 /// Everything that this process is.
 pub struct Core {
     pub(crate) supervisor: Supervisor,
-    poller: Poller,
+    pub(crate) poller: Poller,
     bell: Arc<Doorbell>,
     notices: Receiver<Notice>,
     pub(crate) machine: Machine,
@@ -50,6 +52,7 @@ pub struct Core {
     pub(crate) next: Option<Images>,
     /// The supervisor wants the vCPUs stopped.
     pub(crate) held: bool,
+    pub(crate) debugger: Debugger,
 }
 
 /// What the loop waits with: made before the seal, after which nothing of this kind can be made.
@@ -73,8 +76,8 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
     poller.add(&supervisor, CHANNEL, Interest::Read)?;
     poller.add(&*bell, BELL, Interest::Read)?;
     let (notices, taken) = Notices::new(Arc::clone(&bell));
-    let Plan { cpus, layout, memory, ram, append, debug_exit, devices, engine, serial, images } =
-        plan;
+    let Plan { cpus, layout, memory, ram, append, debug_exit, .. } = plan;
+    let Plan { devices, engine, serial, images, waits_for_debugger, .. } = plan;
     let parts = |engine| Parts { engine, cpus, memory, layout, append, debug_exit };
     let made = hypervisor(engine)
         .and_then(|engine| Machine::new(parts(engine), &notices, wake(&bell)))
@@ -101,6 +104,7 @@ pub fn run(supervisor: Supervisor, ears: Ears, crew: Crew, plan: Plan) -> anyhow
         life: Life::Loaded { run: false },
         next: None,
         held: false,
+        debugger: Debugger::new(cpus, waits_for_debugger),
     };
     core.serve()
 }
@@ -156,6 +160,7 @@ impl Core {
                     }
                     BELL => self.answer_bell()?,
                     SERIAL => self.pump_serial()?,
+                    DEBUGGER => self.hear_debugger()?,
                     socket => self.advance(News::Socket(socket))?,
                 }
             }
@@ -195,6 +200,7 @@ impl Core {
                 self.devices.degrade(device)?;
                 self.advance(News::Anything)?;
             }
+            CoreCommand::Debugger => self.take_debugger(fds)?,
             CoreCommand::Run => self.want_run()?,
             CoreCommand::Pause => self.pause()?,
             CoreCommand::Resume => self.resume()?,
@@ -216,7 +222,7 @@ impl Core {
         self.run_if_ready()
     }
 
-    fn answer_bell(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn answer_bell(&mut self) -> anyhow::Result<()> {
         self.bell.clear();
         self.pump_serial()?;
         while let Ok(notice) = self.notices.try_recv() {
@@ -227,6 +233,7 @@ impl Core {
                 Notice::Asked(Request::DebugExit(result)) => {
                     self.end(CoreEvent::DebugExit { result })?
                 }
+                Notice::Debugged { cpu, stop } => self.debugged(cpu, stop),
                 Notice::Crashed { cpu, reason } => self.crash(cpu, reason)?,
             }
         }

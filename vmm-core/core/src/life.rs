@@ -9,10 +9,12 @@
 //!                           └────────────────────────────┘
 //! ```
 //!
-//! Pausing is beside it: a held machine's vCPUs do not run in any state.
+//! Pausing is beside it: a held machine's vCPUs do not run in any state, nor do those that a debugger
+//! has stopped.
 
 use bulkhead_protocol::core::CoreEvent;
 use bulkhead_protocol::crash::Crash;
+use bulkhead_protocol::gdb::StopReason;
 
 use crate::devices::News;
 use crate::events::Core;
@@ -51,12 +53,17 @@ impl Core {
     pub(crate) fn run_if_ready(&mut self) -> anyhow::Result<()> {
         if self.life == (Life::Loaded { run: true }) && self.devices.are_known() {
             self.life = Life::Running;
-            if !self.held {
+            if self.may_run() {
                 self.machine.run();
             }
             self.supervisor.event(&CoreEvent::Running)?;
         }
         Ok(())
+    }
+
+    /// Whether vCPUs may be in the guest.
+    pub(crate) fn may_run(&self) -> bool {
+        self.life == Life::Running && !self.held && self.debugger.lets_run()
     }
 
     pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
@@ -67,8 +74,11 @@ impl Core {
 
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
         let was_held = std::mem::take(&mut self.held);
-        if self.life == Life::Crashed || was_held && self.life == Life::Running {
+        let was_crashed = self.life == Life::Crashed;
+        if was_crashed {
             self.life = Life::Running;
+        }
+        if (was_held || was_crashed) && self.may_run() {
             self.machine.resume();
         }
         Ok(self.supervisor.event(&CoreEvent::Resumed)?)
@@ -118,6 +128,7 @@ impl Core {
     }
 
     fn load(&mut self, images: &Images) -> anyhow::Result<()> {
+        self.debugger.forget_states();
         match self.machine.load(images, &|| self.supervisor.breathe(self.machine.progress())) {
             Ok(()) => {
                 self.life = Life::Loaded { run: true };
@@ -137,6 +148,7 @@ impl Core {
         }
         self.machine.stop();
         self.life = Life::Crashed;
+        self.stopped(cpu, StopReason::Crashed);
         let registers = self.machine.registers(cpu);
         let crash = Crash { vcpu: cpu.into(), reason, registers };
         Ok(self.supervisor.event(&CoreEvent::Crashed(crash))?)
@@ -147,6 +159,7 @@ impl Core {
         if matches!(self.life, Life::Running | Life::Crashed) {
             self.machine.stop();
             self.life = Life::Over;
+            self.stopped(0, StopReason::Over);
             self.supervisor.event(&event)?;
         }
         Ok(())

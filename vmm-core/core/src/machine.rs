@@ -53,6 +53,7 @@ impl MachineError {
             Self::Engine(EngineError::NoGsiLeft { .. }) => {
                 ("--disk", "give fewer devices or queues")
             }
+            Self::Engine(EngineError::Breakpoints { .. }) => ("--gdb", "set fewer breakpoints"),
             Self::Engine(EngineError::Bug(_)) => ("run", "report this"),
             Self::Board(_) => ("run", "report this"),
             Self::DebugExit(_) => ("--debug-exit", "choose another port, e.g. 0xf4"),
@@ -146,7 +147,7 @@ impl Machine {
             command_line: &self.append,
             memory: &self.memory,
             layout: &self.layout,
-            cpus: u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX),
+            cpus: self.cpus(),
             breathe,
         })?;
         for (index, (vcpu, power_on)) in self.vcpus.iter().zip(&self.power_on).enumerate() {
@@ -176,6 +177,26 @@ impl Machine {
             hold(vcpu).excuse_pause();
         }
         self.run();
+    }
+
+    /// Says which vCPUs an open machine runs. They must be stopped.
+    pub fn allow(&self, vcpus: impl Fn(u8) -> bool) {
+        self.gate.allow(vcpus);
+    }
+
+    /// vCPUs.
+    pub fn cpus(&self) -> u8 {
+        u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX)
+    }
+
+    /// A stopped vCPU. One that runs would be waited for.
+    pub fn vcpu(&self, cpu: u8) -> Option<MutexGuard<'_, Box<dyn Vcpu>>> {
+        self.vcpus.get(usize::from(cpu)).map(hold)
+    }
+
+    /// RAM.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
     }
 
     /// The general registers of a stopped vCPU.

@@ -13,6 +13,7 @@
 
 mod board;
 mod crew;
+mod debugger;
 mod device;
 mod devices;
 mod events;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use bulkhead_hypervisor::DebugStop;
 use bulkhead_machine::Request;
 use bulkhead_sys::eventfd::Doorbell;
 
@@ -16,6 +17,13 @@ pub enum Notice {
     GuestStarted,
     /// The guest wants to be switched off or reset.
     Asked(Request),
+    /// A vCPU stopped for the debugger.
+    Debugged {
+        /// Which one.
+        cpu: u8,
+        /// Why.
+        stop: DebugStop,
+    },
     /// A vCPU cannot go on.
     Crashed {
         /// Which one.

@@ -54,6 +54,8 @@ pub struct Plan {
     pub append: String,
     /// The port of a debug-exit device.
     pub debug_exit: Option<u16>,
+    /// The vCPUs run only when a debugger lets them.
+    pub waits_for_debugger: bool,
     /// Devices in slot order.
     pub devices: Vec<DevicePlan>,
     /// What executes the guest.
@@ -114,6 +116,7 @@ impl Plan {
             memory,
             append: plan.append,
             debug_exit: plan.debug_exit,
+            waits_for_debugger: plan.waits_for_debugger,
             devices: plan.devices,
             engine,
             serial,
@@ -175,6 +178,7 @@ mod tests {
             append: "quiet".into(),
             engine: EngineKind::Kvm,
             debug_exit: None,
+            waits_for_debugger: false,
             initrd: false,
             devices: Vec::new(),
         };

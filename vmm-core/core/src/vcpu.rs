@@ -45,7 +45,7 @@ impl Seat {
     /// Runs the vCPU whenever the gate is open, for ever.
     pub fn work(&self) -> ! {
         loop {
-            self.gate.enter();
+            self.gate.enter(self.index);
             if let Err(reason) = self.run() {
                 self.gate.shut();
                 if let Some(reason) = reason {
@@ -64,6 +64,11 @@ impl Seat {
                 EngineError::Gone => None,
                 other => Some(other.to_string()),
             })?;
+            if let Exit::Debug(stop) = exit {
+                self.gate.shut();
+                self.exits.notices.tell(Notice::Debugged { cpu: self.index, stop });
+                return Ok(());
+            }
             self.exits.answer(exit).map_err(Some)?;
         }
         Ok(())
@@ -84,7 +89,7 @@ impl Exits {
             Exit::MmioRead { address, data } => self.mmio.read(address, data),
             Exit::MmioWrite { address, data } => self.mmio.write(address, data),
             Exit::Eoi(vector) => self.ioapic.end_of_interrupt(vector),
-            Exit::Interrupted => {}
+            Exit::Interrupted | Exit::Debug(_) => {}
             Exit::Shutdown => return Err("triple fault".into()),
             Exit::Hlt => return Err("halted with interrupts off, and no other runs".into()),
             Exit::SystemEvent(kind) => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bulkhead_memory::{GuestMemory, GuestRange};
 use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
+use crate::debug::GuestDebug;
 use crate::error::EngineError;
 use crate::exit::Exit;
 use crate::interrupt::{Gsi, Msi};
@@ -54,6 +55,13 @@ pub trait Vm: Send + Sync {
 
     /// Undoes [`Vm::connect_ioevent`]; both arguments as they were.
     fn disconnect_ioevent(&self, event: IoEvent, kick: BorrowedFd<'_>) -> Result<(), EngineError>;
+
+    /// Breakpoints and watches, together, that a vCPU can have; `None`: any number.
+    fn breakpoint_limit(&self) -> Option<usize>;
+
+    /// This process has written to `len` bytes of RAM at `address`, which the guest may execute. No vCPU
+    /// runs. An engine that reads code anew each time has nothing to do.
+    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError>;
 
     /// From now on a device tells the guest what it has written to guest memory by a write to `ring` (its
     /// used ring). An engine that keeps translations of guest code drops those that were written over
@@ -106,6 +114,13 @@ pub trait Vcpu: Send {
 
     /// Replaces everything there is to know about this vCPU.
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError>;
+
+    /// Replaces the registers that a debugger may write (`regs`, `sregs`, `xsave`) and nothing else:
+    /// clocks and interrupts go on as they are.
+    fn set_registers(&mut self, state: &VcpuState) -> Result<(), EngineError>;
+
+    /// What it shall stop for from now on, until it is told otherwise.
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), EngineError>;
 }
 
 /// Ends a vCPU's run early.

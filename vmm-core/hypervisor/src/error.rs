@@ -59,6 +59,14 @@ pub enum EngineError {
         /// How many there are.
         limit: u32,
     },
+    /// More breakpoints than the processor has debug registers.
+    #[error("this host's processor has {limit} breakpoints, {wanted} are asked for")]
+    Breakpoints {
+        /// How many there are.
+        limit: usize,
+        /// How many it would take.
+        wanted: usize,
+    },
     /// A caller of ours asked for something senseless.
     #[error("bug: {0}")]
     Bug(&'static str),

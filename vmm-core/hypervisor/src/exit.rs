@@ -1,5 +1,7 @@
 //! Why a vCPU stopped executing, in words that no engine owns.
 
+use crate::debug::DebugStop;
+
 /// Why [`Vcpu::run`](crate::Vcpu::run) returned.
 ///
 /// `data` of the port variants holds one or more accesses of `width` bytes each to the same port (a
@@ -43,6 +45,8 @@ pub enum Exit<'a> {
     /// All vCPUs are halted or were never started, and no interrupt will wake one. KVM, whose local APICs
     /// are in the kernel, never tells.
     Hlt,
+    /// What a debugger waits for.
+    Debug(DebugStop),
     /// A triple fault.
     Shutdown,
     /// The guest told the engine that it crashed or wants to go away (`KVM_SYSTEM_EVENT_*`).

@@ -14,6 +14,7 @@
     reason = "KVM's ioctls and the shared run page: this crate is where they are wrapped"
 )]
 
+pub mod debug;
 pub mod engine;
 pub mod error;
 pub mod exit;
@@ -25,6 +26,7 @@ pub mod recorder;
 pub mod remote;
 pub mod x86_64;
 
+pub use debug::{DebugStop, GuestDebug, Watch};
 pub use engine::{Hypervisor, Kick, Vcpu, Vm};
 pub use error::EngineError;
 pub use exit::Exit;

@@ -130,4 +130,12 @@ impl Vm for Recorder {
         self.lock().ioevents.retain(|entry| *entry != (event, kick.as_raw_fd()));
         Ok(())
     }
+
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, _address: u64, _len: u64) -> Result<(), EngineError> {
+        Ok(())
+    }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bulkhead_hypervisor::kvm::{Kvm, kick};
 use bulkhead_hypervisor::{
-    DataMatch, EngineError, Exit, Gsi, Hypervisor, IoAddress, IoEvent, Msi, Vcpu, Vm,
+    DataMatch, DebugStop, EngineError, Exit, Gsi, GuestDebug, Hypervisor, IoAddress, IoEvent, Msi,
+    Vcpu, Vm, Watch,
 };
 use bulkhead_memory::{Grant, GuestMemory, GuestRange, RamLayout, Rights};
 use bulkhead_sys::eventfd::Doorbell;
@@ -319,4 +320,72 @@ fn something_else_given_as_dev_kvm_is_refused() {
     let device = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
     let Err(error) = Kvm::from_fd(device.into()) else { panic!("/dev/null is no KVM") };
     assert!(error.to_string().contains("does not answer like KVM"), "{error}");
+}
+
+/// mov di, 0x500; inc word [di]; inc ax; out 0x80, al; jmp to the second.
+const COUNTER: [u8; 10] = [0xbf, 0x00, 0x05, 0xff, 0x05, 0x40, 0xe6, 0x80, 0xeb, 0xf9];
+
+fn stop(guest: &mut Guest) -> (DebugStop, u64) {
+    let stop = match guest.vcpu.run().unwrap() {
+        Exit::Debug(stop) => stop,
+        other => panic!("{other:?}"),
+    };
+    (stop, guest.vcpu.state().unwrap().regs.rip)
+}
+
+#[test]
+fn a_debugger_steps_from_instruction_to_instruction() {
+    let Some(mut guest) = guest(&COUNTER) else { return };
+    let steps = GuestDebug { steps: true, ..GuestDebug::default() };
+    guest.vcpu.set_guest_debug(&steps).unwrap();
+    for behind in [3, 5, 6] {
+        assert_eq!(stop(&mut guest), (DebugStop::Step, CODE + behind));
+    }
+    if is_interpreted() {
+        return;
+    }
+    // The write leaves first; the step is told of behind it.
+    assert!(matches!(guest.vcpu.run().unwrap(), Exit::PioOut { port: 0x80, .. }));
+    assert_eq!(stop(&mut guest), (DebugStop::Step, CODE + 8));
+    assert_eq!(stop(&mut guest), (DebugStop::Step, CODE + 3));
+    guest.vcpu.set_guest_debug(&GuestDebug::default()).unwrap();
+    assert!(matches!(guest.vcpu.run().unwrap(), Exit::PioOut { port: 0x80, data: &[2], .. }));
+}
+
+/// KVM without a processor behind it interprets instructions, and then knows no watches and no step over
+/// a port write (its source says so).
+fn is_interpreted() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let interpreted = !flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
+    if interpreted {
+        eprintln!("skipped: this KVM interprets its guests");
+    }
+    interpreted
+}
+
+#[test]
+fn a_debugger_has_four_breakpoints_and_the_guest_its_own() {
+    let Some(mut guest) = guest(&COUNTER) else { return };
+    assert_eq!(guest.vm.breakpoint_limit(), Some(4));
+    let breaks = |code: &[u64]| GuestDebug { code: code.to_vec(), ..GuestDebug::default() };
+    let four: Vec<u64> = [5, 0x100, 0x200, 0x300].map(|at| CODE + at).to_vec();
+    guest.vcpu.set_guest_debug(&breaks(&four)).unwrap();
+    assert_eq!(stop(&mut guest), (DebugStop::Code, CODE + 5));
+    let five = guest.vcpu.set_guest_debug(&breaks(&[&four[..], &[1]].concat())).unwrap_err();
+    assert!(matches!(five, EngineError::Breakpoints { limit: 4, wanted: 5 }), "{five}");
+    let mut state = guest.vcpu.state().unwrap();
+    assert_eq!(state.debug.dr7 & 0xff, 0, "the guest has none");
+    (state.regs.rax, state.regs.rip) = (0x41, CODE + 6);
+    guest.vcpu.set_registers(&state).unwrap();
+    assert!(matches!(guest.vcpu.run().unwrap(), Exit::PioOut { port: 0x80, data: &[0x41], .. }));
+    assert_eq!(stop(&mut guest), (DebugStop::Code, CODE + 5));
+}
+
+#[test]
+fn a_debugger_watches_a_word() {
+    let Some(mut guest) = guest(&COUNTER).filter(|_| !is_interpreted()) else { return };
+    let watch = Watch { address: 0x500, len: 2, reads: false };
+    let debug = GuestDebug { data: vec![watch], ..GuestDebug::default() };
+    guest.vcpu.set_guest_debug(&debug).unwrap();
+    assert_eq!(stop(&mut guest), (DebugStop::Data(0x500), CODE + 5));
 }

@@ -28,6 +28,7 @@ struct VmFile {
     no_reboot: bool,
     on_crash: Option<String>,
     debug_exit: Option<toml::Value>,
+    gdb: Option<toml::Value>,
     shutdown_timeout: Option<f64>,
     #[serde(default)]
     allow_weaker_sandbox: Vec<String>,
@@ -49,6 +50,7 @@ const KEYS: &[&str] = &[
     "no-reboot",
     "on-crash",
     "debug-exit",
+    "gdb",
     "shutdown-timeout",
     "allow-weaker-sandbox",
     "disk",
@@ -76,6 +78,7 @@ pub fn merge(options: &mut RunOptions, path: &Path) -> anyhow::Result<()> {
     options.serial = options.serial.take().or(file.serial);
     options.on_crash = options.on_crash.take().or(file.on_crash);
     options.debug_exit = options.debug_exit.take().or(file.debug_exit.as_ref().map(plain));
+    options.gdb = options.gdb.take().or(file.gdb.as_ref().map(plain));
     let timeout = file.shutdown_timeout.map(|seconds| seconds.to_string());
     options.shutdown_timeout = options.shutdown_timeout.take().or(timeout);
     options.rng |= file.rng;

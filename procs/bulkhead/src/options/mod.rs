@@ -4,6 +4,7 @@ mod cpu;
 mod disk;
 mod export;
 mod file;
+mod gdb;
 mod keyed;
 mod number;
 mod output;

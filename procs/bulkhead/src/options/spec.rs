@@ -9,7 +9,7 @@ use bulkhead_protocol::spec::{DiskSpec, EngineSpec, OnCrash, Spec, StorageSpec, 
 use super::cpu::Cpu;
 use super::keyed::nearest;
 use super::output::{Console, Serial};
-use super::{disk, export, file, number, size};
+use super::{disk, export, file, gdb, number, size};
 use crate::choice::Choice;
 use crate::cli::{RunOptions, StorageOptions};
 use crate::refusal::refuse;
@@ -75,6 +75,7 @@ pub fn vm(mut options: RunOptions, auto: &dyn Fn(u32) -> Choice) -> anyhow::Resu
         on_crash: on_crash(options.on_crash.as_deref())?,
         engine: EngineSpec::Kvm,
         debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
+        gdb: options.gdb.as_deref().map(gdb::parse).transpose()?,
         weaker: layers(&options.weaker)?,
     };
     let (mut chosen, mut trace) = (None, None);

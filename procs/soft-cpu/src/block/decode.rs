@@ -5,6 +5,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind};
 use super::arena::{Block, Slot};
 use super::{Key, Link};
 use crate::cpu::{Cpu, Mode};
+use crate::debugger;
 use crate::fault::{Exception, Raised};
 use crate::flow;
 use crate::memory::order::Order;
@@ -18,8 +19,8 @@ use crate::state::Reg;
 /// Most instructions of a block: the depth of the stack where calls in tail position stay calls.
 const MOST: usize = 64;
 
-/// Most slots of a block: head, operations, and a link and a way on for the last.
-pub(super) const MOST_SLOTS: usize = MOST + 4;
+/// Most slots of a block: head, a look for a breakpoint, operations, and a link and a way on for the last.
+pub(super) const MOST_SLOTS: usize = MOST + 5;
 
 /// Bytes looked at for a block.
 const WINDOW: usize = 192;
@@ -176,6 +177,16 @@ impl Cpu {
             if instructions == limit || start >= bytes.len() {
                 way_on(slots, mode, page_offset, start as u16);
                 return Some((instructions as u16, start as u16));
+            }
+            let may_break = self.debugger.has_breakpoints()
+                && self.debugger.may_break(page_offset + start as u64);
+            if may_break {
+                if start != 0 {
+                    way_on(slots, mode, page_offset, start as u16);
+                    return Some((instructions as u16, start as u16));
+                }
+                let op = Op { handler: debugger::look, ..empty_op(0, 0) };
+                slots.push(Slot { op });
             }
             decoder.decode_out(&mut instruction);
             if decoder.last_error() == DecoderError::NoMoreBytes {

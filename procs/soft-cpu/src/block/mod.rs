@@ -125,7 +125,7 @@ impl Blocks {
         self.all.clear();
         self.by_page.clear();
         self.code_epoch += 1;
-        self.far_epoch += 1;
+        self.drop_all_links();
     }
 
     /// Forgets all blocks. Only between blocks.

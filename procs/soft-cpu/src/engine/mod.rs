@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhead_hypervisor::x86_64::VcpuState;
 use bulkhead_hypervisor::x86_64::processor::Place;
-use bulkhead_hypervisor::{EngineError, Exit, Gsi, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm};
+use bulkhead_hypervisor::{
+    EngineError, Exit, Gsi, GuestDebug, Hypervisor, IoEvent, Kick, Msi, Vcpu, Vm,
+};
 use bulkhead_memory::{GuestMemory, GuestRange};
 use bulkhead_protocol::soft_cpu::{Counters, Unknown};
 
@@ -19,6 +21,7 @@ use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
 use crate::memory::devices::pages;
 use crate::memory::order::Order;
+use crate::memory::ram::PAGE;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
@@ -27,6 +30,9 @@ use crate::trace::Trace;
 
 use call::Listener;
 pub(crate) use doorbell::Doorbells;
+
+/// Longest change of code that is told at a time.
+const MOST_CHANGED: u64 = 1 << 20;
 
 /// Makes machines in software.
 #[derive(Debug, Default)]
@@ -151,6 +157,20 @@ impl Vm for SoftVm {
         Ok(())
     }
 
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
+        let first = address - address % PAGE;
+        let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);
+        let end = end.ok_or(EngineError::Bug("a change of more code than one writes at a time"))?;
+        for page in (first..end).step_by(PAGE as usize) {
+            self.fabric.order_all(Order::DropCode(page));
+        }
+        Ok(())
+    }
+
     fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
         self.check_ring(ring)?;
         self.ram.devices().watch(ring, true);
@@ -235,6 +255,7 @@ impl Vcpu for SoftVcpu {
             Pause::Outside => self.ask(),
             Pause::Kicked => Exit::Interrupted,
             Pause::Ended(vector) => Exit::Eoi(vector),
+            Pause::Debug(stop) => Exit::Debug(stop),
             Pause::Shutdown => Exit::Shutdown,
             Pause::Resting => Exit::Hlt,
         })
@@ -259,6 +280,19 @@ impl Vcpu for SoftVcpu {
         // Whoever puts a vCPU elsewhere may have put something else into RAM, too.
         self.cpu.blocks.forget_all();
         self.cpu.restore(state);
+        Ok(())
+    }
+
+    fn set_registers(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.complete();
+        self.cpu.finish_access();
+        self.asked = None;
+        self.cpu.restore_registers(state);
+        Ok(())
+    }
+
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), EngineError> {
+        self.cpu.set_guest_debug(debug);
         Ok(())
     }
 }

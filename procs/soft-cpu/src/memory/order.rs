@@ -40,7 +40,8 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    fn give(&self, order: Order) -> u64 {
+    /// Gives an order that nobody waits for, or waits for by its number.
+    pub(crate) fn give(&self, order: Order) -> u64 {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push(order);
         self.given.fetch_add(1, Ordering::SeqCst) + 1

@@ -213,6 +213,7 @@ impl Tlb {
     }
 
     fn flush_space(&mut self, number: usize) {
+        self.flushes += 1;
         let (entries, first) = (&mut self.entries, first_of(number));
         if let Some(space) = self.spaces.get_mut(number) {
             space.drop_all(|index| entries[first + usize::from(index)] = EMPTY);

@@ -88,6 +88,12 @@ mod tests {
         fn disconnect_ioevent(&self, _: IoEvent, _: BorrowedFd<'_>) -> Result<(), EngineError> {
             Ok(())
         }
+        fn breakpoint_limit(&self) -> Option<usize> {
+            None
+        }
+        fn code_changed(&self, _: u64, _: u64) -> Result<(), EngineError> {
+            Ok(())
+        }
         fn last_unknown(&self) -> Option<Unknown> {
             let seen = self.0.load(Ordering::Relaxed);
             (seen > 0).then(|| Unknown { seen, rip: Word(1), bytes: vec![0x0f] })

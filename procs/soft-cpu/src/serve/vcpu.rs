@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bulkhead_channel::{Channel, ChannelError, Message};
 use bulkhead_hypervisor::remote::wire::{Halt, Order, Turn};
-use bulkhead_hypervisor::{Exit, Vcpu};
+use bulkhead_hypervisor::{EngineError, Exit, Vcpu};
 use bulkhead_sys::clock::Deadline;
 
 use super::{Seat, ServeError};
@@ -47,15 +47,21 @@ fn turn_by_turn(vcpu: &mut dyn Vcpu, turns: &Turns) -> Result<(), ChannelError> 
                 Ok(state) => Halt::State(state),
                 Err(error) => Halt::Failed(error.to_string()),
             })?,
-            Order::SetState(state) => turns.tell(match vcpu.set_state(&state) {
-                Ok(()) => Halt::Done,
-                Err(error) => Halt::Failed(error.to_string()),
-            })?,
+            Order::SetState(state) => turns.tell(done(vcpu.set_state(&state)))?,
+            Order::SetRegisters(state) => turns.tell(done(vcpu.set_registers(&state)))?,
+            Order::SetGuestDebug(debug) => turns.tell(done(vcpu.set_guest_debug(&debug)))?,
             Order::ExcusePause => {
                 vcpu.excuse_pause();
                 turns.tell(Halt::Done)?
             }
         };
+    }
+}
+
+fn done(result: Result<(), EngineError>) -> Halt {
+    match result {
+        Ok(()) => Halt::Done,
+        Err(error) => Halt::Failed(error.to_string()),
     }
 }
 
@@ -83,6 +89,7 @@ fn run(vcpu: &mut dyn Vcpu, turns: &Turns) -> Result<Turn, ChannelError> {
             None => unknown("a long write"),
         },
         Exit::Eoi(vector) => Halt::Eoi(vector),
+        Exit::Debug(stop) => Halt::Debug(stop),
         Exit::Hlt => Halt::Hlt,
         Exit::Shutdown => Halt::Shutdown,
         Exit::Interrupted => Halt::Interrupted,

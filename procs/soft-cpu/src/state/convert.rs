@@ -122,8 +122,8 @@ impl Cpu {
         sregs.apic_base = self.apic.base();
     }
 
-    /// Replaces everything there is to know.
-    pub(crate) fn restore(&mut self, state: &VcpuState) {
+    /// Replaces what a debugger may: general registers, segments, control registers, x87 and SSE.
+    pub(crate) fn restore_registers(&mut self, state: &VcpuState) {
         self.replay.clear();
         let regs = &state.regs;
         let general = [
@@ -139,6 +139,16 @@ impl Cpu {
         let mut words = [0; 128];
         words.copy_from_slice(&state.xsave.0[..128]);
         self.fx.set_words(words);
+        self.flush_all();
+        self.refresh();
+        self.set_rip(regs.rip);
+    }
+
+    /// Replaces everything there is to know. What lies in RAM may be another's now: a kernel that was loaded
+    /// anew for a reset is seen by nobody here.
+    pub(crate) fn restore(&mut self, state: &VcpuState) {
+        self.blocks.forget_all();
+        self.restore_registers(state);
         let debug = &state.debug;
         self.debug = DebugRegisters { addresses: debug.db, status: debug.dr6, control: debug.dr7 };
         let page = std::array::from_fn(|index| {
@@ -160,7 +170,7 @@ impl Cpu {
         self.flush_all();
         self.enter_space();
         self.refresh();
-        self.set_rip(regs.rip);
+        self.set_rip(state.regs.rip);
     }
 
     fn restore_system(&mut self, state: &VcpuState) {

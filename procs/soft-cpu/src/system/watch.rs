@@ -30,6 +30,7 @@ impl Cpu {
 
     /// Notes which data breakpoints an access touches; the trap comes after the instruction.
     pub(crate) fn watch_data(&mut self, linear: u64, size: usize, write: bool) {
+        self.debugger.watch(linear, size, write);
         let control = self.debug.control;
         for number in 0..4 {
             let hit = match condition(control, number) {

@@ -78,3 +78,20 @@ fn a_string_store_over_code_is_seen() {
     guest.put(0x9000, &[0xb8, 7, 0, 0, 0, 0xff, 0xc0, 0xc3]);
     assert_eq!(guest.words(), (vec![8, 0x41], End::Done));
 }
+
+#[test]
+fn a_machine_that_is_set_back_runs_what_was_loaded_meanwhile() {
+    let code = |word: u32| {
+        assemble(64, CODE, |code| {
+            code.mov(eax, word)?;
+            say(code)?;
+            done(code)
+        })
+    };
+    let mut guest = Guest::long(&code(1));
+    let before = guest.vcpu.state().unwrap();
+    assert_eq!(guest.words(), (vec![1], End::Done));
+    guest.put(CODE, &code(2));
+    guest.vcpu.set_state(&before).unwrap();
+    assert_eq!(guest.words(), (vec![2], End::Done));
+}

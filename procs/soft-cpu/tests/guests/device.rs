@@ -44,13 +44,19 @@ fn write_code(guest: &Guest, value: u32) {
     index.store_u16(0, value as u16, Ordering::Release).unwrap();
 }
 
-/// Calls, says what came back, and then waits for the next news.
+/// Calls some times, so that the way there is remembered, says what came back, and then waits for the next
+/// news.
 fn calls(times: u32) -> Vec<u8> {
     assemble(64, CODE, |code| {
         let (mut again, mut wait) = (code.create_label(), code.create_label());
+        let mut call = code.create_label();
         code.mov(esi, 1u32)?;
         code.set_label(&mut again)?;
+        code.mov(ebx, 4u32)?;
+        code.set_label(&mut call)?;
         code.call(CALLEE)?;
+        code.dec(ebx)?;
+        code.jnz(call)?;
         say(code)?;
         code.inc(esi)?;
         code.set_label(&mut wait)?;
@@ -75,9 +81,8 @@ fn what_a_device_wrote_is_executed_by_who_has_read_its_news() {
     assert_eq!(guest.words(), (vec![], End::Done));
 }
 
-#[test]
-fn a_device_that_marks_nothing_has_written_everything() {
-    let mut guest = Guest::long(&calls(3));
+/// Changes the guest's callee behind its log, and expects each change to be executed.
+fn expect_every_change(mut guest: Guest) {
     guest.put(CALLEE, &callee(1));
     guest.vm.expect_unlogged_writes().unwrap();
     guest.vm.watch_ring(ring()).unwrap();
@@ -89,6 +94,22 @@ fn a_device_that_marks_nothing_has_written_everything() {
         write_code(&guest, value + 1);
     }
     assert_eq!(guest.words(), (vec![], End::Done));
+}
+
+#[test]
+fn a_device_that_marks_nothing_has_written_everything() {
+    expect_every_change(Guest::long(&calls(3)));
+}
+
+/// Jumps to global pages are remembered across address spaces: not across this.
+#[test]
+fn global_pages_are_no_exception() {
+    let mut guest = Guest::long(&calls(3));
+    guest.put_word(Guest::entry_of(CALLEE), CALLEE | 0x107);
+    let mut state = guest.vcpu.state().unwrap();
+    state.sregs.cr4 |= 1 << 7;
+    guest.vcpu.set_state(&state).unwrap();
+    expect_every_change(guest);
 }
 
 /// The first processor reads the news, the second is only told by memory that there are any.

@@ -6,6 +6,7 @@
 mod absent;
 mod code;
 mod cross;
+mod debugger;
 mod device;
 mod event;
 mod flat;

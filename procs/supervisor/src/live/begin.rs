@@ -103,6 +103,9 @@ impl Instance {
             let jit = if soft.jit { "jit=on" } else { "jit=off" };
             self.post(Role::SoftCpu, "", &cpus, vec![vcpus.to_string(), jit.to_owned()]);
         }
+        if self.plan.gdb.is_some() {
+            self.post(Role::Gdb, "", &[], Vec::new());
+        }
         self.machine = Some(Machine::new(core, memory, soft.map(|_| vcpus))?);
         Ok(())
     }

@@ -201,7 +201,7 @@ impl Instance {
                 self.calls.clear();
                 self.counts.clear();
             }
-            Role::Core | Role::SoftCpu | Role::Sink(_) => {}
+            Role::Core | Role::SoftCpu | Role::Gdb | Role::Sink(_) => {}
         }
     }
 

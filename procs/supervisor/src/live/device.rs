@@ -229,7 +229,7 @@ impl Instance {
             Role::Blk(disk) | Role::BlockLayer(disk) => {
                 self.disks.get(disk).and_then(|disk| disk.device)
             }
-            Role::Core | Role::SoftCpu | Role::Control | Role::Sink(_) => None,
+            Role::Core | Role::SoftCpu | Role::Gdb | Role::Control | Role::Sink(_) => None,
         }
     }
 

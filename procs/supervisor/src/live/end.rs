@@ -1,7 +1,7 @@
 //! The end: everybody killed and reaped, everything removed, the session told.
 //!
 //! ```text
-//! subscribers told ─► core, devices: killed ─► block-layers, sinks, control: stop, then killed
+//! subscribers told ─► core, devices: killed ─► block-layers, sinks, control, gdb: stop, then killed
 //!   ─► launcher: killed ─► children nobody knows: gone with their channels
 //!   ─► sockets, cgroups, folder: removed ─► the session told
 //! ```
@@ -22,7 +22,7 @@ use super::post::Role;
 use super::process::Process;
 use super::{Instance, Outcome};
 
-/// What a block-layer has to finish what it does, and control to pass on the last event.
+/// What a block-layer has to finish what it does, and control and gdb to pass on the last event.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// What the kernel has to end a killed process, before the session is told all the same.
@@ -38,8 +38,10 @@ impl Instance {
         let (gentle, rest): (Vec<_>, Vec<_>) = (0..self.posts.len())
             .filter_map(|post| {
                 let place = self.posts.get_mut(post)?;
-                let gentle =
-                    matches!(place.role, Role::BlockLayer(_) | Role::Sink(_) | Role::Control);
+                let gentle = matches!(
+                    place.role,
+                    Role::BlockLayer(_) | Role::Sink(_) | Role::Control | Role::Gdb
+                );
                 Some((gentle, place.vacate()?))
             })
             .partition(|(gentle, _)| *gentle);

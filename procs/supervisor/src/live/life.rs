@@ -161,6 +161,7 @@ impl Instance {
         match self.posts.get(post).map(|place| place.role) {
             Some(Role::Core) => self.plan_core(post),
             Some(Role::SoftCpu) => self.plan_soft_cpu(post),
+            Some(Role::Gdb) => self.plan_gdb(post),
             Some(Role::Control) => self.plan_control(post),
             Some(Role::Sink(stream)) => self.plan_sink(post, stream),
             Some(Role::Console(device)) => self.plan_console(post, device),
@@ -220,6 +221,7 @@ impl Instance {
                 self.serve_exports();
             }
             Role::Blk(disk) => self.serve_export(disk),
+            Role::Gdb => self.publish_gdb(),
             _ => {}
         }
         let _ = post;

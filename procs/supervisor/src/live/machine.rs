@@ -43,6 +43,8 @@ pub struct Machine {
     ram: OwnedFd,
     /// Channels between core and soft-cpu, until both have theirs.
     cords: Option<Cords>,
+    /// Core's end of the channel to a debugger's process, until core has it.
+    pub(super) debugger: Option<OwnedFd>,
     run_was_sent: bool,
 }
 
@@ -55,6 +57,7 @@ impl Machine {
             power: Power::Starting,
             ram: create_sealed("guest-ram", memory)?,
             cords: soft.map(|vcpus| cords(vcpus, memory)).transpose()?,
+            debugger: None,
             run_was_sent: false,
         })
     }
@@ -93,6 +96,7 @@ impl Instance {
             engine: planned.engine.kind(),
             append: planned.append.clone(),
             debug_exit: planned.debug_exit,
+            waits_for_debugger: self.plan.gdb.as_ref().is_some_and(|gdb| gdb.wait),
             initrd: planned.initrd.is_some(),
             devices: self.devices.iter().map(|d| d.plan.clone()).collect(),
         }));
@@ -113,6 +117,7 @@ impl Instance {
         }
         self.was_planned(post);
         self.cut_cords();
+        self.hand_debugger();
         for device in 0..self.devices.len() {
             self.connect_device(device);
         }

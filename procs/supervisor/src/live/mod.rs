@@ -9,7 +9,7 @@
 //! | [`begin`] | posts, disks and devices from the plan |
 //! | [`post`], [`process`] | who holds which place, and in which phase |
 //! | [`launch`], [`life`], [`death`], [`pulse`] | ordering, attesting and planning, reaping, heartbeats |
-//! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`] | what the plan of each role is, and what its death means |
+//! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`], [`gdb`] | what the plan of each role is, and what its death means |
 //! | [`control`], [`session`], [`events`] | who asks, who is told |
 //! | [`end`] | tearing down |
 
@@ -24,6 +24,7 @@ mod end;
 mod events;
 mod export;
 mod foreign;
+mod gdb;
 mod launch;
 mod launcher;
 mod life;

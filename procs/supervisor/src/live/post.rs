@@ -31,6 +31,8 @@ pub enum Role {
     Core,
     /// What executes its guest in software.
     SoftCpu,
+    /// A debugger's socket.
+    Gdb,
     /// The API socket.
     Control,
     /// Keeps the output of stream number so-and-so.
@@ -51,6 +53,7 @@ impl Role {
         match self {
             Self::Core => ProcessClass::Core,
             Self::SoftCpu => ProcessClass::SoftCpu,
+            Self::Gdb => ProcessClass::Gdb,
             Self::Control => ProcessClass::Control,
             Self::Sink(_) => ProcessClass::Sink,
             Self::Console(_) => ProcessClass::VhostConsole,

@@ -146,7 +146,9 @@ impl Process {
             ProcessClass::SoftCpu => self.next(News::SoftCpu),
             ProcessClass::BlockLayer => self.next(News::Block),
             ProcessClass::Control => return self.next(News::Control),
-            ProcessClass::Sink => self.next(|nothing: Nothing| match nothing {}),
+            ProcessClass::Sink | ProcessClass::Gdb => {
+                self.next(|nothing: Nothing| match nothing {})
+            }
             _ => self.next(News::Device),
         }?;
         match news {

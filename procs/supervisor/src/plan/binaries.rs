@@ -63,6 +63,9 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
         if vm.engine.kind() == EngineKind::Soft {
             classes.push(ProcessClass::SoftCpu);
         }
+        if vm.gdb.is_some() {
+            classes.push(ProcessClass::Gdb);
+        }
         if vm.console {
             classes.push(ProcessClass::VhostConsole);
         }

@@ -10,6 +10,7 @@
 mod binaries;
 mod disk;
 mod export;
+mod gdb;
 mod machine;
 mod names;
 pub mod text;
@@ -27,6 +28,7 @@ use bulkhead_protocol::spec::Spec;
 pub use binaries::Binaries;
 pub use disk::{Disk, Foreign, Image, Source};
 pub use export::Export;
+pub use gdb::Gdb;
 pub use machine::{Engine, Machine};
 
 use crate::cgroup::{self, Folder, Limits};
@@ -60,6 +62,8 @@ pub struct Plan {
     pub binaries: Binaries,
     /// The machine; none for storage.
     pub machine: Option<Machine>,
+    /// A debugger's way in.
+    pub gdb: Option<Gdb>,
     /// Disks, in PCI order.
     pub disks: Vec<Disk>,
     /// CPUs core may use; empty: all.
@@ -97,6 +101,10 @@ impl Plan {
         if let Spec::Storage(storage) = spec {
             export::plan(storage, &mut disks, dry)?;
         }
+        let gdb = match spec {
+            Spec::Vm(vm) => vm.gdb.as_ref().map(|gdb| Gdb::plan(gdb, dry)).transpose()?,
+            Spec::Storage(_) => None,
+        };
         let binaries = Binaries::open(&roots.binaries, spec)?;
         let cgroups =
             if dry { Vec::new() } else { cgroup::make_all(name, &limits(&machine, &disks)) };
@@ -105,6 +113,7 @@ impl Plan {
             weaker: spec.weaker().to_vec(),
             binaries,
             machine,
+            gdb,
             disks,
             core_cpus: core,
             cgroups,
@@ -139,6 +148,7 @@ impl Plan {
                 .iter()
                 .filter_map(|disk| disk.export.as_ref())
                 .flat_map(sockets)
+                .chain(self.gdb.iter().flat_map(|gdb| gdb.paths.clone()))
                 .collect(),
             cgroups: self.cgroups.iter().map(|folder| folder.path().to_owned()).collect(),
         }

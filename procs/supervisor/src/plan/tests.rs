@@ -54,6 +54,7 @@ impl Host {
             on_crash: OnCrash::Stop,
             engine: bulkhead_protocol::spec::EngineSpec::Kvm,
             debug_exit: None,
+            gdb: None,
             weaker: vec![],
         }
     }

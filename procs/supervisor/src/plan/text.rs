@@ -32,6 +32,10 @@ impl Display for Plan {
                 let holds = "guest memory, channels to core, kicks and calls";
                 process(f, ProcessClass::SoftCpu, "", holds, &self.core_cpus)?;
             }
+            if let Some(gdb) = &self.gdb {
+                let holds = format!("a debugger's socket at {}, a channel to core", gdb.address);
+                process(f, ProcessClass::Gdb, "", &holds, &[])?;
+            }
             if machine.console {
                 let holds = "console stream, in-flight table, granted memory";
                 process(f, ProcessClass::VhostConsole, "", holds, &[])?;

@@ -171,9 +171,19 @@ impl Stage {
     /// A VM whose guest has said its one character, and which answers.
     pub fn started(&self, options: &[&str]) -> Child {
         let kernel = self.talking_kernel();
-        let mut command = self.run_command(&["--kernel", &kernel, "--memory", "64M"]);
-        command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("bulkhead starts");
+        self.spoken(&[&["--kernel", &kernel, "--memory", "64M"], options].concat())
+    }
+
+    /// `bulkhead run`, started, with its output to be read.
+    pub fn start(&self, options: &[&str]) -> Child {
+        let mut command = self.run_command(options);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("bulkhead starts")
+    }
+
+    /// A VM whose guest, of any kernel that does so, has said its one character.
+    pub fn spoken(&self, options: &[&str]) -> Child {
+        let mut child = self.start(options);
         let mut said = [0; 1];
         let heard = child.stdout.as_mut().expect("piped").read_exact(&mut said);
         if heard.is_err() || said != *b"!" {

@@ -11,6 +11,7 @@ use bulkhead_protocol::block::{BlockCommand, BlockEvent};
 use bulkhead_protocol::control::{FromSupervisor, Request, Response, ToSupervisor};
 use bulkhead_protocol::core::{CoreCommand, CoreEvent};
 use bulkhead_protocol::device::{BlkCommand, ConsoleCommand, DeviceEvent, RngCommand};
+use bulkhead_protocol::gdb::{DebugReport, DebugRequest, GdbCommand};
 use bulkhead_protocol::launch::{LauncherCommand, LauncherEvent};
 use bulkhead_protocol::session::{SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
@@ -57,6 +58,9 @@ const TYPES: &[fn(&[u8]) -> Verdict] = &[
     there_and_back::<wire::Answer>,
     there_and_back::<wire::Turn>,
     there_and_back::<wire::Halt>,
+    there_and_back::<ToHelper<GdbCommand>>,
+    there_and_back::<DebugRequest>,
+    there_and_back::<DebugReport>,
 ];
 
 /// The type that the first byte chooses, from the bytes after it.

@@ -73,6 +73,7 @@ impl Stage {
             engine: bulkhead_protocol::core::EngineKind::Kvm,
             append: "quiet".into(),
             debug_exit: script.debug_exit.then_some(DEBUG_EXIT),
+            waits_for_debugger: false,
             initrd: false,
             devices: Vec::new(),
         };

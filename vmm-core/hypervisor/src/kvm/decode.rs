@@ -4,23 +4,28 @@
 //! internal error.
 
 use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
-    KVM_EXIT_IO_IN, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
-    kvm_run,
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
+    KVM_EXIT_SYSTEM_EVENT, kvm_run,
 };
 
+use crate::debug::GuestDebug;
 use crate::exit::Exit;
 
 /// Port data lies in the page behind the run page itself (`KVM_PIO_PAGE_OFFSET`).
 const PIO_PAGE: usize = 4096;
 
-/// What the run page says. The union's field is chosen by the exit reason, both the kernel's.
-pub(super) fn decode(run: &mut kvm_run) -> Exit<'_> {
+/// What the run page of a vCPU that was told `debug` says. The union's field is chosen by the exit reason, both the kernel's.
+pub(super) fn decode<'a>(run: &'a mut kvm_run, debug: &GuestDebug) -> Exit<'a> {
     match run.exit_reason {
         KVM_EXIT_IO => decode_pio(run),
         KVM_EXIT_MMIO => decode_mmio(run),
         // SAFETY: the exit reason selects this field of the union.
         KVM_EXIT_IOAPIC_EOI => Exit::Eoi(unsafe { run.__bindgen_anon_1.eoi.vector }),
+        KVM_EXIT_DEBUG => {
+            // SAFETY: as above.
+            Exit::Debug(super::debug::stop(&unsafe { run.__bindgen_anon_1.debug.arch }, debug))
+        }
         KVM_EXIT_HLT => Exit::Hlt,
         KVM_EXIT_SHUTDOWN => Exit::Shutdown,
         KVM_EXIT_SYSTEM_EVENT => {

@@ -7,6 +7,7 @@
 //! PM timer), an in-kernel IOAPIC or PIC, nested virtualisation.
 
 mod capabilities;
+mod debug;
 mod decode;
 pub mod kick;
 pub mod probe;

@@ -9,6 +9,7 @@ use kvm_ioctls::VcpuFd;
 
 use super::decode::decode;
 use super::kick::KvmKick;
+use crate::debug::GuestDebug;
 use crate::engine::{Kick, Vcpu};
 use crate::error::EngineError;
 use crate::exit::Exit;
@@ -20,14 +21,22 @@ pub(super) struct KvmVcpu {
     kick: Arc<KvmKick>,
     /// Registers of our table that this host has.
     msrs: Vec<u32>,
+    /// What it was last told to stop for.
+    debug: GuestDebug,
+    blocks_interrupts: bool,
 }
 
 impl KvmVcpu {
     /// Takes a vCPU whose CPUID is set, and puts its registers to their power-on values. `msrs` are
     /// those of our table that this host may have; the ones that it has stay.
-    pub(super) fn new(fd: VcpuFd, msrs: &mut Vec<u32>) -> Result<Self, EngineError> {
-        let kick = Arc::new(KvmKick::new());
-        let mut vcpu = Self { fd: ManuallyDrop::new(fd), kick, msrs: Vec::new() };
+    pub(super) fn new(
+        fd: VcpuFd,
+        msrs: &mut Vec<u32>,
+        blocks_interrupts: bool,
+    ) -> Result<Self, EngineError> {
+        let (kick, debug) = (Arc::new(KvmKick::new()), GuestDebug::default());
+        let fd = ManuallyDrop::new(fd);
+        let mut vcpu = Self { fd, kick, msrs: Vec::new(), debug, blocks_interrupts };
         vcpu.drop_absent(msrs)?;
         vcpu.msrs.clone_from(msrs);
         let present = |msr: &&kvm_msr_entry| vcpu.msrs.contains(&msr.index);
@@ -68,6 +77,14 @@ impl KvmVcpu {
         }
     }
 
+    fn set_vector_registers(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        let xsave = kvm_xsave { region: state.xsave.0, ..Default::default() };
+        // SAFETY: the kernel reads 4 KiB, as much as there is, unless a process asked for AMX, which
+        // this one never does.
+        let set = unsafe { self.fd.set_xsave(&xsave) };
+        set.map_err(EngineError::host("set vector registers"))
+    }
+
     fn immediate_exit(&mut self) -> &AtomicU8 {
         let flag = &raw mut self.fd.get_kvm_run().immediate_exit;
         // SAFETY: the run page lives as long as the vCPU, a byte is always aligned, and besides us
@@ -103,7 +120,7 @@ impl Vcpu for KvmVcpu {
             self.kick.take();
             return Ok(Exit::Interrupted);
         }
-        Ok(decode(self.fd.get_kvm_run()))
+        Ok(decode(self.fd.get_kvm_run(), &self.debug))
     }
 
     fn kick_handle(&self) -> Arc<dyn Kick> {
@@ -132,6 +149,21 @@ impl Vcpu for KvmVcpu {
         let _ = self.fd.kvmclock_ctrl();
     }
 
+    fn set_registers(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.complete_access()?;
+        let write = |what| EngineError::host(what);
+        self.fd.set_regs(&state.regs).map_err(write("set registers"))?;
+        self.fd.set_sregs(&state.sregs).map_err(write("set segments"))?;
+        self.set_vector_registers(state)
+    }
+
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), EngineError> {
+        let control = super::debug::control(debug, self.blocks_interrupts)?;
+        self.fd.set_guest_debug(&control).map_err(EngineError::host("set breakpoints"))?;
+        self.debug = debug.clone();
+        Ok(())
+    }
+
     /// The order matters: XCR0 decides what XSAVE may hold, the APIC's base and mode (in the segments'
     /// block) come before its registers, and those before the deadline among the MSRs.
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
@@ -141,10 +173,7 @@ impl Vcpu for KvmVcpu {
         self.fd.set_regs(&state.regs).map_err(write("set registers"))?;
         self.fd.set_sregs(&state.sregs).map_err(write("set segments"))?;
         self.fd.set_xcrs(&state.xcrs).map_err(write("set XCR0"))?;
-        let xsave = kvm_xsave { region: state.xsave.0, ..Default::default() };
-        // SAFETY: the kernel reads 4 KiB, as much as there is, unless a process asked for AMX, which
-        // this one never does.
-        unsafe { self.fd.set_xsave(&xsave) }.map_err(write("set vector registers"))?;
+        self.set_vector_registers(state)?;
         self.fd.set_debug_regs(&state.debug).map_err(write("set debug registers"))?;
         self.fd.set_lapic(&state.lapic).map_err(write("set the local APIC"))?;
         self.set_msrs(&state.msrs)?;

@@ -34,6 +34,8 @@ pub(super) struct KvmVm {
     /// Model-specific registers of our table that this host's KVM can save; exact after the first vCPU
     /// has tried them.
     msrs: Mutex<Vec<u32>>,
+    /// This host's KVM can hold interrupts back while a vCPU is stepped.
+    blocks_interrupts: bool,
     /// Keeps the mappings behind the RAM slots.
     _memory: GuestMemory,
 }
@@ -58,7 +60,9 @@ impl KvmVm {
         let is_there =
             |msr: &u32| msrs.as_slice().contains(msr) || processor::is_unlisted_msr(*msr);
         let msrs = Mutex::new(processor::saved_msrs().filter(is_there).collect());
-        Ok(Self { fd, routes: Mutex::new(routes), cpuid, msrs, _memory: memory.clone() })
+        let blocks_interrupts = super::debug::blocks_interrupts(kvm);
+        let routes = Mutex::new(routes);
+        Ok(Self { fd, routes, cpuid, msrs, blocks_interrupts, _memory: memory.clone() })
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
@@ -92,7 +96,7 @@ impl Vm for KvmVm {
             CpuId::from_entries(&cpuid).map_err(|_| EngineError::Bug("too many CPUID leaves"))?;
         fd.set_cpuid2(&cpuid).map_err(EngineError::host("set the processor's features"))?;
         let mut msrs = self.msrs.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Box::new(KvmVcpu::new(fd, &mut msrs)?))
+        Ok(Box::new(KvmVcpu::new(fd, &mut msrs, self.blocks_interrupts)?))
     }
 
     fn signal_msi(&self, msi: Msi) -> Result<(), EngineError> {
@@ -154,6 +158,14 @@ impl Vm for KvmVm {
             DataMatch::U64(value) => self.fd.unregister_ioevent(&kick, &address, value),
         };
         result.map_err(EngineError::host("disconnect a doorbell"))
+    }
+
+    fn breakpoint_limit(&self) -> Option<usize> {
+        Some(super::debug::REGISTERS)
+    }
+
+    fn code_changed(&self, _address: u64, _len: u64) -> Result<(), EngineError> {
+        Ok(())
     }
 }
 

@@ -164,6 +164,14 @@ impl Vm for RemoteVm {
         self.disconnect(kick, Target::Writes(event))
     }
 
+    fn breakpoint_limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
+        self.control.order(&Request::CodeChanged { address, len }, &[])
+    }
+
     fn watch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
         self.control.order(&Request::WatchRing { at: (ring.addr, ring.len), watch: true }, &[])
     }

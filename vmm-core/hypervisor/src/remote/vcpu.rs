@@ -7,6 +7,7 @@ use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::wire::{Halt, Order, Turn};
+use crate::debug::GuestDebug;
 use crate::engine::{Kick, Vcpu};
 use crate::error::EngineError;
 use crate::exit::Exit;
@@ -80,6 +81,7 @@ impl Vcpu for RemoteVcpu {
                 Exit::MmioWrite { address, data: self.bytes_of(width, value)? }
             }
             Halt::Eoi(vector) => Exit::Eoi(vector),
+            Halt::Debug(stop) => Exit::Debug(stop),
             Halt::Hlt => Exit::Hlt,
             Halt::Shutdown => Exit::Shutdown,
             Halt::Interrupted => Exit::Interrupted,
@@ -109,6 +111,20 @@ impl Vcpu for RemoteVcpu {
         match self.turn(Order::SetState(Box::new(state.clone())))? {
             Halt::Done => Ok(()),
             _ => Err(EngineError::remote("take a vCPU's state", "another answer")),
+        }
+    }
+
+    fn set_registers(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        match self.turn(Order::SetRegisters(Box::new(state.clone())))? {
+            Halt::Done => Ok(()),
+            _ => Err(EngineError::remote("take a vCPU's registers", "another answer")),
+        }
+    }
+
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), EngineError> {
+        match self.turn(Order::SetGuestDebug(Box::new(debug.clone())))? {
+            Halt::Done => Ok(()),
+            _ => Err(EngineError::remote("take a vCPU's breakpoints", "another answer")),
         }
     }
 }

@@ -3,6 +3,7 @@
 use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::debug::{DebugStop, GuestDebug};
 use crate::ioevent::IoEvent;
 use crate::x86_64::VcpuState;
 
@@ -44,6 +45,13 @@ pub enum Request {
         /// Its number.
         connection: u64,
     },
+    /// Core has written to RAM; what was decoded from there is stale.
+    CodeChanged {
+        /// Guest-physical address of the first byte.
+        address: u64,
+        /// Bytes.
+        len: u64,
+    },
 }
 
 /// On the control channel, from the engine.
@@ -73,6 +81,10 @@ pub enum Order {
     State,
     /// Replace the state.
     SetState(Box<VcpuState>),
+    /// Replace the registers that a debugger may write.
+    SetRegisters(Box<VcpuState>),
+    /// What to stop for from now on.
+    SetGuestDebug(Box<GuestDebug>),
     /// Excuse a pause to the guest.
     ExcusePause,
 }
@@ -119,6 +131,8 @@ pub enum Halt {
     },
     /// A level-triggered interrupt ended.
     Eoi(u8),
+    /// What a debugger waits for.
+    Debug(DebugStop),
     /// The last vCPU that ran halted for good.
     Hlt,
     /// A triple fault.

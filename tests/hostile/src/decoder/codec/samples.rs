@@ -16,12 +16,16 @@ use bulkhead_protocol::device::{
     BlkCommand, BlkPlan, ConsoleCommand, DeviceEvent, DiskInfo, QueuePlan, RingShape, RngCommand,
 };
 use bulkhead_protocol::event::{EndReason, Event, EventKind};
+use bulkhead_protocol::gdb::{
+    Breakpoint, DebugAnswer, DebugRegisters, DebugReport, DebugRequest, GdbCommand, Motion,
+    StopReason,
+};
 use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, Layer, LayerState};
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, OnCrash, SoftSpec, Spec,
-    StorageSpec, VmSpec,
+    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbAddress, GdbSpec, OnCrash,
+    SoftSpec, Spec, StorageSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -63,7 +67,22 @@ pub fn samples() -> Vec<Vec<u8>> {
     put(20, bytes(&Turn { answer: 5, order: Order::SetState(Box::default()) }));
     put(21, bytes(&Halt::State(Box::<VcpuState>::default())));
     put(21, bytes(&Halt::MemoryWrite { address: 0xfec0_0000, width: 4, value: 1 }));
+    put(22, bytes(&ToHelper::Role(GdbCommand::Plan { vcpus: 2 })));
+    debug_requests().iter().for_each(|request| put(23, bytes(request)));
+    let registers = DebugRegisters { fx: vec![7; 512], ..DebugRegisters::default() };
+    put(24, bytes(&DebugReport::Answer(DebugAnswer::Registers(Box::new(registers)))));
+    put(24, bytes(&DebugReport::Stopped { cpu: 1, why: StopReason::Data(0x1000) }));
     all
+}
+
+fn debug_requests() -> Vec<DebugRequest> {
+    let watch = Breakpoint::Data { address: 0x1000, len: 8, reads: true };
+    vec![
+        DebugRequest::Resume(vec![Motion::Step, Motion::Run]),
+        DebugRequest::Read { cpu: 0, address: u64::MAX, len: 9 },
+        DebugRequest::Write { cpu: 1, address: 5, bytes: vec![1, 2, 3] },
+        DebugRequest::Break(watch),
+    ]
 }
 
 fn bytes<T: Serialize>(message: &T) -> Vec<u8> {
@@ -134,6 +153,7 @@ fn vm() -> VmSpec {
         on_crash: OnCrash::Reset,
         engine: EngineSpec::Soft(SoftSpec { jit: true, trace: false }),
         debug_exit: Some(0xf4),
+        gdb: Some(GdbSpec { listen: GdbAddress::Path("/run/gdb".into()), wait: true }),
         weaker: vec![Layer::Cgroup],
     }
 }
@@ -214,6 +234,7 @@ fn core_commands() -> Vec<CoreCommand> {
         engine: bulkhead_protocol::core::EngineKind::Kvm,
         append: "quiet".into(),
         debug_exit: Some(0xf4),
+        waits_for_debugger: true,
         initrd: true,
         devices: vec![device.clone(), device],
     };
