@@ -12,6 +12,7 @@ pub mod packed_queue;
 pub mod page_tables;
 pub mod pci;
 pub mod profile;
+pub mod qcow2;
 pub mod ring;
 pub mod ring_header;
 pub mod split_queue;
@@ -64,7 +65,8 @@ macro_rules! decoders {
 
 decoders! {
     block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
-    packed_queue page_tables pci profile ring ring_header split_queue vhost_backend vhost_frontend
+    packed_queue page_tables pci profile qcow2 ring ring_header split_queue vhost_backend
+    vhost_frontend
 }
 
 /// The decoder of that name.

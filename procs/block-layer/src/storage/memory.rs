@@ -19,7 +19,7 @@ use crate::outcome::{Failure, Outcome};
 const SECTOR: usize = 512;
 
 /// Bytes that such a file has at most.
-const LONGEST: u64 = 1 << 30;
+const LONGEST: u64 = 48 << 20;
 
 /// One thing that was done.
 #[derive(Debug, Clone)]
