@@ -90,7 +90,8 @@ mod tests {
     #[test]
     fn code_memory_where_none_is_declared_is_a_deviation_and_so_is_too_much_or_one_to_write() {
         let verdict = |class: &str, rights: &str, count: usize| {
-            let line = format!("7f2000000000-7f2002000000 {rights} 0 00:01 9 /dev/zero (deleted)\n");
+            let line =
+                format!("7f2000000000-7f2002000000 {rights} 0 00:01 9 /dev/zero (deleted)\n");
             let manifest = bulkhead_manifest::profile(class).unwrap();
             executable(&format!("{TEXT}{}", line.repeat(count)), &manifest).verdict
         };
