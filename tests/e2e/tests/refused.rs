@@ -60,7 +60,7 @@ fn a_disk_whose_size_is_not_whole_sectors() {
 fn a_format_that_is_not_served_or_not_said() {
     let stage = Stage::new();
     let disk = stage.image(1 << 20);
-    for (format, word) in [(",format=qcow2", "qcow2"), ("", "format")] {
+    for (format, word) in [(",format=vmdk", "vmdk"), ("", "format")] {
         let text = format!("path={disk}{format}");
         refused(stage.run(&["--kernel", "k", "--disk", &text]), &["--disk", word]);
     }
