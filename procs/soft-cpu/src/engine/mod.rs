@@ -24,7 +24,6 @@ use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
 use crate::memory::devices::pages;
 use crate::memory::order::Order;
-use crate::memory::ram::PAGE;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
 use crate::system::{Clock, Leaves, host_frequency};
@@ -234,12 +233,11 @@ impl Vm for SoftVm {
     }
 
     fn code_changed(&self, address: u64, len: u64) -> Result<(), EngineError> {
-        let first = address - address % PAGE;
-        let end = address.checked_add(len).filter(|_| len <= MOST_CHANGED);
-        let end = end.ok_or(EngineError::Bug("a change of more code than one writes at a time"))?;
-        for page in (first..end).step_by(PAGE as usize) {
-            self.fabric.order_all(Order::DropCode(page));
+        if len > MOST_CHANGED || address.checked_add(len).is_none() {
+            return Err(EngineError::Bug("a change of more code than one writes at a time"));
         }
+        let changed = GuestRange::new(address, len);
+        pages(changed).for_each(|page| self.fabric.order_all(Order::DropCode(page)));
         Ok(())
     }
 
@@ -349,8 +347,6 @@ impl Vcpu for SoftVcpu {
 
     fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
         self.asked = None;
-        // Whoever puts a vCPU elsewhere may have put something else into RAM, too.
-        self.cpu.blocks.forget_all();
         self.cpu.restore(state);
         Ok(())
     }
