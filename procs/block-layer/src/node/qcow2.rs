@@ -4,9 +4,10 @@ use bulkhead_protocol::device::DiskInfo;
 
 use super::{Operands, Served};
 use crate::memory::Memory;
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::qcow2::Qcow2;
 use crate::request::{Action, Durability};
+use crate::status::Extents;
 
 /// The node.
 #[derive(Debug)]
@@ -37,8 +38,27 @@ impl Qcow2Node {
             }
             Action::Flush => self.image.flush().await,
             Action::Discard { at, len } => self.image.discard(at, len).await,
-            Action::Zero { at, len, unmap } => self.image.zero(at, len, unmap).await,
+            Action::Zero { at, len, fast: true, .. } if !self.image.zeroes_fast(at, len) => {
+                Err(Failure::UNSUPPORTED)
+            }
+            Action::Zero { at, len, unmap, .. } => self.image.zero(at, len, unmap).await,
+            Action::Status { at, len, span } => {
+                self.status(at, len).await?.put(&operands.arena, span)
+            }
         }
+    }
+
+    async fn status(&self, at: u64, len: u64) -> Result<Extents, Failure> {
+        let mut extents = Extents::new();
+        let end = at + len;
+        let mut next = at;
+        while next < end && extents.has_room() {
+            let range = self.image.range(next, end - next).await?;
+            let depth = if range.present { range.depth + 1 } else { 0 };
+            extents.push(range.length, depth, !range.data, range.zero);
+            next += range.length.max(1);
+        }
+        Ok(extents)
     }
 
     pub(super) fn has_changed(&self) -> bool {

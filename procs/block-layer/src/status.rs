@@ -1,0 +1,55 @@
+//! The answer to a status request: extents, one after the other, in a span of the arena.
+//!
+//! Law: neighbours of one kind are one extent, and what is told begins where the range does. An answer may
+//! end early; whoever wants more asks again from there.
+
+use bulkhead_protocol::block_ring::{STATUS_HOLE, STATUS_MOST, STATUS_ZERO, StatusExtent};
+use bulkhead_ring::Arena;
+use zerocopy::IntoBytes;
+
+use crate::outcome::{Failure, Outcome};
+use crate::request::Span;
+
+/// Most ranges that are looked at for one answer, however many of them are one extent: others wait.
+const MOST_LOOKS: usize = 4 * STATUS_MOST;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Extents {
+    all: Vec<StatusExtent>,
+    looks: usize,
+}
+
+impl Extents {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether one more may be told.
+    pub fn has_room(&self) -> bool {
+        self.all.len() < STATUS_MOST && self.looks < MOST_LOOKS
+    }
+
+    /// The next range: its layer, whether it takes no room, and whether it reads as zeroes.
+    pub fn push(&mut self, len: u64, depth: u32, hole: bool, zero: bool) {
+        let flags = if hole { STATUS_HOLE } else { 0 } | if zero { STATUS_ZERO } else { 0 };
+        let room = self.has_room();
+        self.looks += 1;
+        match self.all.last_mut() {
+            Some(last) if (last.depth, last.flags) == (depth, flags) => last.len += len,
+            _ if room => self.all.push(StatusExtent { len, depth, flags }),
+            _ => {}
+        }
+    }
+
+    /// Writes them to the arena, with an end behind them.
+    pub fn put(mut self, arena: &Arena, span: Span) -> Outcome {
+        if self.all.len() < STATUS_MOST {
+            self.all.push(StatusExtent::default());
+        }
+        let bytes = self.all.as_slice().as_bytes();
+        let place = arena.check(span.offset.into(), span.len.into());
+        place.and_then(|place| place.copy_out(bytes)).map_err(|_| Failure::INVALID)
+    }
+}
