@@ -189,17 +189,17 @@ impl Instance {
             return;
         };
         let read_only = planned.export.as_ref().is_some_and(|export| export.read_only);
+        let export = ExportPlan {
+            export: EXPORT,
+            queues: here.queues.count,
+            ring: RingShape::DEFAULT,
+            incarnation,
+            read_only: image.read_only || read_only,
+            cpus: planned.cpus.clone(),
+        };
         let command = BlockCommand::Plan(Box::new(BlockPlan {
-            node: node_plan(image),
-            exports: vec![ExportPlan {
-                export: EXPORT,
-                queues: here.queues.count,
-                ring: RingShape::DEFAULT,
-                incarnation,
-                read_only: image.read_only || read_only,
-                cpus: planned.cpus.clone(),
-            }],
             delay_ms: planned.delay_ms,
+            ..BlockPlan::serving(node_plan(image), vec![export])
         }));
         let mut fds = image_fds(image);
         fds.extend(here.journal.iter().filter(|_| !image.read_only).map(AsFd::as_fd));
@@ -249,6 +249,8 @@ impl Instance {
             BlockEvent::Refused { reason } => self.on_image_refused(disk, post, reason),
             BlockEvent::Detached { .. } => self.fenced(disk, |fence| fence.server_detached()),
             BlockEvent::ExportFault { .. } => self.fenced(disk, |fence| fence.client_at_fault()),
+            BlockEvent::Headers(_) => {}
+            _ => self.condemn(post, "it answers what was never asked".into()),
         }
     }
 
