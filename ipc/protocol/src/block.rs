@@ -147,6 +147,8 @@ pub enum JobKind {
         top: LayerNumber,
         /// Into which.
         base: LayerNumber,
+        /// Host caching of the base.
+        cache: CacheMode,
         /// It has an external data file.
         data_file: bool,
         /// It has a journal: it is qcow2.
