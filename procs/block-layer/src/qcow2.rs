@@ -27,8 +27,8 @@
 //! Absent for now: writing persistent bitmaps (images with some are opened read-only), making internal
 //! snapshots (those that are there are respected), encryption.
 
-pub mod check;
 mod backing;
+pub mod check;
 mod claims;
 mod commit;
 mod compress;

@@ -107,7 +107,8 @@ impl<S: Storage> Qcow2<S> {
         let all = Granules::all(self.geometry);
         let bare = matches!(old, Mapping::Plain(Granules { allocated: 0, host: None, .. }));
         if zero && self.version > 2 && (bare || all != 1) {
-            let touched = self.granules_between(cluster << self.geometry.cluster_bits, at, at + len);
+            let touched =
+                self.granules_between(cluster << self.geometry.cluster_bits, at, at + len);
             if let Mapping::Plain(old) = old {
                 let zero = old.zero | touched;
                 return self.put(cluster, Mapping::Plain(Granules { zero, ..old })).await;

@@ -105,8 +105,7 @@ pub struct Options {
 
 impl Options {
     /// For readers.
-    pub const READ: Self =
-        Self {
+    pub const READ: Self = Self {
         read_only: true,
         discard: false,
         repair: false,

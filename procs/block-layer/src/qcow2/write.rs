@@ -209,9 +209,7 @@ impl<S: Storage> Qcow2<S> {
             let (extent, more) = self.extent(at + done, len - done).await?;
             let zero = match extent {
                 Extent::Zero { .. } => true,
-                Extent::Backing => {
-                    self.backing().is_none_or(|backing| backing.size() <= at + done)
-                }
+                Extent::Backing => self.backing().is_none_or(|backing| backing.size() <= at + done),
                 _ => false,
             };
             if !zero {
