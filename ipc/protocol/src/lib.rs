@@ -14,6 +14,7 @@
 //! | [`device`] | supervisor ↔ device processes (blk, console, rng) |
 //! | [`block`] | supervisor ↔ block-layer |
 //! | [`nbd`] | supervisor ↔ nbd-server |
+//! | [`block_control`] | about disks, within [`control`] |
 //! | [`block_ring`] | the entries on the rings between vhost-blk or nbd-server and block-layer |
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
 //! | [`record`] | what an instance's folder says to other commands |
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod block_control;
 pub mod block_ring;
 pub mod class;
 pub mod control;

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use bulkhead_protocol::block::{BlockCommand, BlockEvent};
+use bulkhead_protocol::block::{BlockAnswer, BlockCommand, BlockEvent};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::readiness::wait_readable;
 
@@ -144,6 +144,15 @@ impl Executor {
             BlockCommand::Detach { export } => self.detach(export),
             BlockCommand::Attach { export, queues, incarnation } => {
                 self.attach(export, queues, incarnation, fds)
+            }
+            BlockCommand::Order { call, .. } => {
+                let reason = "this block layer changes nothing".to_owned();
+                let answer = BlockAnswer::Refused(reason);
+                self.events.push(BlockEvent::Answer { call, answer });
+                Ok(())
+            }
+            BlockCommand::Switched { .. } | BlockCommand::Abandoned { .. } => {
+                Err(ExecutorError::Command("an answer to what was not asked"))
             }
         }
     }

@@ -1,14 +1,13 @@
-//! The answer to a status request: extents, one after the other, in a span of the arena.
+//! The answer to a status request: extents, one after the other.
 //!
 //! Law: neighbours of one kind are one extent, and what is told begins where the range does. An answer may
 //! end early; whoever wants more asks again from there.
 
 use bulkhead_protocol::block_ring::{STATUS_HOLE, STATUS_MOST, STATUS_ZERO, StatusExtent};
-use bulkhead_ring::Arena;
 use zerocopy::IntoBytes;
 
-use crate::outcome::{Failure, Outcome};
-use crate::request::Span;
+use crate::memory::Memory;
+use crate::outcome::Outcome;
 
 /// Most ranges that are looked at for one answer, however many of them are one extent: others wait.
 const MOST_LOOKS: usize = 4 * STATUS_MOST;
@@ -43,13 +42,11 @@ impl Extents {
         }
     }
 
-    /// Writes them to the arena, with an end behind them.
-    pub fn put(mut self, arena: &Arena, span: Span) -> Outcome {
+    /// Writes them where they are wanted, with an end behind them.
+    pub fn put(mut self, into: &Memory) -> Outcome {
         if self.all.len() < STATUS_MOST {
             self.all.push(StatusExtent::default());
         }
-        let bytes = self.all.as_slice().as_bytes();
-        let place = arena.check(span.offset.into(), span.len.into());
-        place.and_then(|place| place.copy_out(bytes)).map_err(|_| Failure::INVALID)
+        into.copy_from(self.all.as_slice().as_bytes())
     }
 }

@@ -6,6 +6,7 @@ use bulkhead_ring::Arena;
 use bulkhead_sys::file::{self, FileKind, Presence};
 
 use super::Image;
+use crate::memory::Memory;
 use crate::outcome::Outcome;
 use crate::request::Span;
 use crate::status::Extents;
@@ -23,7 +24,7 @@ impl Image {
             extents.push(until - next, 1, is_hole, is_hole);
             next = until;
         }
-        extents.put(arena, span)
+        extents.put(&Memory::Arena { arena: arena.clone(), span })
     }
 
     fn presence(&self, at: u64, end: u64) -> (Presence, u64) {
