@@ -154,8 +154,6 @@ impl Client {
         self.send(desk)?;
         match served {
             Served::Again => Ok(true),
-            // What made it wait may be gone, now that something was sent.
-            Served::Blocked if self.output.is_empty() => Ok(false),
             Served::Over if self.output.is_empty() && !self.withheld => {
                 self.stream.farewell();
                 Err(Gone::Closed)
@@ -239,6 +237,7 @@ impl Client {
     /// Sends what there is room for.
     pub fn send(&mut self, desk: &mut Desk<'_>) -> Result<(), Gone> {
         let released = self.output.send(&mut self.stream, desk.link, desk.now)?;
+        *desk.freed |= released > 0;
         self.withheld = !self.stream.flush()?;
         if let Phase::Transmission(transmission) = &mut self.phase {
             transmission.released(desk.pool, released);

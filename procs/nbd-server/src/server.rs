@@ -261,12 +261,15 @@ impl Server {
             self.link.release(done.span);
             return Ok(());
         };
+        // Whoever waits is looked at after every completion.
+        let mut freed = false;
         let mut desk = Desk {
             link: &mut self.link,
             pool: &mut self.pool,
             export: &self.export,
             now,
             completed: &mut self.completed,
+            freed: &mut freed,
         };
         let owner = done.piece.owner;
         let finished = client.finish(done, &mut desk);
@@ -279,6 +282,7 @@ impl Server {
 
     /// Serves every client that has news or is due.
     fn serve(&mut self, now: Instant) -> Result<(), ServerError> {
+        let mut freed = false;
         for place in self.clients.take_due() {
             let Some(client) = self.clients.at(place) else { continue };
             let mut desk = Desk {
@@ -287,6 +291,7 @@ impl Server {
                 export: &self.export,
                 now,
                 completed: &mut self.completed,
+                freed: &mut freed,
             };
             let served = client.serve(&mut desk);
             let served = served.and_then(|again| {
@@ -298,6 +303,9 @@ impl Server {
                 Ok(false) => {}
                 Err(gone) => self.part(place, gone)?,
             }
+        }
+        if freed {
+            self.clients.wake_blocked();
         }
         Ok(())
     }

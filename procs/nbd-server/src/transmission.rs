@@ -47,6 +47,8 @@ pub struct Desk<'a> {
     pub now: Instant,
     /// Requests answered.
     pub completed: &'a mut u64,
+    /// Set when a part of the arena came back: others may wait for it.
+    pub freed: &'a mut bool,
 }
 
 /// How far a client was served.

@@ -8,6 +8,8 @@ pub mod inflight_packed;
 pub mod inflight_split;
 pub mod kernel;
 pub mod machine;
+pub mod nbd_handshake;
+pub mod nbd_request;
 pub mod packed_queue;
 pub mod page_tables;
 pub mod pci;
@@ -65,7 +67,7 @@ macro_rules! decoders {
 
 decoders! {
     block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
-    packed_queue page_tables pci profile qcow2 ring ring_header split_queue vhost_backend
+    nbd_handshake nbd_request packed_queue page_tables pci profile qcow2 ring ring_header split_queue vhost_backend
     vhost_frontend
 }
 

@@ -23,8 +23,8 @@ macro_rules! survivors {
 
 survivors! {
     block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
-    packed_queue page_tables pci profile qcow2 ring ring_header split_queue vhost_backend
-    vhost_frontend
+    nbd_handshake nbd_request packed_queue page_tables pci profile qcow2 ring ring_header split_queue
+    vhost_backend vhost_frontend
 }
 
 #[test]

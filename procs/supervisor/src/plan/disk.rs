@@ -8,7 +8,7 @@ use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, Spec};
 
-use super::{Export, checked_wish};
+use super::{Export, NbdExport, checked_wish};
 use crate::images::chain::{Chain, Layer, Service};
 use crate::images::owner;
 use crate::images::take::{LockedFile, Wanted};
@@ -34,6 +34,8 @@ pub struct Disk {
     pub source: Source,
     /// Its listening socket, in a storage instance.
     pub export: Option<Export>,
+    /// Its NBD exports.
+    pub nbd: Vec<NbdExport>,
 }
 
 /// Where a disk's bytes are.
@@ -110,6 +112,7 @@ impl Disk {
             delay_ms: spec.delay_ms,
             source,
             export: None,
+            nbd: Vec::new(),
         })
     }
 }
