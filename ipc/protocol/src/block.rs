@@ -334,8 +334,6 @@ pub struct LayerReport {
     pub layer: LayerNumber,
     /// Bytes of the disk that it is.
     pub size: u64,
-    /// Bytes that its files take.
-    pub allocated: u64,
     /// What its header says is below.
     pub backing_name: Option<String>,
 }

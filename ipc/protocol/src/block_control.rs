@@ -208,7 +208,7 @@ pub enum JobAction {
     Cancel,
     /// End: the disk goes over to the target.
     Complete,
-    /// Forget a job that has ended.
+    /// Forget a job that has ended, or as soon as it ends.
     Dismiss,
     /// Bytes a second at most; 0: as fast as it goes.
     SetSpeed(u64),

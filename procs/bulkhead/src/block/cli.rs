@@ -31,7 +31,7 @@ pub enum BlockCommand {
     Snapshot(SnapshotOptions),
     /// Copy what lies below the top layer into it
     Stream(StreamOptions),
-    /// Write layers into one below them
+    /// Write layers into one below them; of the top one, 'job complete' goes over to the base
     Commit(CommitOptions),
     /// Copy a disk, and what is written to it meanwhile; 'job complete' goes over to the copy
     Mirror(MirrorOptions),
@@ -99,7 +99,7 @@ pub struct JobOptions {
     /// When a write fails
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Policy::Enospc)]
     pub on_target_error: Policy,
-    /// Return when it has ended, or, of a mirror, when it is ready; on a terminal with a line of progress
+    /// Return when it has ended or is ready; on a terminal with a line of progress
     #[arg(long)]
     pub wait: bool,
     /// Keep it in the list after its end, until it is dismissed
@@ -230,7 +230,7 @@ pub enum JobCommand {
     Cancel(JobOf),
     /// End a job that is ready: the disk goes over to the result
     Complete(JobOf),
-    /// Forget a job that has ended
+    /// Forget a job that has ended, or as soon as it ends
     Dismiss(JobOf),
     /// Bytes a second at most, e.g. 10M; 0: as fast as it goes
     SetSpeed {

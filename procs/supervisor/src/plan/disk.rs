@@ -184,7 +184,9 @@ impl Neighbours<'_> {
 }
 
 fn layer(path: &Path, format: LayerFormat, file: LockedFile) -> Layer {
-    let (path, data_file, journal) = (path.to_owned(), None, None);
+    // As headers name it from now on, and as it is found again whatever the working directory is.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (data_file, journal) = (None, None);
     Layer { number: 0, path, format, file, data_file, journal }
 }
 
