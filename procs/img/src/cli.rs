@@ -34,6 +34,8 @@ pub enum Command {
     Resize(Resize),
     /// Say how much room an image would need
     Measure(Measure),
+    /// List, take, go back to and remove internal snapshots
+    Snapshot(Snapshot),
 }
 
 /// A format. Always stated, never guessed.
@@ -258,4 +260,29 @@ pub struct Measure {
     pub chain: Chain,
     /// The disk
     pub file: Option<PathBuf>,
+}
+
+/// `snapshot`
+#[derive(Debug, Args)]
+pub struct Snapshot {
+    /// Format; only qcow2 has snapshots
+    #[arg(short = 'f', value_name = "FORMAT", default_value = "qcow2")]
+    pub format: Format,
+    /// List them
+    #[arg(short = 'l', group = "action")]
+    pub list: bool,
+    /// Go back to this one
+    #[arg(short = 'a', value_name = "SNAPSHOT", group = "action")]
+    pub apply: Option<String>,
+    /// Take one
+    #[arg(short = 'c', value_name = "SNAPSHOT", group = "action")]
+    pub create: Option<String>,
+    /// Remove this one
+    #[arg(short = 'd', value_name = "SNAPSHOT", group = "action")]
+    pub delete: Option<String>,
+    /// Say nothing
+    #[arg(short = 'q')]
+    pub quiet: bool,
+    /// The image
+    pub file: PathBuf,
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{self, Chain, Output};
 use crate::disk::{Disk, Files};
-use crate::{seal, size};
+use crate::{seal, size, snapshot};
 
 /// `info`
 pub fn run(options: &cli::Info) -> Result<ExitCode> {
@@ -51,7 +51,7 @@ fn as_json(disk: &Disk, name: &str, options: &cli::Info, room: u64) -> Value {
     }
     if !info.snapshots.is_empty() {
         let snapshots = info.snapshots.iter().map(|snapshot| {
-            json!({
+            let mut facts = json!({
                 "id": snapshot.id,
                 "name": snapshot.name,
                 "vm-state-size": snapshot.state_bytes,
@@ -59,7 +59,11 @@ fn as_json(disk: &Disk, name: &str, options: &cli::Info, room: u64) -> Value {
                 "date-nsec": snapshot.nanoseconds,
                 "vm-clock-sec": snapshot.clock / 1_000_000_000,
                 "vm-clock-nsec": snapshot.clock % 1_000_000_000,
-            })
+            });
+            if let Some(icount) = snapshot.icount {
+                facts["icount"] = json!(icount);
+            }
+            facts
         });
         facts["snapshots"] = snapshots.collect();
     }
@@ -97,12 +101,7 @@ fn print_for_people(disk: &Disk, name: &str, options: &cli::Info, room: u64) {
     if let Some(format) = &info.header.extensions.backing_format {
         println!("backing file format: {format}");
     }
-    if !info.snapshots.is_empty() {
-        println!("Snapshot list:");
-        for snapshot in &info.snapshots {
-            println!("{:<8} {}", snapshot.id, snapshot.name);
-        }
-    }
+    snapshot::print_list(&info.snapshots);
     println!("Format specific information:");
     println!("    compat: {}", info.compat());
     println!("    compression type: {}", info.header.compression.name());

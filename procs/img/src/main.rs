@@ -24,6 +24,7 @@ mod measure;
 mod resize;
 mod seal;
 mod size;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -61,5 +62,6 @@ fn dispatch(command: &cli::Command) -> anyhow::Result<ExitCode> {
         Command::Compare(options) => compare::run(options),
         Command::Resize(options) => resize::run(options),
         Command::Measure(options) => measure::run(options),
+        Command::Snapshot(options) => snapshot::run(options),
     }
 }

@@ -67,6 +67,12 @@ impl<S: Storage> Qcow2<S> {
         Ok(())
     }
 
+    /// The last close of an image that is opened no more by this process: what is kept until then goes to
+    /// the file as well.
+    pub async fn shut(&self) -> Outcome {
+        self.close().await
+    }
+
     /// Whether the file does not say everything yet.
     pub fn has_changed(&self) -> bool {
         let state = self.state.borrow();
@@ -213,6 +219,8 @@ impl State {
         put(40, &header.l1_at.to_be_bytes());
         put(48, &header.reftable_at.to_be_bytes());
         put(56, &header.reftable_clusters.to_be_bytes());
+        put(60, &header.snapshots.to_be_bytes());
+        put(64, &header.snapshots_at.to_be_bytes());
         if header.version > 2 {
             put(72, &header.incompatible.to_be_bytes());
             put(80, &header.compatible.to_be_bytes());

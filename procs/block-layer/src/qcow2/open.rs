@@ -8,9 +8,10 @@ use super::geometry::OFFSET;
 use super::header::{Header, PROLOGUE, autoclear, incompatible};
 use super::journal::Journal;
 use super::slices::Slices;
+use super::turns::Turns;
 use super::{Layer, Qcow2, Snapshot, State};
 use crate::memory::Heap;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 use crate::task::RangeLock;
 
@@ -118,21 +119,69 @@ impl<S: Storage> Qcow2<S> {
         options: Options,
     ) -> Result<Self, OpenError> {
         let Files { file, data, backing } = files;
+        let state = State::read(&file, options).await?;
+        refuse_files(&state.header, data.is_some(), backing.is_some(), options)?;
+        let image = Self {
+            file,
+            data,
+            backing,
+            journal,
+            geometry: state.header.geometry,
+            version: state.header.version,
+            options,
+            state: RefCell::new(state),
+            clusters: RangeLock::default(),
+            making: RangeLock::default(),
+            structure: RangeLock::default(),
+            commits: RangeLock::default(),
+            changes: RangeLock::default(),
+            turns: Turns::default(),
+            unpacked: RefCell::new(None),
+            unrecorded: Cell::new(false),
+            replaying: Cell::new(false),
+            packing: Cell::new(None),
+        };
+        if !options.read_only {
+            image.replay().await?;
+        }
+        Ok(image)
+    }
+
+    /// Reads everything anew from the file, which says all there is to say. Nobody uses the image
+    /// meanwhile.
+    pub(super) async fn reload(&self) -> Outcome {
+        let fresh = State::read(&self.file, self.options).await.map_err(|error| match error {
+            OpenError::Host(failure) => failure,
+            error => self.damaged(error.to_string()),
+        })?;
+        self.packing.take();
+        self.unpacked.borrow_mut().take();
+        let state = &mut *self.state.borrow_mut();
+        let old = std::mem::replace(state, fresh);
+        // These count on.
+        (state.begun, state.durable, state.first_op) = (old.begun, old.durable, old.first_op);
+        state.damage = old.damage;
+        Ok(())
+    }
+}
+
+impl State {
+    /// Reads what stays in memory.
+    async fn read<S: Storage>(file: &S, options: Options) -> Result<Self, OpenError> {
         let file_size = file.size()?;
-        let bytes = read_bytes(&file, 0, PROLOGUE.min(file_size as usize)).await?;
+        let bytes = read_bytes(file, 0, PROLOGUE.min(file_size as usize)).await?;
         let header = Header::read(&bytes)?;
         refuse_state(&header, options)?;
-        refuse_files(&header, data.is_some(), backing.is_some(), options)?;
         let geometry = header.geometry;
         let entries = header.l1_entries as usize;
-        let l1 = read_numbers(&file, header.l1_at, entries, file_size).await?;
+        let l1 = read_numbers(file, header.l1_at, entries, file_size).await?;
         let entries = ((header.reftable_clusters as u64) << geometry.cluster_bits) / 8;
-        let reftable = read_numbers(&file, header.reftable_at, entries as usize, file_size).await?;
-        let snapshots = Snapshot::read_all(&file, &header, file_size).await?;
+        let reftable = read_numbers(file, header.reftable_at, entries as usize, file_size).await?;
+        let snapshots = Snapshot::read_all(file, &header, file_size).await?;
         let mut prologue = bytes;
         prologue.resize(geometry.slice() as usize, 0);
         let cluster = geometry.cluster();
-        let mut state = State {
+        let mut state = Self {
             prologue,
             header_dirty: false,
             l1,
@@ -161,28 +210,7 @@ impl<S: Storage> Qcow2<S> {
         if !options.read_only && !options.repair {
             claim(&mut state, file_size)?;
         }
-        let image = Self {
-            file,
-            data,
-            backing,
-            journal,
-            geometry,
-            version: state.header.version,
-            options,
-            state: RefCell::new(state),
-            clusters: RangeLock::default(),
-            making: RangeLock::default(),
-            structure: RangeLock::default(),
-            commits: RangeLock::default(),
-            unpacked: RefCell::new(None),
-            unrecorded: Cell::new(false),
-            replaying: Cell::new(false),
-            packing: Cell::new(None),
-        };
-        if !options.read_only {
-            image.replay().await?;
-        }
-        Ok(image)
+        Ok(state)
     }
 }
 

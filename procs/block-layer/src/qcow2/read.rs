@@ -52,7 +52,7 @@ impl Extent {
 impl<S: Storage> Qcow2<S> {
     /// Fills `into` from the disk. The range lies in it.
     pub async fn read(&self, at: u64, into: Memory) -> Outcome {
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.read_within(at, into).await
     }
 

@@ -54,7 +54,7 @@ impl<S: Storage> Qcow2<S> {
     /// Gives every cluster of the disk a place in the file. What they read as is what the host has there.
     pub async fn preallocate(&self) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
         let clusters = self.size().div_ceil(self.geometry.cluster());
         let mut cluster = 0;
         while cluster < clusters {

@@ -35,14 +35,20 @@ impl<S: Storage> Qcow2<S> {
     /// Writes `from` to the disk. The range lies in it.
     pub async fn write(&self, at: u64, from: Memory) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.make_room().await?;
+        self.write_within(at, from).await?;
+        self.record().await
+    }
+
+    /// The same, as a part of an operation.
+    pub(super) async fn write_within(&self, at: u64, from: Memory) -> Outcome {
         let mut done = 0;
         while done < from.len() {
             let part = from.part(done, from.len());
             done += self.write_some(at + done, part).await?;
         }
-        self.record().await
+        Ok(())
     }
 
     /// Commits if memory or journal are nearly full.
@@ -284,7 +290,7 @@ impl<S: Storage> Qcow2<S> {
         let Some(packed) = compress(compression, &bytes) else {
             return self.write(at, from).await;
         };
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.make_room().await?;
         let cluster = at >> self.geometry.cluster_bits;
         let _held = self.clusters.hold(cluster..cluster + 1).await;

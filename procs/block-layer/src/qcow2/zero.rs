@@ -23,7 +23,7 @@ impl<S: Storage> Qcow2<S> {
     /// The range reads as zeroes; with `unmap` its clusters may be given back.
     pub async fn zero(&self, at: u64, len: u64, unmap: bool) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.make_room().await?;
         if self.is_raw_outside() {
             self.store().zero(at, len).await?;
@@ -47,7 +47,7 @@ impl<S: Storage> Qcow2<S> {
     /// The range is no longer needed. Whole clusters of it are given back and read as zeroes.
     pub async fn discard(&self, at: u64, len: u64) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.make_room().await?;
         if self.is_raw_outside() {
             return self.store().discard(at, len).await;
@@ -95,7 +95,8 @@ impl<S: Storage> Qcow2<S> {
             };
             if !zero {
                 let zeroes = Memory::from(Heap::zeroes(len as usize));
-                Box::pin(self.write(at, zeroes)).await?;
+                self.make_room().await?;
+                self.write_within(at, zeroes).await?;
             }
             at += len;
         }
