@@ -28,6 +28,7 @@
 //! Absent on purpose: opening files. Backing and data files come as storage; names are text to compare.
 //! Absent for now: encryption.
 
+mod backing;
 pub mod check;
 mod claims;
 mod commit;
@@ -49,6 +50,7 @@ mod resize;
 mod shadow;
 mod slices;
 pub mod snapshots;
+mod switch;
 mod tables;
 mod turns;
 mod write;
@@ -69,7 +71,7 @@ use journal::{Journal, Record};
 use slices::Slices;
 use turns::Turns;
 
-pub use layer::Layer;
+pub use layer::{Held, Layer, Piece, RawLayer};
 pub use open::{Files, OpenError, Options};
 pub use snapshots::{Snapshot, SnapshotError};
 
@@ -79,7 +81,7 @@ pub struct Qcow2<S> {
     file: S,
     /// Where guest data is, if not in `file`.
     data: Option<S>,
-    backing: Option<Layer<S>>,
+    backing: RefCell<Option<Layer<S>>>,
     journal: Box<dyn Journal>,
     geometry: Geometry,
     version: u32,
@@ -166,11 +168,6 @@ impl<S: Storage> Qcow2<S> {
     /// What the header says.
     pub fn header(&self) -> Header {
         self.state.borrow().header.clone()
-    }
-
-    /// The next layer.
-    pub fn backing(&self) -> Option<&Layer<S>> {
-        self.backing.as_ref()
     }
 
     /// Its file.

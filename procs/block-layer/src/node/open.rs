@@ -81,7 +81,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
             true => Box::new(Nothing),
             false => Box::new(Kept::open(&self.next()?)?),
         };
-        let options = Options { read_only, discard, ..Options::WRITE };
+        let options = Options { read_only, discard, chain_given: true, ..Options::WRITE };
         let image = Qcow2::open(Files { file, data, backing }, journal, options).await?;
         let cluster = image.cluster_size();
         if cache == CacheMode::None && cluster < LEAST_DIRECT {
@@ -136,11 +136,16 @@ async fn layer(format: LayerFormat, files: Files<Served>) -> Result<Layer<Served
         LayerFormat::Raw => {
             let size =
                 crate::storage::Storage::size(&files.file).map_err(qcow2::OpenError::Host)?;
-            Ok(Layer::Raw { storage: files.file, size })
+            Ok(Layer::raw(files.file, size))
         }
         LayerFormat::Qcow2 => {
-            let image = Qcow2::open(files, Box::new(Nothing), Options::READ).await?;
-            Ok(Layer::Qcow2(Box::new(image)))
+            let image = Qcow2::open(
+                files,
+                Box::new(Nothing),
+                Options { chain_given: true, ..Options::READ },
+            )
+            .await?;
+            Ok(image.into())
         }
     }
 }

@@ -37,7 +37,11 @@ impl Storage for Served {
     }
 
     async fn zero(&self, at: u64, len: u64) -> Outcome {
-        self.call(Call::Zero { at, len }).await
+        self.call(Call::Zero { at, len, unmap: true }).await
+    }
+
+    async fn zero_in_place(&self, at: u64, len: u64) -> Outcome {
+        self.call(Call::Zero { at, len, unmap: false }).await
     }
 
     async fn discard(&self, at: u64, len: u64) -> Outcome {

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use super::entry::{Granules, Mapping};
 use super::geometry::{END_OF_OFFSETS, Geometry, OFFSET};
-use super::header::{Header, MOST_REFTABLE_BYTES, replace};
+use super::header::{Header, MOST_REFTABLE_BYTES};
 use super::open::read_bytes;
 use super::turns::Alone;
 use super::{Qcow2, count};
@@ -304,12 +304,7 @@ impl<'a, S: Storage> Shadow<'a, S> {
         self.release(at, clusters * self.cluster()).await?;
         self.place_blocks(clusters).await?;
         self.image.file.sync().await?;
-        let done = self.switch().await;
-        if done.is_err() {
-            self.image.damaged("its header could not be written, and is as it was or is new");
-            return done;
-        }
-        self.image.reload().await?;
+        self.image.switch(&self.header).await?;
         if self.image.options.discard {
             self.discard().await?;
         }
@@ -358,25 +353,6 @@ impl<'a, S: Storage> Shadow<'a, S> {
         self.header.reftable_at = at;
         self.header.reftable_clusters = clusters as u32;
         Ok(())
-    }
-
-    /// The header: what it names elsewhere first, then its first sector.
-    async fn switch(&self) -> Outcome {
-        let file = &self.image.file;
-        let (was, prologue) = {
-            let state = self.image.state.borrow();
-            (state.header.clone(), state.prologue.clone())
-        };
-        let new = replace(&prologue, &was, &self.header).ok_or(Failure::TOO_LARGE)?;
-        if let Some((at, name)) = new.name {
-            let page = at / 512 * 512;
-            let mut bytes = prologue.get(page as usize..at as usize).unwrap_or_default().to_vec();
-            bytes.extend(name);
-            file.write(page, Heap::copy_of(&bytes).into()).await?;
-            file.sync().await?;
-        }
-        file.write(0, Heap::copy_of(&new.first).into()).await?;
-        file.sync().await
     }
 
     async fn discard(&self) -> Outcome {

@@ -7,10 +7,8 @@ use super::{Compression, Header, MAGIC, OWN_BYTES};
 /// The bytes of a header with its extensions and the backing file's name; `None` if they do not fit
 /// into a cluster. The names of features are left out first: they are for people.
 pub fn encode(header: &Header) -> Option<Vec<u8>> {
-    [true, false].into_iter().find_map(|named| {
-        let bytes = encode_with(header, named);
-        (bytes.len() as u64 <= header.geometry.cluster()).then_some(bytes)
-    })
+    let cluster = header.geometry.cluster() as usize;
+    [true, false].into_iter().map(|named| encode_with(header, named)).find(|b| b.len() <= cluster)
 }
 
 fn encode_with(header: &Header, named: bool) -> Vec<u8> {
