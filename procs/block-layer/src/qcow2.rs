@@ -29,6 +29,7 @@
 //! Absent for now: encryption.
 
 mod backing;
+pub mod bitmaps;
 pub mod check;
 mod claims;
 mod commit;
@@ -58,6 +59,7 @@ mod zero;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::rc::Rc;
 
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
@@ -71,6 +73,7 @@ use journal::{Journal, Record};
 use slices::Slices;
 use turns::Turns;
 
+pub use bitmaps::{BitmapError, Tracked};
 pub use layer::{Held, Layer, Piece, RawLayer};
 pub use open::{Files, OpenError, Options};
 pub use snapshots::{Snapshot, SnapshotError};
@@ -98,8 +101,9 @@ pub struct Qcow2<S> {
     /// So do changes of the whole image.
     changes: RangeLock,
     turns: Turns,
+    bitmaps: RefCell<Vec<Rc<Tracked>>>,
     /// What was decompressed last: descriptor and bytes.
-    unpacked: RefCell<Option<(u64, std::rc::Rc<[u8]>)>>,
+    unpacked: RefCell<Option<(u64, Rc<[u8]>)>>,
     /// A record found no room: no answer before the next commit.
     unrecorded: Cell<bool>,
     /// Changes come from the journal and need not go there.
@@ -231,7 +235,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// Where guest data is.
-    fn store(&self) -> &S {
+    fn guest_data(&self) -> &S {
         self.data.as_ref().unwrap_or(&self.file)
     }
 }

@@ -70,7 +70,11 @@ impl<S: Storage> Qcow2<S> {
     /// The last close of an image that is opened no more by this process: what is kept until then goes to
     /// the file as well.
     pub async fn shut(&self) -> Outcome {
-        self.close().await
+        self.close().await?;
+        if self.options.read_only || self.options.repair {
+            return Ok(());
+        }
+        self.store_all().await
     }
 
     /// Whether the file does not say everything yet.
@@ -174,6 +178,12 @@ impl<S: Storage> Qcow2<S> {
     }
 
     fn committed(&self, batch: Batch) {
+        self.settle_batch(&batch);
+        self.note_bitmaps();
+        self.journal.forget(batch.mark);
+    }
+
+    fn settle_batch(&self, batch: &Batch) {
         let state = &mut *self.state.borrow_mut();
         let pieces = batch.first.iter().chain(&batch.last).filter(|piece| piece.version > 0);
         for piece in pieces {
@@ -188,7 +198,6 @@ impl<S: Storage> Qcow2<S> {
             let cluster = free.cluster;
             self.note(super::Record::Free { cluster });
         }
-        self.journal.forget(batch.mark);
     }
 
     fn not_committed(&self, batch: Batch) {

@@ -6,7 +6,7 @@
 //!
 //! Names of other files are carried as text. Nobody here opens them.
 
-mod extensions;
+pub mod extensions;
 mod features;
 mod replace;
 mod write;

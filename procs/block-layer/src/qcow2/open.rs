@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use super::bitmaps::Inherited;
 use super::claims::{Claim, Claims};
 use super::geometry::OFFSET;
 use super::header::{Header, PROLOGUE, autoclear, incompatible};
@@ -54,10 +55,8 @@ pub enum OpenError {
     #[error("the image is corrupt: {0}; open it read-only, or repair it: qemu-img check -r all")]
     Overlap(String),
     /// Persistent bitmaps.
-    #[error(
-        "the image has persistent bitmaps, which would become wrong; open it read-only, or remove them: qemu-img bitmap --remove"
-    )]
-    Bitmaps,
+    #[error("the image's bitmaps are wrong: {0}; repair it: qemu-img check -r all")]
+    Bitmaps(String),
     /// The header names a backing file and none was given.
     #[error("the image has the backing file '{0}', which was not given")]
     NoBacking(String),
@@ -145,13 +144,18 @@ impl<S: Storage> Qcow2<S> {
             commits: RangeLock::default(),
             changes: RangeLock::default(),
             turns: Turns::default(),
+            bitmaps: RefCell::default(),
             unpacked: RefCell::new(None),
             unrecorded: Cell::new(false),
             replaying: Cell::new(false),
             packing: Cell::new(None),
         };
+        let records = image.journal.records();
         if !options.read_only {
-            image.replay().await?;
+            image.replay(&records).await?;
+        }
+        if !options.repair {
+            image.load_bitmaps(&Inherited::of(&records)).await?;
         }
         Ok(image)
     }
@@ -165,13 +169,14 @@ impl<S: Storage> Qcow2<S> {
         })?;
         self.packing.take();
         self.unpacked.borrow_mut().take();
-        let state = &mut *self.state.borrow_mut();
-        let old = std::mem::replace(state, fresh);
+        let mut state = self.state.borrow_mut();
+        let old = std::mem::replace(&mut *state, fresh);
         // These count on.
         (state.begun, state.durable, state.first_op) = (old.begun, old.durable, old.first_op);
         state.slices.succeed(&old.slices);
         state.damage = old.damage;
-        Ok(())
+        drop(state);
+        self.claim_bitmaps().map_err(|error| self.damaged(error.to_string()))
     }
 }
 
@@ -189,11 +194,15 @@ impl State {
         let reftable = read_numbers(file, header.reftable_at, entries as usize, file_size).await?;
         let snapshots = Snapshot::read_all(file, &header, file_size).await?;
         let mut prologue = bytes;
+        let unknown = header.autoclear & !autoclear::KNOWN != 0;
+        let mut header = header;
+        header.autoclear &= autoclear::KNOWN;
         prologue.resize(geometry.slice() as usize, 0);
         let cluster = geometry.cluster();
         let mut state = Self {
             prologue,
-            header_dirty: false,
+            // Bits that say something about others' data are cleared by whoever does not know it.
+            header_dirty: unknown && !options.read_only,
             l1,
             l1_dirty: BTreeSet::new(),
             reftable,
@@ -234,11 +243,7 @@ fn refuse_state(header: &Header, options: Options) -> Result<(), OpenError> {
     if header.has(incompatible::DIRTY) {
         return Err(OpenError::Dirty);
     }
-    let bitmaps = header.extensions.bitmaps.is_some_and(|bitmaps| bitmaps.count > 0);
-    match bitmaps && header.autoclear & autoclear::BITMAPS != 0 {
-        true => Err(OpenError::Bitmaps),
-        false => Ok(()),
-    }
+    Ok(())
 }
 
 fn refuse_files(
@@ -300,7 +305,7 @@ fn claim(state: &mut State, file_size: u64) -> Result<(), OpenError> {
         let bytes = u64::from(snapshot.l1_entries) * 8;
         add("a snapshot's L1 table", snapshot.l1_at, bytes, Claim::SnapshotL1)?;
     }
-    if let Some(bitmaps) = &header.extensions.bitmaps {
+    if let Some(bitmaps) = header.extensions.bitmaps.filter(|_| header.has_bitmaps()) {
         let bytes = bitmaps.directory_bytes;
         add("the bitmap directory", bitmaps.directory_at, bytes, Claim::Bitmaps)?;
     }

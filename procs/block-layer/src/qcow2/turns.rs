@@ -107,7 +107,9 @@ impl<S: Storage> Qcow2<S> {
             self.release(cluster, 1);
         }
         self.close().await?;
-        self.journal.forget(self.journal.mark());
+        let mark = self.journal.mark();
+        self.note_bitmaps();
+        self.journal.forget(mark);
         Ok(())
     }
 }

@@ -37,7 +37,10 @@ impl<S: Storage> Qcow2<S> {
         self.writable()?;
         let _op = self.begin().await;
         self.make_room().await?;
-        self.write_within(at, from).await?;
+        let len = from.len();
+        let done = self.write_within(at, from).await;
+        self.touch(at, len);
+        done?;
         self.record().await
     }
 
@@ -69,7 +72,7 @@ impl<S: Storage> Qcow2<S> {
             if !self.is_external() {
                 self.guard(host, len)?;
             }
-            self.store().write(host, from.part(0, len)).await?;
+            self.guest_data().write(host, from.part(0, len)).await?;
             return Ok(len);
         }
         let geometry = self.geometry;
@@ -196,7 +199,7 @@ impl<S: Storage> Qcow2<S> {
         if bare
             || (target.fresh && self.is_zero(first, head).await? && self.is_zero(end, tail).await?)
         {
-            return self.store().write(host(at), from.clone()).await;
+            return self.guest_data().write(host(at), from.clone()).await;
         }
         let whole = Memory::from(Heap::zeroes((last - first) as usize));
         // The disk may end within its last cluster: the rest of that stays zeroes.
@@ -205,7 +208,7 @@ impl<S: Storage> Qcow2<S> {
         let tail = tail.min(size.saturating_sub(end));
         self.read_within(end, whole.part(end - first, tail)).await?;
         from.copy_into(&whole.part(at - first, from.len()))?;
-        self.store().write(host(first), whole).await
+        self.guest_data().write(host(first), whole).await
     }
 
     /// Whether a range is known to read as zeroes, without reading it.
@@ -308,6 +311,7 @@ impl<S: Storage> Qcow2<S> {
         let old = self.mapping(cluster).await?;
         self.put(cluster, Mapping::Compressed { at: host, len }).await?;
         self.release_mapping(old, None);
+        self.touch(at, from.len());
         self.record().await
     }
 

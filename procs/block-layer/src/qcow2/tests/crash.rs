@@ -7,13 +7,13 @@ use crate::storage::memory::Entry;
 /// Crash states of each run with the other tests; `BULKHEAD_CRASHES` sets another number.
 const FEW: u64 = 60;
 
-fn states() -> u64 {
+pub fn states() -> u64 {
     let given = std::env::var("BULKHEAD_CRASHES").ok();
     given.and_then(|text| text.parse().ok()).unwrap_or(FEW)
 }
 
 /// `BULKHEAD_QEMU_CHECK=N`: QEMU checks every Nth state too.
-fn qemu_check(number: u64, bytes: &[u8], name: &str) {
+pub fn qemu_check(number: u64, bytes: &[u8], name: &str) {
     let given = std::env::var("BULKHEAD_QEMU_CHECK").ok();
     let Some(every) = given.and_then(|text| text.parse::<u64>().ok()) else {
         return;

@@ -102,6 +102,8 @@ pub struct Rig {
     pub options: Options,
     /// What the disk was, by the names of its snapshots.
     pub snapshots: Vec<(String, Vec<u8>)>,
+    /// Sectors that were written, zeroed or discarded.
+    pub touched: Vec<bool>,
     taken: u64,
     kind: Kind,
     image: Option<Rc<Qcow2<MemoryFile>>>,
@@ -147,6 +149,7 @@ impl Rig {
             model,
             options: Options::WRITE,
             snapshots: Vec::new(),
+            touched: vec![false; size as usize / 512],
             taken: 0,
             kind: kind.clone(),
             image: None,
@@ -261,6 +264,7 @@ impl Rig {
 
     pub fn remember(&mut self, step: Step) {
         let range = step.range();
+        self.touched[range.start as usize / 512..range.end as usize / 512].fill(true);
         let range = range.start as usize..range.end as usize;
         match step {
             Step::Write { byte, .. } => self.model[range].fill(byte),
@@ -350,6 +354,11 @@ impl Rig {
         let image =
             open(MemoryFile::with(bytes), &self.kind, Box::new(journal::Nothing), Options::READ);
         read(&image.unwrap(), 0, self.model.len() as u64)
+    }
+
+    pub fn open_bytes(&self, bytes: Vec<u8>) -> Qcow2<MemoryFile> {
+        let nothing = Box::new(journal::Nothing);
+        open(MemoryFile::with(bytes), &self.kind, nothing, Options::READ).unwrap()
     }
 
     pub fn check_bytes(&self, bytes: Vec<u8>, name: &str) {
