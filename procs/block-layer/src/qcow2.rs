@@ -28,6 +28,7 @@
 //! Absent on purpose: opening files. Backing and data files come as storage; names are text to compare.
 //! Absent for now: encryption.
 
+pub mod amend;
 mod backing;
 pub mod bitmaps;
 pub mod check;
@@ -74,6 +75,7 @@ use slices::Slices;
 use turns::Turns;
 
 pub use bitmaps::{BitmapError, Tracked};
+pub use compress::Packer;
 pub use layer::{Held, Layer, Piece, RawLayer};
 pub use open::{Files, OpenError, Options};
 pub use snapshots::{Snapshot, SnapshotError};

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use bulkhead_block_layer::qcow2::{Options, Snapshot};
+use bulkhead_block_layer::qcow2::{Options, Qcow2, Snapshot};
+use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 
 use crate::cli::{self, Chain};
-use crate::disk::{Disk, Files};
+use crate::disk::{Disk, Files, shut_after};
 use crate::{seal, size};
 
 /// `snapshot`
@@ -21,6 +22,10 @@ pub fn run(options: &cli::Snapshot) -> Result<ExitCode> {
     let Disk::Qcow2(image) = files.disk(how)? else {
         bail!("{}: a raw image has no snapshots", options.file.display());
     };
+    shut_after(&image, || change(&image, options))
+}
+
+fn change(image: &Qcow2<Plain>, options: &cli::Snapshot) -> Result<ExitCode> {
     if let Some(name) = &options.create {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let done = finish(image.snapshot_create(name, now.as_secs() as u32, now.subsec_nanos()));
@@ -34,7 +39,6 @@ pub fn run(options: &cli::Snapshot) -> Result<ExitCode> {
     } else {
         print_list(&image.snapshots());
     }
-    finish(image.shut())?;
     Ok(ExitCode::SUCCESS)
 }
 

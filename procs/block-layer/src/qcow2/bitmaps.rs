@@ -63,6 +63,9 @@ pub enum BitmapError {
     /// An image that was not shut.
     #[error("the bitmap '{0}' is inconsistent: the image was not closed; it can only be removed")]
     Inconsistent(String),
+    /// Two disks.
+    #[error("a bitmap of a disk of {0} bytes; this one has another size")]
+    Size(u64),
     /// An old image.
     #[error("version 2 images cannot have bitmaps; amend it with compat=1.1")]
     Old,
@@ -230,6 +233,9 @@ impl<S: Storage> Qcow2<S> {
     /// What is dirty in `other`, a bitmap of a disk of this size, is dirty in this one too.
     pub async fn bitmap_merge(&self, name: &str, other: &Bitmap) -> Result<(), BitmapError> {
         let bitmap = self.bitmap_bits(name).await?;
+        if other.size() != self.size() {
+            return Err(BitmapError::Size(other.size()));
+        }
         if let Some(bits) = &mut *bitmap.bits.borrow_mut() {
             bits.merge(other);
         }

@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::bitmaps::Inherited;
+use super::check::Repair;
 use super::claims::{Claim, Claims};
 use super::geometry::OFFSET;
 use super::header::{Header, PROLOGUE, autoclear, incompatible};
-use super::journal::Journal;
+use super::journal::{Journal, Record};
 use super::slices::Slices;
 use super::turns::Turns;
 use super::{Layer, Qcow2, Snapshot, State};
@@ -45,7 +46,7 @@ pub enum OpenError {
     Compression(u8),
     /// The dirty bit.
     #[error(
-        "the image was not closed and its refcounts are out of date; repair it: qemu-img check -r all"
+        "the image was not closed, and not everything in it could be repaired; try qemu-img check -r all"
     )]
     Dirty,
     /// The corrupt bit.
@@ -126,10 +127,14 @@ impl<S: Storage> Qcow2<S> {
         journal: Box<dyn Journal>,
         options: Options,
     ) -> Result<Self, OpenError> {
+        let wanted = options;
         let Files { file, data, backing } = files;
+        // One that was not closed is repaired before anything of it is believed, as QEMU does.
+        let dirty = !options.read_only && !options.repair && is_dirty(&file).await?;
+        let options = Options { repair: options.repair || dirty, ..options };
         let state = State::read(&file, options).await?;
         refuse_files(&state.header, data.is_some(), backing.is_some(), options)?;
-        let image = Self {
+        let mut image = Self {
             file,
             data,
             backing: RefCell::new(backing),
@@ -151,6 +156,10 @@ impl<S: Storage> Qcow2<S> {
             packing: Cell::new(None),
         };
         let records = image.journal.records();
+        if dirty {
+            image.repair_dirty(&records, wanted).await?;
+        }
+        let options = wanted;
         if !options.read_only {
             image.replay(&records).await?;
         }
@@ -158,6 +167,15 @@ impl<S: Storage> Qcow2<S> {
             image.load_bitmaps(&Inherited::of(&records)).await?;
         }
         Ok(image)
+    }
+
+    async fn repair_dirty(&mut self, records: &[Record], wanted: Options) -> Result<(), OpenError> {
+        // Nobody here leaves an image dirty: who did so with changes in the journal lies.
+        if !records.is_empty() || self.check(Repair::All).await?.corruptions > 0 {
+            return Err(OpenError::Dirty);
+        }
+        self.options = wanted;
+        Ok(self.reload().await?)
     }
 
     /// Reads everything anew from the file, which says all there is to say. Nobody uses the image
@@ -231,6 +249,12 @@ impl State {
         }
         Ok(state)
     }
+}
+
+async fn is_dirty<S: Storage>(file: &S) -> Result<bool, OpenError> {
+    let len = PROLOGUE.min(file.size()? as usize);
+    let header = Header::read(&read_bytes(file, 0, len).await?)?;
+    Ok(header.has(incompatible::DIRTY) && !header.has(incompatible::CORRUPT))
 }
 
 fn refuse_state(header: &Header, options: Options) -> Result<(), OpenError> {

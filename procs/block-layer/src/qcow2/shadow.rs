@@ -56,6 +56,8 @@ pub(super) struct Shadow<'a, S> {
     hint: u64,
     /// Clusters that nobody uses any more: first and count.
     freed: Vec<(u64, u64)>,
+    /// The counts in force are not those that change.
+    anew: bool,
 }
 
 impl<'a, S: Storage> Shadow<'a, S> {
@@ -74,7 +76,57 @@ impl<'a, S: Storage> Shadow<'a, S> {
             blocks: BTreeMap::new(),
             hint: state.hint,
             freed: Vec::new(),
+            anew: false,
         })
+    }
+
+    /// Begins a change in which all clusters are counted anew, in another width.
+    pub(super) async fn recount(image: &'a Qcow2<S>, order: u32) -> Result<Self, Failure> {
+        let mut shadow = Self::begin(image).await?;
+        let mut uses = Vec::new();
+        for cluster in 0..image.file.size()?.div_ceil(shadow.cluster()) {
+            uses.push(shadow.count(cluster).await?);
+        }
+        let table = shadow.header.reftable_at >> shadow.geometry.cluster_bits;
+        let blocks = shadow.reftable.iter().filter(|at| **at != 0);
+        let blocks = blocks.map(|at| at >> shadow.geometry.cluster_bits);
+        let tables = table..table + u64::from(shadow.header.reftable_clusters);
+        for cluster in blocks.chain(tables) {
+            if let Some(uses) = uses.get_mut(cluster as usize) {
+                *uses = uses.saturating_sub(1);
+            }
+        }
+        shadow.recounted(order, &uses).await?;
+        Ok(shadow)
+    }
+
+    /// The same for an image whose counts nobody believes: `uses` says how often each cluster is used by
+    /// others than the counts themselves.
+    pub(super) async fn rebuild(image: &'a Qcow2<S>, uses: &[u64]) -> Result<Self, Failure> {
+        let mut shadow = Self::begin(image).await?;
+        let order = shadow.geometry.refcount_order;
+        shadow.recounted(order, uses).await?;
+        Ok(shadow)
+    }
+
+    /// Everything new goes behind the end of the file, where surely nothing is.
+    async fn recounted(&mut self, order: u32, uses: &[u64]) -> Outcome {
+        self.geometry.refcount_order = order;
+        self.header.geometry.refcount_order = order;
+        self.reftable.clear();
+        self.blocks.clear();
+        self.hint = uses.len() as u64;
+        self.anew = true;
+        let (geometry, counts) = (self.geometry, self.geometry.counts());
+        for (cluster, uses) in uses.iter().enumerate().filter(|(_, uses)| **uses > 0) {
+            if *uses > geometry.most() {
+                return Err(Failure::TOO_LARGE);
+            }
+            let block = self.block(cluster as u64 / counts).await?;
+            block.old.get_or_insert_with(|| block.new.clone());
+            count::set(geometry, &mut block.new, (cluster as u64 % counts) as usize, *uses);
+        }
+        Ok(())
     }
 
     fn cluster(&self) -> u64 {
@@ -300,12 +352,16 @@ impl<'a, S: Storage> Shadow<'a, S> {
 
     /// Writes what is left, and puts the new tables in force.
     pub(super) async fn finish(mut self) -> Outcome {
-        let (at, clusters) = (self.header.reftable_at, u64::from(self.header.reftable_clusters));
-        self.release(at, clusters * self.cluster()).await?;
+        let (at, mut clusters) =
+            (self.header.reftable_at, u64::from(self.header.reftable_clusters));
+        match self.anew {
+            true => clusters = 1,
+            false => self.release(at, clusters * self.cluster()).await?,
+        }
         self.place_blocks(clusters).await?;
         self.image.file.sync().await?;
         self.image.switch(&self.header).await?;
-        if self.image.options.discard {
+        if self.image.options.discard && !self.anew {
             self.discard().await?;
         }
         Ok(())

@@ -157,7 +157,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// Another snapshot table.
-    async fn set_snapshots(
+    pub(super) async fn set_snapshots(
         &self,
         shadow: &mut Shadow<'_, S>,
         snapshots: &[Snapshot],

@@ -6,7 +6,7 @@
 //! and nothing else.
 
 use super::Qcow2;
-use super::compress::compress;
+use super::compress::Packer;
 use super::entry::{Granules, Mapping};
 use super::read::Extent;
 use crate::memory::{Heap, Memory};
@@ -285,33 +285,46 @@ impl<S: Storage> Qcow2<S> {
         }
     }
 
+    /// What compresses clusters for this image.
+    pub fn packer(&self) -> Packer {
+        Packer::new(self.state.borrow().header.compression, self.geometry.cluster())
+    }
+
     /// Writes a whole cluster, the last of the disk perhaps in part, compressed if that is shorter.
-    /// For tools that make images: it neither waits for nor holds anything.
     pub async fn write_compressed(&self, at: u64, from: Memory) -> Outcome {
-        self.writable()?;
-        let size = self.geometry.cluster();
-        if !self.geometry.is_start(at) || from.len() > size || self.is_external() {
+        if from.len() > self.geometry.cluster() {
             return Err(Failure::INVALID);
         }
-        let mut bytes = vec![0; size as usize];
-        from.copy_to(&mut bytes[..from.len() as usize])?;
-        let compression = self.state.borrow().header.compression;
-        let Some(packed) = compress(compression, &bytes) else {
-            return self.write(at, from).await;
-        };
+        let mut bytes = vec![0; from.len() as usize];
+        from.copy_to(&mut bytes)?;
+        match self.packer().pack(&bytes) {
+            Some(packed) => self.write_packed(at, from.len(), &packed).await,
+            None => self.write(at, from).await,
+        }
+    }
+
+    /// Writes a whole cluster of `len` bytes, the last of the disk perhaps in part, as a
+    /// [`packer`](Self::packer) has compressed it.
+    pub async fn write_packed(&self, at: u64, len: u64, packed: &[u8]) -> Outcome {
+        self.writable()?;
+        let cluster = self.geometry.cluster();
+        let whole = len == cluster || at.checked_add(len) == Some(self.size());
+        if !self.geometry.is_start(at) || len > cluster || !whole || self.is_external() {
+            return Err(Failure::INVALID);
+        }
         let _op = self.begin().await;
         self.make_room().await?;
         let cluster = at >> self.geometry.cluster_bits;
         let _held = self.clusters.hold(cluster..cluster + 1).await;
         self.own_table(cluster).await?;
-        let len = packed.len() as u64;
-        let host = self.pack(len).await?;
-        self.guard(host, len)?;
-        self.file.write(host, Heap::copy_of(&packed).into()).await?;
+        let bytes = packed.len() as u64;
+        let host = self.pack(bytes).await?;
+        self.guard(host, bytes)?;
+        self.file.write(host, Heap::copy_of(packed).into()).await?;
         let old = self.mapping(cluster).await?;
-        self.put(cluster, Mapping::Compressed { at: host, len }).await?;
+        self.put(cluster, Mapping::Compressed { at: host, len: bytes }).await?;
         self.release_mapping(old, None);
-        self.touch(at, from.len());
+        self.touch(at, len);
         self.record().await
     }
 

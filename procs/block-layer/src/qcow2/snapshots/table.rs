@@ -95,6 +95,23 @@ impl Snapshot {
         }
     }
 
+    /// The same, which says how large the disk was, if it did not.
+    pub(in crate::qcow2) fn with_size(mut self, size: u64) -> Self {
+        if self.size.is_some() {
+            return self;
+        }
+        let had = self.entry.get(36..FIXED).and_then(|bytes| bytes.try_into().ok());
+        let had = u32::from_be_bytes(had.unwrap_or_default()) as usize;
+        let mut extra = self.state_bytes.to_be_bytes().to_vec();
+        extra.extend(size.to_be_bytes());
+        if let Some(place) = self.entry.get_mut(36..FIXED) {
+            place.copy_from_slice(&(extra.len() as u32).to_be_bytes());
+        }
+        self.entry.splice(FIXED..FIXED + had, extra);
+        self.size = Some(size);
+        self
+    }
+
     /// The table's bytes; `None` if there are too many.
     pub(super) fn write_all(snapshots: &[Self]) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();

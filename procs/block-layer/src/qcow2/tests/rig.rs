@@ -361,6 +361,11 @@ impl Rig {
         open(MemoryFile::with(bytes), &self.kind, nothing, Options::READ).unwrap()
     }
 
+    pub fn open_for_writing(&self, bytes: Vec<u8>) -> Qcow2<MemoryFile> {
+        let nothing = Box::new(journal::Nothing);
+        open(MemoryFile::with(bytes), &self.kind, nothing, Options::WRITE).unwrap()
+    }
+
     pub fn check_bytes(&self, bytes: Vec<u8>, name: &str) {
         check(bytes, &self.kind, u64::MAX, name);
     }
