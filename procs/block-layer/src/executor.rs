@@ -9,6 +9,7 @@
 //! its successor would stall as well.
 
 mod export;
+mod leases;
 mod open;
 
 use std::io;
@@ -92,6 +93,8 @@ pub struct Executor {
     mail: Vec<Mail>,
     pool: Arc<Pool>,
     lanes: Vec<LaneHandle>,
+    /// What each lane has of a lease.
+    lent: Vec<leases::Lent>,
     graph: Option<Graph>,
     exports: Vec<Export>,
     beat: Option<Beat>,
@@ -108,6 +111,7 @@ impl Executor {
         let mailbox = Arc::new(Mailbox::new()?);
         let begun = Arc::new(Barrier::new(1 + workers + lanes));
         let pool = Arc::new(Pool::start(workers, &begun)?);
+        let lent = vec![leases::Lent::None; lanes];
         let lanes = (0..lanes)
             .map(|number| {
                 LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox))
@@ -119,6 +123,7 @@ impl Executor {
             mail: Vec::with_capacity(64),
             pool,
             lanes,
+            lent,
             graph: None,
             exports: Vec::new(),
             beat: None,
@@ -156,6 +161,7 @@ impl Executor {
             self.handle(message);
         }
         self.mail = mail;
+        self.settle_leases();
     }
 
     fn handle(&mut self, message: Mail) {
@@ -174,7 +180,7 @@ impl Executor {
             Report::Detached => self.lane_left(lane),
             Report::Beat(number) => self.lane_beat(number),
             Report::Progressed => self.progressed = true,
-            Report::LeaseReturned => {}
+            Report::LeaseReturned => self.lease_returned(lane),
         }
     }
 
@@ -188,6 +194,7 @@ impl Executor {
         if let Some(graph) = &mut self.graph {
             graph.due(Instant::now());
         }
+        self.settle_leases();
     }
 
     /// The end: what only memory has goes to the files, once the requests that are under way are over or

@@ -100,6 +100,12 @@ impl Graph {
         }
     }
 
+    /// A lane has given its lease back.
+    pub fn lease_returned(&mut self) {
+        self.disk.bypass().returned();
+        self.settle();
+    }
+
     /// A request that a lane may not perform itself; the lane is told how it ended.
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane } = forwarded;
