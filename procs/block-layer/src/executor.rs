@@ -8,12 +8,20 @@
 //! process that hangs. Workers do not count. A disk that stalls is no fault of this process, and
 //! its successor would stall as well.
 
+mod bitmaps;
+mod complaints;
 mod export;
+mod jobs;
+mod layers;
 mod leases;
 mod open;
+mod order;
+mod record;
+mod snapshot;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -96,6 +104,13 @@ pub struct Executor {
     /// What each lane has of a lease.
     lent: Vec<leases::Lent>,
     graph: Option<Graph>,
+    /// The chain's names, and who waits for the supervisor.
+    record: Rc<record::Record>,
+    jobs: Rc<jobs::Jobs>,
+    bitmaps: Rc<bitmaps::Bitmaps>,
+    complaints: complaints::Complaints,
+    /// The same of those that wait.
+    stops: complaints::Complaints,
     exports: Vec<Export>,
     beat: Option<Beat>,
     alive: Option<Alive>,
@@ -125,6 +140,11 @@ impl Executor {
             lanes,
             lent,
             graph: None,
+            record: Rc::default(),
+            jobs: Rc::default(),
+            bitmaps: Rc::default(),
+            complaints: complaints::Complaints::default(),
+            stops: complaints::Complaints::default(),
             exports: Vec::new(),
             beat: None,
             alive: None,
@@ -150,6 +170,9 @@ impl Executor {
             BlockCommand::Attach { export, queues, incarnation } => {
                 self.attach(export, queues, incarnation, fds)
             }
+            BlockCommand::Order { call, order } => self.order(call, order, fds),
+            BlockCommand::Switched { change } => self.changed(change, Ok(())),
+            BlockCommand::Abandoned { change, reason } => self.changed(change, Err(reason)),
         }
     }
 
@@ -261,6 +284,7 @@ impl Executor {
 
     /// What is to be told to the supervisor, oldest first.
     pub fn events(&mut self) -> std::vec::Drain<'_, BlockEvent> {
+        self.gather();
         self.events.drain(..)
     }
 }
