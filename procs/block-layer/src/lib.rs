@@ -27,9 +27,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod clock;
+pub mod disk;
 pub mod executor;
 pub mod graph;
 pub mod image;
+pub mod job;
 pub mod lane;
 pub mod mailbox;
 pub mod memory;

@@ -22,6 +22,11 @@ impl Served {
         Self { image: Arc::new(image), desk }
     }
 
+    /// The file itself, for lanes that may go past the graph.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
     async fn call(&self, call: Call) -> Outcome {
         self.desk.call_to_the_end(&self.image, call).await
     }
