@@ -168,8 +168,7 @@ impl Graph {
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        let top = self.disk.top();
-        finish(top.shut())
+        finish(self.disk.shut())
     }
 
     fn settle(&mut self) {
