@@ -61,19 +61,17 @@ pub enum BlockRequest {
         /// Make it; otherwise delete it.
         create: bool,
     },
-    /// Another size.
-    Resize {
-        /// Disk.
-        disk: String,
-        /// Bytes.
-        size: u64,
-    },
     /// Other limits.
     Throttle {
         /// Disk.
         disk: String,
         /// Which.
         limits: Limits,
+    },
+    /// Requests that failed and wait are tried again.
+    Resume {
+        /// Disk.
+        disk: String,
     },
 }
 
@@ -208,7 +206,7 @@ pub enum JobAction {
     Cancel,
     /// End: the disk goes over to the target.
     Complete,
-    /// Forget a job that has ended.
+    /// Forget a job that has ended, or as soon as it ends.
     Dismiss,
     /// Bytes a second at most; 0: as fast as it goes.
     SetSpeed(u64),
@@ -370,7 +368,7 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Resize { disk, .. } | Self::Throttle { disk, .. } => name(disk),
+            Self::Throttle { disk, .. } | Self::Resume { disk } => name(disk),
         }
     }
 }

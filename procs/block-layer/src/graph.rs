@@ -101,6 +101,12 @@ impl Graph {
         }
     }
 
+    /// A lane has given its lease back.
+    pub fn lease_returned(&mut self) {
+        self.disk.bypass().returned();
+        self.settle();
+    }
+
     /// A request that a lane may not perform itself; the lane is told how it ended.
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane } = forwarded;
@@ -168,7 +174,7 @@ impl Graph {
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        finish(self.disk.write_back())
+        finish(self.disk.shut())
     }
 
     fn settle(&mut self) {

@@ -15,6 +15,12 @@ pub mod page_tables;
 pub mod pci;
 pub mod profile;
 pub mod qcow2;
+pub mod qcow2_bitmaps;
+pub mod qcow2_counts;
+pub mod qcow2_header;
+pub mod qcow2_packed;
+pub mod qcow2_snapshots;
+pub mod qcow2_tables;
 pub mod ring;
 pub mod ring_header;
 pub mod split_queue;
@@ -22,6 +28,7 @@ pub mod vhost_backend;
 pub mod vhost_frontend;
 
 mod guest;
+mod qcow2_part;
 mod recovery;
 
 /// What a decoder made of an input.
@@ -67,7 +74,8 @@ macro_rules! decoders {
 
 decoders! {
     block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
-    nbd_handshake nbd_request packed_queue page_tables pci profile qcow2 ring ring_header split_queue vhost_backend
+    nbd_handshake nbd_request packed_queue page_tables pci profile qcow2 qcow2_bitmaps qcow2_counts qcow2_header
+    qcow2_packed qcow2_snapshots qcow2_tables ring ring_header split_queue vhost_backend
     vhost_frontend
 }
 

@@ -31,7 +31,7 @@ pub enum BlockCommand {
     Snapshot(SnapshotOptions),
     /// Copy what lies below the top layer into it
     Stream(StreamOptions),
-    /// Write layers into one below them
+    /// Write layers into one below them; of the top one, 'job complete' goes over to the base
     Commit(CommitOptions),
     /// Copy a disk, and what is written to it meanwhile; 'job complete' goes over to the copy
     Mirror(MirrorOptions),
@@ -48,8 +48,8 @@ pub enum BlockCommand {
     /// Create, delete or list snapshots inside the top layer's image
     #[command(subcommand)]
     InternalSnapshot(InternalCommand),
-    /// Change the size of a disk of 'bulkhead storage'
-    Resize(ResizeOptions),
+    /// Try requests again that failed and wait (rerror=stop, werror=stop)
+    Resume(DiskOf),
     /// Limit requests and bytes a second: iops=N,bps=SIZE,iops-max=N,bps-max=SIZE; 0 lifts a limit
     Throttle(ThrottleOptions),
 }
@@ -99,7 +99,7 @@ pub struct JobOptions {
     /// When a write fails
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Policy::Enospc)]
     pub on_target_error: Policy,
-    /// Return when it has ended, or, of a mirror, when it is ready; on a terminal with a line of progress
+    /// Return when it has ended or is ready; on a terminal with a line of progress
     #[arg(long)]
     pub wait: bool,
     /// Keep it in the list after its end, until it is dismissed
@@ -230,7 +230,7 @@ pub enum JobCommand {
     Cancel(JobOf),
     /// End a job that is ready: the disk goes over to the result
     Complete(JobOf),
-    /// Forget a job that has ended
+    /// Forget a job that has ended, or as soon as it ends
     Dismiss(JobOf),
     /// Bytes a second at most, e.g. 10M; 0: as fast as it goes
     SetSpeed {
@@ -305,15 +305,6 @@ pub enum InternalCommand {
     },
     /// List them
     List(DiskOf),
-}
-
-/// Options of `block resize`.
-#[derive(Debug, Args)]
-pub struct ResizeOptions {
-    #[command(flatten)]
-    pub disk: DiskOf,
-    /// New size, e.g. 20G
-    pub size: String,
 }
 
 /// Options of `block throttle`.

@@ -57,7 +57,6 @@ pub fn backup(options: BackupOptions) -> anyhow::Result<ExitCode> {
 
 fn start(disk: &DiskOf, options: JobOptions, kind: JobSpec) -> anyhow::Result<ExitCode> {
     let speed = options.speed.map(|text| bytes("--speed", &text)).transpose()?.unwrap_or(0);
-    let until_ready = matches!(kind, JobSpec::Mirror { .. });
     let request = BlockRequest::Start(StartSpec {
         disk: disk.disk.clone(),
         job: options.job.unwrap_or_default(),
@@ -75,8 +74,8 @@ fn start(disk: &DiskOf, options: JobOptions, kind: JobSpec) -> anyhow::Result<Ex
         println!("{job}");
         return Ok(ExitCode::SUCCESS);
     }
-    let last = wait(&disk.name, &job, until_ready)?;
-    if last.status == JobStatus::Concluded && !options.keep {
+    let last = wait(&disk.name, &job)?;
+    if !options.keep {
         let action = JobAction::Dismiss;
         ask(&disk.name, BlockRequest::Job { job: job.clone(), action })?;
     }
@@ -86,8 +85,8 @@ fn start(disk: &DiskOf, options: JobOptions, kind: JobSpec) -> anyhow::Result<Ex
     }
 }
 
-/// Waits until the job has ended, or until it is ready.
-fn wait(name: &str, job: &str, until_ready: bool) -> anyhow::Result<JobReport> {
+/// Waits until the job has ended, or is ready and waits itself for what its user wants.
+fn wait(name: &str, job: &str) -> anyhow::Result<JobReport> {
     let shown = std::io::stderr().is_terminal();
     loop {
         let BlockResponse::Jobs(jobs) = ask(name, BlockRequest::Jobs)? else {
@@ -99,12 +98,8 @@ fn wait(name: &str, job: &str, until_ready: bool) -> anyhow::Result<JobReport> {
         if shown {
             progress(&state.report);
         }
-        let is_over = match state.report.status {
-            JobStatus::Concluded => true,
-            JobStatus::Ready | JobStatus::Standby => until_ready,
-            _ => false,
-        };
-        if is_over {
+        let status = state.report.status;
+        if matches!(status, JobStatus::Concluded | JobStatus::Ready | JobStatus::Standby) {
             if shown {
                 eprintln!();
             }

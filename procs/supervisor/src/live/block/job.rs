@@ -197,6 +197,11 @@ impl Instance {
             let remedy = "see the chain in 'bulkhead block query'";
             return Err(refuse(option, "--base", reason, remedy));
         }
+        if depth(top) > Some(1) {
+            let reason = "the file above it is only read, so its header cannot name another one";
+            let remedy = "commit the top layer, or the one below it";
+            return Err(refuse(option, "--top", reason, remedy));
+        }
         let pivots = ends.0 == Some(top);
         let image = self.image_mut(disk);
         let cache = image.as_ref().map_or(CacheMode::Writeback, |image| image.service.cache);
@@ -310,11 +315,12 @@ impl Instance {
     }
 
     pub(super) fn dismiss_job(&mut self, job: &str) -> Result<(), Refusal> {
+        if let Some(running) = self.disk_of_job(job).and_then(|disk| self.job_mut(disk, job)) {
+            running.keep = false;
+            return Ok(());
+        }
         let Some(disk) = self.kept_job(job) else {
-            return Err(match self.disk_of_job(job) {
-                Some(_) => refuse("JOB", job, "the job has not ended", "cancel it, or wait"),
-                None => self.no_such_job(job),
-            });
+            return Err(self.no_such_job(job));
         };
         if let Some(here) = self.disks.get_mut(disk) {
             here.concluded.retain(|kept| kept.job != job);
