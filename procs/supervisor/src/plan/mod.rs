@@ -105,7 +105,7 @@ impl Plan {
         if let Spec::Storage(storage) = spec {
             export::plan(storage, &mut disks, dry)?;
         }
-        nbd::plan(spec.nbd(), &mut disks, dry)?;
+        nbd::plan(spec.nbd(), &mut disks, machine.is_some(), dry)?;
         let gdb = match spec {
             Spec::Vm(vm) => vm.gdb.as_ref().map(|gdb| Gdb::plan(gdb, dry)).transpose()?,
             Spec::Storage(_) => None,

@@ -17,6 +17,9 @@ use crate::refusal::{refuse, refuse_path};
 /// Most NBD exports of one disk.
 pub const MOST_EXPORTS: usize = 8;
 
+/// Most rings of one block-layer: the descriptors of its plan are one message.
+const MOST_RINGS: usize = 16;
+
 /// An NBD export of a disk.
 #[derive(Debug)]
 pub struct NbdExport {
@@ -32,8 +35,8 @@ pub struct NbdExport {
     pub tls: Option<TlsPlan>,
 }
 
-/// Gives disks their NBD exports.
-pub fn plan(specs: &[NbdSpec], disks: &mut [Disk], dry: bool) -> Result<(), Refusal> {
+/// Gives disks their NBD exports. `vm`: a guest uses each of the disks as well.
+pub fn plan(specs: &[NbdSpec], disks: &mut [Disk], vm: bool, dry: bool) -> Result<(), Refusal> {
     for spec in specs {
         let option = option(spec);
         let Some(disk) = disks.iter_mut().find(|disk| disk.id == spec.disk) else {
@@ -47,6 +50,13 @@ pub fn plan(specs: &[NbdSpec], disks: &mut [Disk], dry: bool) -> Result<(), Refu
         if disk.nbd.len() >= MOST_EXPORTS {
             let reason = format!("a disk has at most {MOST_EXPORTS} NBD exports");
             return Err(refuse(option, &spec.disk, reason, "let clients share one"));
+        }
+        let has_queues = vm || disk.export.is_some();
+        let queues = if has_queues { usize::from(disk.queues()) } else { 0 };
+        if queues + disk.nbd.len() >= MOST_RINGS {
+            let reason = format!("its {queues} queues leave no room for it");
+            let remedy = "give the disk fewer by queues=";
+            return Err(refuse(option, &spec.disk, reason, remedy));
         }
         disk.nbd.push(NbdExport::plan(&option, spec, dry)?);
     }

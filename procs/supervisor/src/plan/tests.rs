@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::class::ProcessClass;
+use bulkhead_protocol::nbd::MOST_PEM;
 use bulkhead_protocol::spec::*;
 
 use super::*;
@@ -282,6 +283,59 @@ fn exports_that_cannot_be_are_refused() {
     let _listener = std::os::unix::net::UnixListener::bind(host.path("live")).unwrap();
     let refusal = host.refused_storage(|s| s.exports[0].socket = host.path("live"));
     says(&refusal, "--export d0", "live", "another program listens");
+}
+
+fn nbd(host: &Host) -> NbdSpec {
+    NbdSpec {
+        disk: "d0".into(),
+        listen: Address::Path(host.path("nbd")),
+        name: "disk".into(),
+        description: String::new(),
+        read_only: false,
+        tls: None,
+    }
+}
+
+#[test]
+fn nbd_exports_that_cannot_be_are_refused() {
+    let host = Host::new();
+    let option = "--export nbd,disk=d0";
+    let export = |change: &dyn Fn(&mut NbdSpec)| {
+        host.refused_storage(|storage| {
+            let mut export = nbd(&host);
+            change(&mut export);
+            storage.nbd.push(export);
+        })
+    };
+    let no_disk = export(&|nbd| nbd.disk = "d9".into());
+    says(&no_disk, "--export nbd,disk=d9", "d9", "no such disk");
+    let long = export(&|nbd| nbd.name = "x".repeat(257));
+    says(&long, option, "xxx", "at most 256 printable bytes");
+    says(&export(&|nbd| nbd.description = "a\nb".into()), option, "a", "printable");
+    std::fs::write(host.path("precious"), "x").unwrap();
+    let taken = export(&|nbd| nbd.listen = Address::Path(host.path("precious")));
+    says(&taken, option, "precious", "no socket");
+    let tls = |folder: &str| Some(TlsSpec { folder: host.path(folder), verify: true });
+    says(&export(&|nbd| nbd.tls = tls("none")), option, "server-cert.pem", "no such file");
+    std::fs::create_dir(host.path("pki")).unwrap();
+    std::fs::write(host.path("pki/server-cert.pem"), vec![0; MOST_PEM + 1]).unwrap();
+    says(&export(&|nbd| nbd.tls = tls("pki")), option, "server-cert.pem", "at most 16 KiB");
+    let many = host.refused_storage(|storage| {
+        storage.exports[0].queues = 16;
+        storage.nbd.push(nbd(&host));
+    });
+    says(&many, option, "d0", "leave no room");
+}
+
+#[test]
+fn a_disk_may_be_exported_by_nbd_alone() {
+    let host = Host::new();
+    let mut storage = host.storage();
+    storage.exports.clear();
+    storage.nbd.push(nbd(&host));
+    let plan = host.make(Spec::Storage(storage)).unwrap();
+    let text = plan.to_string();
+    assert!(text.contains("nbd-server d0") && !text.contains("vhost-blk"), "{text}");
 }
 
 #[test]
