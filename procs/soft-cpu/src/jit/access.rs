@@ -38,6 +38,13 @@ pub(super) struct Access {
     pub(super) locked: bool,
 }
 
+impl Access {
+    /// A plain one.
+    pub(super) fn of(size: u32, write: bool) -> Self {
+        Self { size, write, locked: false }
+    }
+}
+
 /// An access that has passed, where the host may go on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {

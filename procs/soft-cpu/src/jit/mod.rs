@@ -19,11 +19,13 @@
 //! the interpreter's. Optimization beyond one block.
 
 mod access;
+mod checked;
 mod code;
 mod compile;
 mod copy;
 mod divide;
 mod emit;
+mod ends;
 mod exit;
 mod flags;
 mod glue;
@@ -31,6 +33,7 @@ mod jumps;
 mod layout;
 mod plan;
 mod run;
+mod stack;
 mod step;
 mod translate;
 mod vector;
