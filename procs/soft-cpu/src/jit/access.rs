@@ -25,7 +25,7 @@ pub(super) struct Address {
     index: Option<(Home, u8)>,
     displacement: i32,
     segment: Option<Reg>,
-    /// All there is to the address, if no register is part of it.
+    /// All there is to the address but the segment, if no register is part of it.
     constant: Option<u64>,
 }
 
@@ -71,11 +71,8 @@ impl Address {
             _ => None,
         };
         if instruction.memory_base() == Register::RIP {
-            let constant = rip.wrapping_add(displacement);
-            if segment.is_some() {
-                return None;
-            }
-            return Some(Self { constant: Some(constant), ..Self::at(0, 0) });
+            let constant = Some(rip.wrapping_add(displacement));
+            return Some(Self { constant, segment, ..Self::at(0, 0) });
         }
         let displacement = signed(displacement)?;
         let index = home(instruction.memory_index())?;
@@ -102,7 +99,11 @@ impl Address {
     /// Puts the address into `to`; `other` may be used meanwhile. Without it, flags may be lost.
     pub(super) fn compute(&self, code: &mut Emitter, to: Host, other: Option<Host>) {
         if let Some(constant) = self.constant {
-            return code.constant(to, constant);
+            code.constant(to, constant);
+            if let Some(segment) = self.segment {
+                add(code, to, layout::file(segment));
+            }
+            return;
         }
         let mut place = Place { base: None, index: None, displacement: self.displacement };
         let mut rest = None;
@@ -155,7 +156,7 @@ impl Address {
         } else {
             std::mem::offset_of!(Entry, read)
         };
-        if let Some(constant) = self.constant {
+        if let (Some(constant), None) = (self.constant, self.segment) {
             return check_constant(code, constant, access.size, tag as i32);
         }
         let simple = match (self.base, self.index, self.segment) {

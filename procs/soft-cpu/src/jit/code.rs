@@ -11,7 +11,7 @@ const CELL: u32 = 16;
 /// Room that any one block finds: 64 instructions, each with an access that may miss, and two exits.
 const ROOM: u32 = 64 * 256 + 4 * CELL;
 
-/// How an exit is linked.
+/// How an exit is linked. What may go on in another page is no near one's target.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Site {
     /// By changing the distance of its jump, which lies here.

@@ -128,6 +128,7 @@ impl<'a> Compiler<'a> {
             }
             Kind::Lea(address) => self.lea(planned, address),
             Kind::Push(pushed) => self.push(pushed, op),
+            Kind::PushMemory(address) => self.push_memory(address, op),
             Kind::Pop(number) => self.pop(number, op),
             Kind::Leave => self.leave(op),
             Kind::Divide(division) => {
@@ -135,6 +136,7 @@ impl<'a> Compiler<'a> {
                 self.flags = Flags::Memory;
             }
             Kind::Vector(vector) => self.vector(&vector, op),
+            Kind::System(system) => self.system(system, op),
             Kind::Stepped => self.step(op),
             Kind::Ended => {
                 self.step(op);

@@ -3,7 +3,7 @@
 //! | where to | how |
 //! | --- | --- |
 //! | the same page | the jump itself is changed to lead there; the page's code is dropped as a whole |
-//! | another page | by a cell that counts while no translation was dropped since it was filled |
+//! | another page, or what may go on in the next | by a cell that counts while no translation was dropped since it was filled |
 //! | an address in a register | by a table of such addresses, whose entries count as long |
 //!
 //! A dropped block's entry becomes a jump to its own way out, so that what leads there need not be found.
@@ -14,6 +14,7 @@ use super::emit::{A, B, Emitter, Hole, Opcode, Place, Rm, condition};
 use super::glue::{Glue, reason};
 use super::layout::{self, slot};
 use super::{access, jumps};
+use crate::block::LONGEST;
 use crate::memory::ram::PAGE;
 use crate::state::Reg;
 
@@ -37,7 +38,8 @@ pub(super) fn emit(
     cells: &mut Cells,
 ) -> Option<Site> {
     code.bind(exit.hole);
-    let site = if rip & !(PAGE - 1) == exit.target & !(PAGE - 1) {
+    let is_within = exit.target % PAGE <= PAGE - LONGEST as u64;
+    let site = if is_within && rip & !(PAGE - 1) == exit.target & !(PAGE - 1) {
         Site::Near { distance: code.place_of(exit.hole) }
     } else {
         let cell = cells.take()?;

@@ -3,14 +3,14 @@
 //! ```text
 //!  enter: host registers to the host's stack, guest registers from the file, jump
 //!  leave: guest registers to the file, host registers back, return r11d
-//!  step:  guest registers to the file, call, guest registers back: or leave, if the operation did
+//!  step:  guest registers to the file, call, guest registers back: and on, or to where the operation has led, or leave
 //! ```
 //!
 //! Written once into each code memory, at its beginning.
 
 use super::emit::{A, B, Emitter, Host, Opcode, Place, RAX, RBP, RDI, RSI, Rm, STATE, condition};
 use super::layout::{self, slot};
-use super::step;
+use super::step::{self, answer};
 
 /// Registers that a function must give back, in System V's convention.
 const KEPT: [Host; 6] = [3, RBP, 12, 13, 14, 15];
@@ -46,7 +46,7 @@ impl Glue {
         code.store(Place::at(RDI, distance), STATE);
         code.mov(STATE, RDI);
         code.mov(B, RSI);
-        fill(code);
+        fill(code, STATE);
         // jmp r11
         code.encode(Opcode::narrow(&[0xff]), 4, Rm::Register(B), &[]);
 
@@ -67,13 +67,18 @@ impl Glue {
         // call rax
         code.encode(Opcode::narrow(&[0xff]), 2, Rm::Register(RAX), &[]);
         pop(code, A);
-        // test eax, eax
-        code.raw(&[0x85, 0xc0]);
-        let stopped = code.branch_ahead(condition::NOT_EQUAL);
-        for (reg, host) in layout::at_home() {
-            code.load(host, of(A, reg));
-        }
+        code.arithmetic(7, RAX, answer::STOPPED as i32, true);
+        let stopped = code.branch_ahead(condition::EQUAL);
+        let elsewhere = code.branch_ahead(condition::ABOVE);
+        fill(code, A);
         code.raw(&[0xc3]);
+        code.bind(elsewhere);
+        // The return address is forgotten with the stack.
+        code.mov(B, RAX);
+        fill(code, A);
+        code.mov(STATE, A);
+        // jmp r11
+        code.encode(Opcode::narrow(&[0xff]), 4, Rm::Register(B), &[]);
         code.bind(stopped);
         // The return address is not needed any more.
         pop(code, A);
@@ -93,9 +98,9 @@ fn spill(code: &mut Emitter, state: Host) {
     }
 }
 
-fn fill(code: &mut Emitter) {
+fn fill(code: &mut Emitter, state: Host) {
     for (reg, host) in layout::at_home() {
-        code.load(host, of(STATE, reg));
+        code.load(host, of(state, reg));
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Jump {
 }
 
 /// Entries of a table.
-const ENTRIES: usize = 1 << 12;
+const ENTRIES: usize = 1 << 14;
 
 /// Of an address, what chooses the entry.
 pub(super) const MASK: u64 = ENTRIES as u64 - 1;
@@ -28,12 +28,23 @@ const EMPTY: Jump = Jump { rip: 0, epoch: 0, code: 0 };
 #[derive(Debug, Default)]
 pub(super) struct Jumps {
     tables: Vec<(u32, Box<[Jump]>)>,
+    /// The one that was asked for last.
+    last: usize,
 }
 
 impl Jumps {
     /// The table of a mode.
+    #[inline]
     pub(super) fn of(&mut self, mode: u32) -> &mut [Jump] {
-        let place = match self.tables.iter().position(|(of, _)| *of == mode) {
+        if self.tables.get(self.last).is_none_or(|(of, _)| *of != mode) {
+            self.find(mode);
+        }
+        &mut self.tables[self.last].1
+    }
+
+    #[cold]
+    fn find(&mut self, mode: u32) {
+        self.last = match self.tables.iter().position(|(of, _)| *of == mode) {
             Some(place) => place,
             None => {
                 if self.tables.len() >= MOST {
@@ -43,7 +54,11 @@ impl Jumps {
                 self.tables.len() - 1
             }
         };
-        &mut self.tables[place].1
+    }
+
+    /// The only entry that an address can have.
+    pub(super) fn at(&mut self, mode: u32, rip: u64) -> Jump {
+        self.of(mode)[(rip & MASK) as usize]
     }
 
     /// Remembers where an address is compiled.

@@ -35,6 +35,7 @@ mod plan;
 mod run;
 mod stack;
 mod step;
+mod system;
 mod translate;
 mod vector;
 

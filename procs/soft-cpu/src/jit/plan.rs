@@ -5,6 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 use super::access::{Access, Address};
 use super::copy::Copy;
 use super::divide::{Division, Divisor};
+use super::system::System;
 use super::vector::Vector;
 use crate::state::rflags;
 
@@ -17,11 +18,13 @@ pub(super) enum Kind<'a> {
     Copied(Copy<'a>, Option<(Address, Access)>),
     Lea(Address),
     Push(Pushed),
+    PushMemory(Address),
     /// Into a general register.
     Pop(u8),
     Leave,
     Divide(Division),
     Vector(Vector<'a>),
+    System(System),
     /// By the interpreter, and then on.
     Stepped,
     /// To this distance from the block.
@@ -188,6 +191,10 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
             let value = instruction.try_immediate(0).ok()?;
             return Some(Kind::Push(Pushed::Constant(super::emit::signed(value)?)));
         }
+        Code::Push_rm64 if instruction.op0_kind() == OpKind::Memory => {
+            return Some(Kind::PushMemory(Address::of(instruction, rip)?));
+        }
+        Code::Push_rm64 => return Some(Kind::Push(Pushed::Register(number()))),
         Code::Pop_r64 => return Some(Kind::Pop(number())),
         Code::Leaveq => return Some(Kind::Leave),
         Code::Lea_r32_m | Code::Lea_r64_m => {

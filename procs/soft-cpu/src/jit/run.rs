@@ -10,6 +10,7 @@ use super::layout::{self, slot};
 use super::{Jit, Unlinked};
 use crate::block::Block;
 use crate::cpu::Cpu;
+use crate::fault::Stop;
 use crate::op::Next;
 
 /// What became of a block that was to be executed.
@@ -57,7 +58,9 @@ impl Cpu {
             return Ran::Not;
         };
         let (rip, code) = (self.rip(), jit.code.address(entry));
-        if let Some(epoch) = self.epoch_here() {
+        // SAFETY: the run loop's block is live.
+        let is_whole = unsafe { (*next.block()).is_whole() };
+        if let Some(epoch) = self.epoch_here(is_whole) {
             if let Some(exit) = unlinked
                 && exit.target == rip
                 && let Some(site) = jit.sites.get(exit.site as usize).copied()
@@ -86,7 +89,7 @@ impl Cpu {
         if head.heat <= jit.threshold || jit.is_full() {
             return None;
         }
-        if !self.mode.is_long() || !head.is_whole() {
+        if !self.mode.is_long() {
             head.heat = NEVER;
             return None;
         }
@@ -142,5 +145,15 @@ impl Cpu {
             let table = jit.jumps.of(self.mode.0).as_ptr();
             self.regs.set(slot::JUMPS, table as u64);
         }
+    }
+
+    /// The compiled code for RIP, if compiled code may go on there by itself: the run loop has nothing to look at.
+    pub(super) fn compiled_here(&mut self) -> Option<u64> {
+        if self.stop != Stop::Lookup || self.has_signals() || self.has_to_look() {
+            return None;
+        }
+        let (rip, mode) = (self.rip(), self.mode.0);
+        let jump = self.blocks.jit.as_mut()?.jumps.at(mode, rip);
+        (jump.rip == rip && self.blocks.is_fresh(jump.epoch)).then_some(jump.code)
     }
 }

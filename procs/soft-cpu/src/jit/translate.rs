@@ -9,12 +9,13 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 
 use super::compile::{Compiler, Source};
 use super::plan::{self, Kind, Planned};
+use super::system::System;
 use super::{Jit, Piece, exit, step};
 use crate::block::{Block, Slot, empty_op, unavailable};
 use crate::cpu::Cpu;
 use crate::memory::host;
 use crate::memory::ram::PAGE;
-use crate::op::{Handler, Op};
+use crate::op::Op;
 use crate::select::Ending;
 
 /// Most bytes of a block.
@@ -27,9 +28,14 @@ impl Cpu {
         let head = unsafe { *block };
         let mut bytes = [0; LONGEST];
         let bytes = bytes.get_mut(..usize::from(head.bytes))?;
-        let place = head.host as *const u8;
+        let in_first = bytes.len().min((PAGE - head.host % PAGE) as usize);
+        let (first, rest) = bytes.split_at_mut(in_first);
         // SAFETY: the block was decoded from these bytes, which lie within one page of guest RAM.
-        unsafe { host::copy_in(place, bytes) };
+        unsafe { host::copy_in(head.host as *const u8, first) };
+        if !rest.is_empty() {
+            // SAFETY: its only instruction goes on at the beginning of this page of guest RAM.
+            unsafe { host::copy_in(head.second as *const u8, rest) };
+        }
         let rip = self.rip();
         let (mut planned, ops) = self.plan(jit, bytes, rip)?;
         if planned.len() != usize::from(head.count)
@@ -78,7 +84,9 @@ impl Cpu {
             slots.clear();
             slots.push(Slot::EMPTY);
             let is_available = unavailable(&instruction, self.mode).is_none();
-            let simple = plan::simple(&instruction, itself, rip).filter(|_| is_available);
+            let system = System::of(&instruction, self).map(Kind::System);
+            let simple = system.or_else(|| plan::simple(&instruction, itself, rip));
+            let simple = simple.filter(|_| is_available);
             let may_step = simple.is_none_or(|kind| kind.may_step());
             let ending = may_step.then(|| self.draft(&instruction, start, page_offset, &mut slots));
             let kind = simple.unwrap_or(match ending {
@@ -87,7 +95,7 @@ impl Cpu {
             });
             let op = ending.map(|ending| {
                 if ending == Ending::Open {
-                    slots.push(Slot { op: behind(start, step::went_on) });
+                    slots.push(Slot { op: behind(start, decoder.can_decode()) });
                 }
                 step::place(&mut jit.ops, &mut slots, rip)
             });
@@ -102,6 +110,7 @@ impl Cpu {
     }
 }
 
-fn behind(start: u16, handler: Handler) -> Op {
-    Op { handler, ..empty_op(start, 0) }
+/// What stands behind a lone operation; in its block, another instruction may.
+fn behind(start: u16, is_instruction: bool) -> Op {
+    Op { handler: step::went_on, ..empty_op(start, is_instruction.into()) }
 }
