@@ -19,18 +19,22 @@
 //! the interpreter's. Optimization beyond one block.
 
 mod access;
+mod checked;
 mod code;
 mod compile;
 mod copy;
 mod divide;
 mod emit;
+mod ends;
 mod exit;
 mod flags;
 mod glue;
 mod jumps;
 mod layout;
 mod plan;
+mod residence;
 mod run;
+mod stack;
 mod step;
 mod translate;
 mod vector;
@@ -61,6 +65,8 @@ struct Piece {
     gone: u32,
     /// The same block's piece for another address.
     older: u32,
+    /// It wants the guest's vector registers in the host's.
+    has_vectors: bool,
 }
 
 /// An exit that has no successor yet.
