@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The check is that of [`crate::memory::access`]: the entry is that of the first byte, the tag is compared
-//! with the page of the last one, so that what crosses a page never passes. It changes the host's flags.
+//! with the page of the last one, so that what crosses a page never passes. What has to be aligned is compared
+//! with its low bits and all, instead. It changes the host's flags.
 
 use iced_x86::{Instruction, Register};
 
@@ -36,12 +37,14 @@ pub(super) struct Access {
     pub(super) write: bool,
     /// Atomic: it must not cross a cache line, or the other vCPUs have to stop.
     pub(super) locked: bool,
+    /// It has to lie at a multiple of 16, as its size is.
+    pub(super) aligned: bool,
 }
 
 impl Access {
     /// A plain one.
     pub(super) fn of(size: u32, write: bool) -> Self {
-        Self { size, write, locked: false }
+        Self { size, write, locked: false, aligned: false }
     }
 }
 
@@ -151,12 +154,17 @@ impl Address {
     /// Emits the check. `None`: it would never pass.
     pub(super) fn check(&self, code: &mut Emitter, access: Access) -> Option<Passed> {
         let last = i32::try_from(access.size.checked_sub(1)?).ok()?;
+        // What is aligned lies in the page of its first byte.
+        let last = if access.aligned { 0 } else { last };
         let tag = if access.write {
             std::mem::offset_of!(Entry, write)
         } else {
             std::mem::offset_of!(Entry, read)
         };
         if let (Some(constant), None) = (self.constant, self.segment) {
+            if access.aligned && constant & ALIGNMENT != 0 {
+                return None;
+            }
             return check_constant(code, constant, access.size, tag as i32);
         }
         let simple = match (self.base, self.index, self.segment) {
@@ -186,7 +194,8 @@ impl Address {
         code.encode(Opcode::wide(&[0xc1]), 5, Rm::Register(B), &[ENTRY_SHIFT]);
         code.arithmetic(4, B, ENTRY_MASK, false);
         add(code, B, layout::file(slot::TLB));
-        code.arithmetic(4, A, -(PAGE as i32), true);
+        let low = if access.aligned { ALIGNMENT as i32 } else { 0 };
+        code.arithmetic(4, A, -(PAGE as i32) | low, true);
         compare(code, A, Place::at(B, tag as i32));
         let miss = code.branch_ahead(condition::NOT_EQUAL);
         let (place, free) = self.translate(code);
@@ -219,6 +228,8 @@ impl Address {
 const ADDEND: i32 = std::mem::offset_of!(Entry, addend) as i32;
 /// From a linear address to its entry's distance in the bank.
 const ENTRY_SHIFT: u8 = (PAGE.trailing_zeros() - size_of::<Entry>().trailing_zeros()) as u8;
+/// The low bits of an address that an aligned access must not have.
+const ALIGNMENT: u64 = 15;
 const ENTRY_MASK: i32 = ((ENTRIES - 1) * size_of::<Entry>()) as i32;
 
 fn check_constant(code: &mut Emitter, linear: u64, size: u32, tag: i32) -> Option<Passed> {

@@ -18,6 +18,8 @@ pub(super) struct Miss {
     rejoin: u32,
     /// The flags are wanted in the host's register there.
     restore: bool,
+    /// And the vector registers in the host's.
+    refill: bool,
 }
 
 impl Compiler<'_> {
@@ -38,13 +40,17 @@ impl Compiler<'_> {
     /// Whoever has missed comes back here, after the interpreter has executed the instruction.
     pub(super) fn rejoin(&mut self, hole: Hole, op: *const Op) {
         let restore = self.flags != Flags::Memory;
-        self.misses.push(Miss { hole, op, rejoin: self.code.here(), restore });
+        let refill = self.vectors_left != 0;
+        self.misses.push(Miss { hole, op, rejoin: self.code.here(), restore, refill });
     }
 
     pub(super) fn misses(&mut self) {
         for miss in std::mem::take(&mut self.misses) {
             self.code.bind(miss.hole);
             self.call_step(miss.op);
+            if miss.refill {
+                self.refill();
+            }
             if miss.restore {
                 flags::restore(self.code, A);
             }

@@ -1,7 +1,7 @@
 //! From a block of the interpreter to host code.
 //!
 //! ```text
-//!  head   budget -= instructions, out if it is used up
+//!  head   vector registers into the host's, if any are used; budget -= instructions, out if it is used up
 //!  body   instruction after instruction; a TLB check before each access
 //!  ends   jumps to successors, each at first to its stub
 //!  cold   accesses that missed ─► interpreter ─► back; stubs of exits
@@ -60,6 +60,8 @@ pub(super) struct Compiler<'a> {
     pub(super) flags: Flags,
     pub(super) misses: Vec<Miss>,
     pub(super) exits: Vec<Exit>,
+    /// Vector instructions that come behind the one under way.
+    pub(super) vectors_left: usize,
     entry: u32,
 }
 
@@ -67,7 +69,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn new(code: &'a mut Emitter, glue: Glue, source: Source) -> Self {
         let entry = code.here();
         let (misses, exits) = (Vec::new(), Vec::new());
-        Self { code, glue, source, flags: Flags::Memory, misses, exits, entry }
+        Self { code, glue, source, flags: Flags::Memory, misses, exits, vectors_left: 0, entry }
     }
 
     /// Emits the whole block; `ops` are the interpreter's, for the instructions that may need it. The
@@ -77,6 +79,8 @@ impl<'a> Compiler<'a> {
         block: &[Planned<'_>],
         ops: &[Option<*const Op>],
     ) -> (Entries, Vec<Exit>) {
+        self.vectors_left = block.iter().filter(|planned| planned.is_vector()).count();
+        let absent = (self.vectors_left != 0).then(|| self.demand_vectors());
         let count = [self.source.count as u8];
         let budget = Rm::Memory(layout::file(slot::BUDGET));
         // sub dword ptr [budget], count
@@ -84,6 +88,7 @@ impl<'a> Compiler<'a> {
         let over = self.code.branch_ahead(condition::SIGN);
         let mut is_ended = false;
         for (planned, op) in block.iter().zip(ops) {
+            self.vectors_left -= usize::from(planned.is_vector());
             is_ended = self.instruction(planned, op.unwrap_or(std::ptr::null()));
         }
         if !is_ended {
@@ -91,6 +96,9 @@ impl<'a> Compiler<'a> {
             self.leave_for(self.source.end.into());
         }
         self.misses();
+        if let Some(absent) = absent {
+            self.bring_vectors(absent);
+        }
         self.code.bind(over);
         self.code.encode(Opcode::narrow(&[0x83]), 0, budget, &count);
         exit::give_up(self.code, self.glue, self.source.rip, reason::OVER);
@@ -135,8 +143,21 @@ impl<'a> Compiler<'a> {
                 self.divide(division, op);
                 self.flags = Flags::Memory;
             }
-            Kind::Vector(vector) => self.vector(&vector, op),
             Kind::System(system) => self.system(system, op),
+            Kind::Vector(vector, None) => {
+                vector.emit(self.code, None, A);
+                self.note_flags(planned);
+            }
+            Kind::Vector(vector, Some((address, access))) => {
+                let Some(miss) = self.checked(address, access, |this, place, free| {
+                    vector.emit(this.code, Some(place), free);
+                }) else {
+                    self.step(op);
+                    return false;
+                };
+                self.note_flags(planned);
+                self.rejoin(miss, op);
+            }
             Kind::Stepped => self.step(op),
             Kind::Ended => {
                 self.step(op);
@@ -239,6 +260,9 @@ impl<'a> Compiler<'a> {
     pub(super) fn step(&mut self, op: *const Op) {
         self.save_flags();
         self.call_step(op);
+        if self.vectors_left != 0 {
+            self.refill();
+        }
         self.flags = Flags::Memory;
     }
 

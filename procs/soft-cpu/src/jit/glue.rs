@@ -4,12 +4,14 @@
 //!  enter: host registers to the host's stack, guest registers from the file, jump
 //!  leave: guest registers to the file, host registers back, return r11d
 //!  step:  guest registers to the file, call, guest registers back: and on, or to where the operation has led, or leave
+//!  bring: vector registers from memory, jump to r10; both ways out put them back
 //! ```
 //!
 //! Written once into each code memory, at its beginning.
 
 use super::emit::{A, B, Emitter, Host, Opcode, Place, RAX, RBP, RDI, RSI, Rm, STATE, condition};
 use super::layout::{self, slot};
+use super::residence;
 use super::step::{self, answer};
 
 /// Registers that a function must give back, in System V's convention.
@@ -21,6 +23,7 @@ pub(super) struct Glue {
     pub(super) enter: u32,
     pub(super) leave: u32,
     pub(super) step: u32,
+    pub(super) bring: u32,
 }
 
 /// How compiled code says why it came back. Larger numbers: the exit that has no successor yet.
@@ -31,13 +34,17 @@ pub(super) mod reason {
     pub(in crate::jit) const STOPPED: u32 = 1;
     /// The code was dropped; RIP is exact.
     pub(in crate::jit) const GONE: u32 = 2;
+    /// The code computes with vectors, and the guest has unmasked an exception of theirs; RIP is exact.
+    pub(in crate::jit) const UNMASKED: u32 = 3;
     /// The first exit.
-    pub(in crate::jit) const FIRST_EXIT: u32 = 3;
+    pub(in crate::jit) const FIRST_EXIT: u32 = 4;
 }
 
 impl Glue {
     /// Emits all of it.
     pub(super) fn emit(code: &mut Emitter) -> Self {
+        let word = residence::word(code);
+        let bring = residence::bring(code);
         let enter = code.here();
         KEPT.iter().for_each(|register| push(code, *register));
         // sub rsp, 8: the stack is a multiple of 16 again.
@@ -52,6 +59,7 @@ impl Glue {
 
         let leave = code.here();
         spill(code, STATE);
+        residence::put_back(code, STATE, word);
         // mov eax, r11d
         code.encode(Opcode::narrow(&[0x89]), B, Rm::Register(RAX), &[]);
         code.load(STATE, layout::file(slot::HOST_STACK));
@@ -60,6 +68,7 @@ impl Glue {
         // Here r10 points to the state, r11 to the operation, and the host's stack is in use.
         let step = code.here();
         spill(code, A);
+        residence::put_back(code, A, word);
         push(code, A);
         code.mov(RDI, A);
         code.mov(RSI, B);
@@ -84,12 +93,12 @@ impl Glue {
         pop(code, A);
         code.constant(RAX, reason::STOPPED.into());
         back(code);
-        Self { enter, leave, step }
+        Self { enter, leave, step, bring }
     }
 }
 
 fn of(base: Host, reg: crate::state::Reg) -> Place {
-    Place::at(base, layout::file(reg).displacement)
+    Place { base: Some(base), ..layout::file(reg) }
 }
 
 fn spill(code: &mut Emitter, state: Host) {

@@ -32,6 +32,8 @@ pub(super) mod slot {
     pub(in crate::jit) const GLOBAL_EPOCH: Reg = Reg(30 * 8);
     /// `Blocks::far_epoch`.
     pub(in crate::jit) const EPOCH: Reg = Reg(28 * 8);
+    /// 1: the guest's vector registers and MXCSR are the host's now. 32 bits.
+    pub(in crate::jit) const VECTORS: Reg = Reg(31 * 8);
     /// A register's value that has to wait for a moment.
     pub(in crate::jit) const SPARE: Reg = Reg(29 * 8);
 }
@@ -67,6 +69,13 @@ pub(super) fn xmm(number: u8) -> Place {
     at(offset_of!(Cpu, fx) + offset_of!(Fx, xmm) + 16 * usize::from(number))
 }
 
+/// MXCSR, in the same image.
+pub(super) fn mxcsr() -> Place {
+    let word = offset_of!(Cpu, fx) + offset_of!(Fx, mxcsr);
+    let distance = word as i64 - offset_of!(Cpu, regs) as i64;
+    Place::at(STATE, distance as i32 - BIAS as i32)
+}
+
 /// Where a guest register is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Home {
@@ -91,4 +100,4 @@ pub(super) fn at_home() -> impl Iterator<Item = (Reg, Host)> {
     })
 }
 
-const _: () = assert!(size_of::<Registers>() >= 31 * 8);
+const _: () = assert!(size_of::<Registers>() >= 32 * 8);

@@ -32,6 +32,7 @@ mod glue;
 mod jumps;
 mod layout;
 mod plan;
+mod residence;
 mod run;
 mod stack;
 mod step;
@@ -65,6 +66,8 @@ struct Piece {
     gone: u32,
     /// The same block's piece for another address.
     older: u32,
+    /// It wants the guest's vector registers in the host's.
+    has_vectors: bool,
 }
 
 /// An exit that has no successor yet.

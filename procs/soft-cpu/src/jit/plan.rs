@@ -23,8 +23,9 @@ pub(super) enum Kind<'a> {
     Pop(u8),
     Leave,
     Divide(Division),
-    Vector(Vector<'a>),
     System(System),
+    /// With the vector registers in the host's of the same numbers, and perhaps a memory operand.
+    Vector(Vector<'a>, Option<(Address, Access)>),
     /// By the interpreter, and then on.
     Stepped,
     /// To this distance from the block.
@@ -64,12 +65,14 @@ impl Kind<'_> {
 
     /// The interpreter may take over here, and must find all flags in memory.
     pub(super) fn may_step(&self) -> bool {
-        if let Kind::Vector(vector) = self {
-            return vector.has_memory();
-        }
         !matches!(
             self,
-            Kind::Nothing | Kind::Copied(_, None) | Kind::Lea(_) | Kind::Jump(_) | Kind::Branch(..)
+            Kind::Nothing
+                | Kind::Copied(_, None)
+                | Kind::Vector(_, None)
+                | Kind::Lea(_)
+                | Kind::Jump(_)
+                | Kind::Branch(..)
         )
     }
 }
@@ -130,8 +133,12 @@ impl Planned<'_> {
         }
     }
 
+    pub(super) fn is_vector(&self) -> bool {
+        matches!(self.kind, Kind::Vector(..))
+    }
+
     pub(super) fn writes_flags(&self) -> bool {
-        matches!(self.kind, Kind::Copied(..))
+        matches!(self.kind, Kind::Copied(..) | Kind::Vector(..))
             && self.instruction.rflags_modified() & ARITHMETIC != 0
     }
 
@@ -217,8 +224,8 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
     if let Some(division) = division(instruction, rip) {
         return Some(Kind::Divide(division));
     }
-    if let Some(vector) = Vector::of(instruction, bytes, rip) {
-        return Some(Kind::Vector(vector));
+    if let Some(vector) = Vector::of(instruction, bytes) {
+        return vector.kind(instruction, rip);
     }
     let copy = Copy::of(instruction, bytes)?;
     if !copy.has_memory() {
@@ -231,7 +238,10 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
         && instruction.op_count() > 0
         && !matches!(instruction.mnemonic(), M::Cmp | M::Test | M::Bt | M::Mul | M::Imul);
     let known = matches!(size, 1 | 2 | 4 | 8);
-    known.then_some(Kind::Copied(copy, Some((address, Access { size, write, locked }))))
+    known.then_some(Kind::Copied(
+        copy,
+        Some((address, Access { locked, ..Access::of(size, write) })),
+    ))
 }
 
 fn division(instruction: &Instruction, rip: u64) -> Option<Division> {

@@ -7,7 +7,7 @@ use bulkhead_sys::code_memory::CodeMemory;
 use super::glue::reason;
 use super::jumps::Jump;
 use super::layout::{self, slot};
-use super::{Jit, Unlinked};
+use super::{Jit, Piece, Unlinked};
 use crate::block::Block;
 use crate::cpu::Cpu;
 use crate::fault::Stop;
@@ -48,7 +48,7 @@ impl Cpu {
         };
         let found = self.piece_of(&mut jit, next.block().cast_mut());
         let unlinked = jit.unlinked.take();
-        let Some(entry) = found else {
+        let Some(Piece { entry, .. }) = found.filter(|piece| self.may_run(piece)) else {
             let is_full = jit.is_full();
             self.blocks.jit = Some(jit);
             if is_full {
@@ -75,11 +75,11 @@ impl Cpu {
     }
 
     /// Where the block's code for the present address begins.
-    fn piece_of(&mut self, jit: &mut Jit, block: *mut Block) -> Option<u32> {
+    fn piece_of(&mut self, jit: &mut Jit, block: *mut Block) -> Option<Piece> {
         // SAFETY: the run loop's block is live; only this thread touches it.
         let head = unsafe { &mut *block };
         if let Some(piece) = jit.piece_at(head.native, self.rip()) {
-            return Some(piece.entry);
+            return Some(piece);
         }
         // A block that begins at a breakpoint has an operation that looks; compiled code would not.
         if head.heat == NEVER || self.debugger.has_breakpoints() {
@@ -102,7 +102,7 @@ impl Cpu {
                 let head = unsafe { &mut *block };
                 head.native = number;
                 head.heat = 0;
-                jit.piece(number).map(|piece| piece.entry)
+                jit.piece(number)
             }
             None => {
                 // SAFETY: as above.
@@ -121,7 +121,7 @@ impl Cpu {
         let reason = enter(state, code);
         match reason {
             reason::OVER => Ran::Over,
-            reason::GONE => Ran::To(Next::LOOKUP),
+            reason::GONE | reason::UNMASKED => Ran::To(Next::LOOKUP),
             reason::STOPPED => {
                 Ran::To(self.blocks.jit.as_ref().map_or(Next::LOOKUP, |jit| jit.next))
             }

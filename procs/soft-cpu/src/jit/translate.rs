@@ -47,6 +47,7 @@ impl Cpu {
         let last = planned.last()?;
         let end = last.start + last.instruction.len() as u16;
         let source = Source { rip, count: planned.len() as u16, end };
+        let has_vectors = planned.iter().any(Planned::is_vector);
         jit.emitter.begin(jit.code.next());
         let compiler = Compiler::new(&mut jit.emitter, jit.glue, source);
         let (entries, exits) = compiler.block(&planned, &ops);
@@ -61,7 +62,7 @@ impl Cpu {
         }
         jit.compiled.fetch_add(1, Ordering::Relaxed);
         let (entry, gone) = (entries.entry, entries.gone);
-        jit.pieces.push(Piece { rip, entry, gone, older: head.native });
+        jit.pieces.push(Piece { rip, entry, gone, older: head.native, has_vectors });
         Some(jit.pieces.len() as u32)
     }
 
