@@ -48,7 +48,7 @@ impl Access {
     }
 }
 
-/// An access that has passed, where the host may go on.
+/// An access that has passed: where the host may go on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {
     pub(super) place: Place,
@@ -86,10 +86,23 @@ impl Address {
         Some(Self { base, index: index.map(|home| (home, shift)), displacement, segment, constant })
     }
 
+    /// The register and the distance from it, if that is all.
+    pub(super) fn simple(&self) -> Option<(Host, i32)> {
+        match (self.base, self.index, self.segment, self.constant) {
+            (Some(Home::Host(base)), None, None, None) => Some((base, self.displacement)),
+            _ => None,
+        }
+    }
+
     /// Relative to a guest register.
     pub(super) fn at(number: u8, displacement: i32) -> Self {
         let base = Some(layout::home(number));
         Self { base, index: None, displacement, segment: None, constant: None }
+    }
+
+    /// Relative to the guest register in a host register.
+    pub(super) fn on(register: Host, displacement: i32) -> Self {
+        Self { base: Some(Home::Host(register)), displacement, ..Self::at(0, 0) }
     }
 
     /// As `lea` sees it.
@@ -167,12 +180,8 @@ impl Address {
             }
             return check_constant(code, constant, access.size, tag as i32);
         }
-        let simple = match (self.base, self.index, self.segment) {
-            (Some(Home::Host(base)), None, None) => {
-                self.displacement.checked_add(last).map(|end| (base, end))
-            }
-            _ => None,
-        };
+        let simple = self.simple();
+        let simple = simple.and_then(|(base, at)| Some((base, at.checked_add(last)?)));
         match simple {
             Some((base, end)) => {
                 code.lea(A, Place::at(base, end));

@@ -76,6 +76,11 @@ pub(super) fn mxcsr() -> Place {
     Place::at(STATE, distance as i32 - BIAS as i32)
 }
 
+/// The slot of a guest register that is in the host's `register`: nobody looks at it while compiled code runs.
+pub(super) fn shelf(register: Host) -> Place {
+    file(Reg::general(if register == STACK { 4 } else { register }))
+}
+
 /// Where a guest register is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Home {

@@ -63,7 +63,7 @@ impl Kind<'_> {
         )
     }
 
-    /// The interpreter may take over here, and must find all flags in memory.
+    /// The interpreter may be asked to execute it.
     pub(super) fn may_step(&self) -> bool {
         !matches!(
             self,
@@ -96,11 +96,18 @@ pub(super) struct Planned<'a> {
     /// Its distance from the block.
     pub(super) start: u16,
     pub(super) kind: Kind<'a>,
+    /// Its access needs no check: an earlier one's has answered for it.
+    pub(super) sure: bool,
     /// Somebody may look at the flags as they are behind it.
     pub(super) flags_live: bool,
 }
 
 impl Planned<'_> {
+    /// The interpreter may take over here, and must find all flags in memory.
+    fn may_step(&self) -> bool {
+        self.kind.may_step() && !(self.sure && !self.kind.ends())
+    }
+
     /// It depends on the flags before it, be it only because it leaves some of them alone.
     pub(super) fn needs_flags(&self) -> bool {
         let instruction = &self.instruction;
@@ -167,7 +174,7 @@ pub(super) fn find_live_flags(block: &mut [Planned<'_>]) {
     let mut live = true;
     for planned in block.iter_mut().rev() {
         planned.flags_live = live;
-        live = planned.kind.may_step()
+        live = planned.may_step()
             || planned.needs_flags()
             || live && !(planned.writes_flags() && planned.writes_all_flags());
     }

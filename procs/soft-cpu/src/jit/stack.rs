@@ -22,7 +22,7 @@ impl Compiler<'_> {
         let address = Address::at(number, displacement);
         match self.checked(address, Access::of(8, write), body) {
             Some(miss) => self.rejoin(miss, op),
-            None => self.step(op),
+            None => self.refuse(op),
         }
     }
 
@@ -47,7 +47,7 @@ impl Compiler<'_> {
             this.code.load(free, place);
             this.code.store(layout::file(slot::SPARE), free);
         });
-        let Some(loaded) = loaded else { return self.step(op) };
+        let Some(loaded) = loaded else { return self.refuse(op) };
         self.on_stack(4, -8, true, op, |this, place, free| {
             this.code.load(free, layout::file(slot::SPARE));
             this.code.store(place, free);

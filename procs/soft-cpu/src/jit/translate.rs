@@ -43,21 +43,22 @@ impl Cpu {
         {
             return None;
         }
-        plan::find_live_flags(&mut planned);
         let last = planned.last()?;
         let end = last.start + last.instruction.len() as u16;
         let source = Source { rip, count: planned.len() as u16, end };
         let has_vectors = planned.iter().any(Planned::is_vector);
         jit.emitter.begin(jit.code.next());
-        let compiler = Compiler::new(&mut jit.emitter, jit.glue, source);
-        let (entries, exits) = compiler.block(&planned, &ops);
+        jit.cold.begin(jit.code.next_cold());
+        let compiler = Compiler::new(&mut jit.emitter, &mut jit.cold, jit.glue, source);
+        let (entries, exits) = compiler.block(&mut planned, &ops);
         for exit in &exits {
             let number = jit.sites.len() as u32;
-            let code = &mut jit.emitter;
+            let cold = &mut jit.cold;
+            let straight = (!exit.is_careful).then_some(&mut jit.emitter);
             let cells = &mut jit.code.cells;
-            jit.sites.push(exit::emit(code, jit.glue, exit, rip, number, cells)?);
+            jit.sites.push(exit::emit(straight, cold, jit.glue, exit, rip, number, cells)?);
         }
-        if !jit.code.add(&jit.emitter.bytes) {
+        if !jit.code.add(&jit.emitter.bytes, &jit.cold.bytes) {
             return None;
         }
         jit.compiled.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +101,7 @@ impl Cpu {
                 }
                 step::place(&mut jit.ops, &mut slots, rip)
             });
-            let one = Planned { instruction, start, kind, flags_live: true };
+            let one = Planned { instruction, start, kind, sure: false, flags_live: true };
             planned.push(one);
             ops.push(op);
             if kind.ends() {
