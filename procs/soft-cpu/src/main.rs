@@ -134,7 +134,7 @@ fn jit_of_argument() -> Result<bool> {
 /// What executes the guest. Code memory can be made now, and never again.
 fn engine(vcpus: u8, jit: bool) -> Result<Box<dyn Hypervisor>> {
     Ok(match jit {
-        true => Box::new(Compiling::new(vcpus).context("code memory")?),
+        true => Box::new(Compiling::new(vcpus).context("no code memory; --cpu soft,jit=off needs none")?),
         false => Box::new(Soft),
     })
 }
