@@ -18,6 +18,7 @@ use crate::fault::{Exception, Raised, Stop, vector};
 use crate::jit::Ran;
 use crate::op::{At, Next};
 use crate::state::{Reg, rflags};
+use crate::system::Clock;
 
 /// Instructions between two looks at the clock, and, in compiled code, at signals.
 pub(crate) const SLICE: u32 = 16384;
@@ -270,6 +271,12 @@ impl Cpu {
     /// delivered.
     pub fn execute_one(&mut self) -> Stop {
         self.run_blocks(true)
+    }
+
+    /// From now on time is the number of instructions executed, and a turn is `slice` of them: for tests
+    /// that compare what two processors do.
+    pub fn count_instructions(&mut self, slice: u32) {
+        (self.clock, self.slice) = (Clock::counting(), slice);
     }
 
     /// Writes code as an instruction of this vCPU would: for the same tests.

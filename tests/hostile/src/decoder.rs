@@ -19,7 +19,7 @@ pub mod split_queue;
 pub mod vhost_backend;
 pub mod vhost_frontend;
 
-mod guest;
+pub(crate) mod guest;
 mod recovery;
 
 /// What a decoder made of an input.
