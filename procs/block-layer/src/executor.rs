@@ -8,11 +8,19 @@
 //! process that hangs. Workers do not count. A disk that stalls is no fault of this process, and
 //! its successor would stall as well.
 
+mod bitmaps;
+mod complaints;
 mod export;
+mod jobs;
+mod layers;
 mod open;
+mod order;
+mod record;
+mod snapshot;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -93,6 +101,13 @@ pub struct Executor {
     pool: Arc<Pool>,
     lanes: Vec<LaneHandle>,
     graph: Option<Graph>,
+    /// The chain's names, and who waits for the supervisor.
+    record: Rc<record::Record>,
+    jobs: Rc<jobs::Jobs>,
+    bitmaps: Rc<bitmaps::Bitmaps>,
+    complaints: complaints::Complaints,
+    /// The same of those that wait.
+    stops: complaints::Complaints,
     exports: Vec<Export>,
     beat: Option<Beat>,
     alive: Option<Alive>,
@@ -120,6 +135,11 @@ impl Executor {
             pool,
             lanes,
             graph: None,
+            record: Rc::default(),
+            jobs: Rc::default(),
+            bitmaps: Rc::default(),
+            complaints: complaints::Complaints::default(),
+            stops: complaints::Complaints::default(),
             exports: Vec::new(),
             beat: None,
             alive: None,
@@ -145,6 +165,9 @@ impl Executor {
             BlockCommand::Attach { export, queues, incarnation } => {
                 self.attach(export, queues, incarnation, fds)
             }
+            BlockCommand::Order { call, order } => self.order(call, order, fds),
+            BlockCommand::Switched { change } => self.changed(change, Ok(())),
+            BlockCommand::Abandoned { change, reason } => self.changed(change, Err(reason)),
         }
     }
 
@@ -254,6 +277,7 @@ impl Executor {
 
     /// What is to be told to the supervisor, oldest first.
     pub fn events(&mut self) -> std::vec::Drain<'_, BlockEvent> {
+        self.gather();
         self.events.drain(..)
     }
 }

@@ -27,6 +27,7 @@
 //! Absent for now: writing persistent bitmaps (images with some are opened read-only), making internal
 //! snapshots (those that are there are respected), encryption.
 
+mod backing;
 pub mod check;
 mod claims;
 mod commit;
@@ -65,7 +66,7 @@ use header::Header;
 use journal::{Journal, Record};
 use slices::Slices;
 
-pub use layer::Layer;
+pub use layer::{Held, Layer, Piece, RawLayer};
 pub use open::{Files, OpenError, Options};
 pub use snapshots::Snapshot;
 
@@ -75,7 +76,7 @@ pub struct Qcow2<S> {
     file: S,
     /// Where guest data is, if not in `file`.
     data: Option<S>,
-    backing: Option<Layer<S>>,
+    backing: RefCell<Option<Layer<S>>>,
     journal: Box<dyn Journal>,
     geometry: Geometry,
     version: u32,
@@ -184,11 +185,6 @@ impl<S: Storage> Qcow2<S> {
     /// Internal snapshots, in the order of their table.
     pub fn snapshots(&self) -> Vec<Snapshot> {
         self.state.borrow().snapshots.clone()
-    }
-
-    /// The next layer.
-    pub fn backing(&self) -> Option<&Layer<S>> {
-        self.backing.as_ref()
     }
 
     /// Its file.

@@ -78,12 +78,12 @@ impl Files {
             below = Some(match format {
                 Format::Raw => {
                     let size = file.size()?;
-                    Layer::Raw { storage: file, size }
+                    Layer::raw(file, size)
                 }
                 Format::Qcow2 => {
                     let files = qcow2::Files { file, data: None, backing: below };
                     let image = finish(Qcow2::open(files, Box::new(Nothing), Options::READ));
-                    Layer::Qcow2(Box::new(image.context("a backing file")?))
+                    image.context("a backing file")?.into()
                 }
             });
         }

@@ -42,9 +42,16 @@ impl Executor {
         };
         self.events.push(BlockEvent::Opened(graph.info()));
         self.graph = Some(graph);
+        self.record.begin(plan.layers);
+        self.events.push(BlockEvent::Headers(self.layer_reports()));
+        self.throttle(plan.limits);
         let mut first_lane = 0;
         for export in plan.exports {
             first_lane = self.open_export(export, first_lane, &mut fds)?;
+        }
+        for job in plan.jobs {
+            let its = fds.by_ref().take(job.fd_count()).collect();
+            self.start_job(None, job, its);
         }
         Ok(())
     }

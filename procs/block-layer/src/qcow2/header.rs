@@ -15,7 +15,7 @@ use super::geometry::{END_OF_OFFSETS, Geometry};
 
 pub use extensions::Extensions;
 pub use features::{autoclear, compatible, incompatible};
-pub use write::encode;
+pub use write::{encode, encode_within, own_bytes};
 
 /// `QFI\xfb`.
 pub const MAGIC: u32 = 0x5146_49fb;

@@ -64,15 +64,16 @@ impl<S: Storage> Qcow2<S> {
 
     async fn range_below(&self, nothing: Range) -> Result<Range, Failure> {
         let Range { start, length, .. } = nothing;
-        let Some(layer) = &self.backing else {
+        let Some(layer) = self.backing() else {
             return Ok(nothing);
         };
         let there = layer.size().saturating_sub(start).min(length);
         if there == 0 {
             return Ok(nothing);
         }
-        let below = match layer {
-            Layer::Raw { .. } => {
+        let below = match &layer {
+            Layer::Null(_) => Range { length: there, present: true, ..nothing },
+            Layer::Raw(_) => {
                 let (data, offset) = (true, Some(start));
                 Range { length: there, present: true, zero: false, data, offset, ..nothing }
             }

@@ -98,12 +98,21 @@ pub struct Options {
     pub cache: u64,
     /// Files that the header names may be missing: for questions about the image alone.
     pub alone: bool,
+    /// The backing file is the one that was given, or none if none was, whatever the header names: whoever
+    /// gives them has written down the chain, and the header may be a change behind.
+    pub chain_given: bool,
 }
 
 impl Options {
     /// For readers.
-    pub const READ: Self =
-        Self { read_only: true, discard: false, repair: false, cache: CACHE, alone: false };
+    pub const READ: Self = Self {
+        read_only: true,
+        discard: false,
+        repair: false,
+        cache: CACHE,
+        alone: false,
+        chain_given: false,
+    };
     /// For writers.
     pub const WRITE: Self = Self { read_only: false, discard: true, ..Self::READ };
     /// For questions about the image alone.
@@ -164,7 +173,7 @@ impl<S: Storage> Qcow2<S> {
         let image = Self {
             file,
             data,
-            backing,
+            backing: RefCell::new(backing),
             journal,
             geometry,
             version: state.header.version,
@@ -210,6 +219,7 @@ fn refuse_files(
     options: Options,
 ) -> Result<(), OpenError> {
     match &header.backing {
+        _ if options.chain_given => {}
         Some(name) if !backing && !options.alone => return Err(OpenError::NoBacking(name.clone())),
         None if backing => return Err(OpenError::SurplusBacking),
         _ => {}

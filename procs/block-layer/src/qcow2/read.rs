@@ -77,8 +77,8 @@ impl<S: Storage> Qcow2<S> {
         Ok(())
     }
 
-    async fn read_backing(&self, at: u64, into: Memory) -> Outcome {
-        match &self.backing {
+    pub(super) async fn read_backing(&self, at: u64, into: Memory) -> Outcome {
+        match self.backing() {
             Some(layer) => layer.read(at, into).await,
             None => into.zero(),
         }

@@ -24,7 +24,7 @@ impl<S: Storage> Qcow2<S> {
         if entries > room {
             return Err(Failure::TOO_LARGE);
         }
-        let hides = size > old && self.backing.as_ref().is_some_and(|layer| layer.size() > old);
+        let hides = size > old && self.backing().is_some_and(|layer| layer.size() > old);
         {
             let state = &mut *self.state.borrow_mut();
             let had = state.l1.len() as u64;

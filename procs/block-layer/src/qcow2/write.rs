@@ -85,6 +85,14 @@ impl<S: Storage> Qcow2<S> {
         }
     }
 
+    /// Fills granules of a guest cluster that is held, whose table is the disk's own.
+    pub(super) async fn write_held(&self, cluster: u64, at: u64, from: Memory) -> Outcome {
+        match self.target(cluster, 1).await? {
+            None => Ok(()),
+            Some(target) => self.fill(target, at, from).await,
+        }
+    }
+
     /// Where the first of these guest clusters is to be written, and as many more as need clusters too;
     /// `None`: in place, as it is.
     async fn target(&self, cluster: u64, count: u64) -> Result<Option<Target>, Failure> {
@@ -201,9 +209,7 @@ impl<S: Storage> Qcow2<S> {
             let (extent, more) = self.extent(at + done, len - done).await?;
             let zero = match extent {
                 Extent::Zero { .. } => true,
-                Extent::Backing => {
-                    self.backing.as_ref().is_none_or(|backing| backing.size() <= at + done)
-                }
+                Extent::Backing => self.backing().is_none_or(|backing| backing.size() <= at + done),
                 _ => false,
             };
             if !zero {
@@ -215,7 +221,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// The granules of the cluster at `start` that lie between `first` and `last`.
-    fn granules_between(&self, start: u64, first: u64, last: u64) -> u32 {
+    pub(super) fn granules_between(&self, start: u64, first: u64, last: u64) -> u32 {
         let granule = self.geometry.granule();
         let within = |byte: u64| byte.saturating_sub(start).min(self.geometry.cluster());
         let (from, to) = (within(first) / granule, within(last).div_ceil(granule));

@@ -53,7 +53,7 @@ impl<S: Storage> Qcow2<S> {
             return self.store().discard(at, len).await;
         }
         // Version 2 has no zeroes of its own: with a backing file the old bytes would come back.
-        if self.version < 3 && self.backing.is_some() {
+        if self.version < 3 && self.has_backing() {
             return Ok(());
         }
         let cluster = self.geometry.cluster();
@@ -75,7 +75,7 @@ impl<S: Storage> Qcow2<S> {
         let cluster = self.geometry.cluster();
         let whole_end = if end == self.size() { end } else { self.geometry.start(end) };
         let begin = at.next_multiple_of(cluster);
-        if self.version > 2 || self.backing.is_some() || begin >= whole_end {
+        if self.version > 2 || self.has_backing() || begin >= whole_end {
             return self.write_zeroes(at, end).await;
         }
         self.write_zeroes(at, begin).await?;
@@ -90,7 +90,7 @@ impl<S: Storage> Qcow2<S> {
             let (extent, len) = self.extent(at, (end - at).min(PIECE)).await?;
             let zero = match extent {
                 Extent::Zero { .. } => true,
-                Extent::Backing => self.backing.is_none(),
+                Extent::Backing => !self.has_backing(),
                 _ => false,
             };
             if !zero {
@@ -112,7 +112,7 @@ impl<S: Storage> Qcow2<S> {
             let stays = match extent {
                 Extent::Zero { at: None } => true,
                 Extent::Zero { at: Some(_) } => wish == Wish::Zero,
-                Extent::Backing => self.backing.is_none() || self.version < 3,
+                Extent::Backing => !self.has_backing() || self.version < 3,
                 _ => false,
             };
             if stays {

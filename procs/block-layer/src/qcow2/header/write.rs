@@ -1,16 +1,25 @@
 //! A header as it is written into a fresh image.
 
-use super::extensions::{BACKING_FORMAT, DATA_FILE, FEATURE_BYTES, FEATURE_NAMES};
+use super::extensions::{BACKING_FORMAT, BITMAPS, DATA_FILE, FEATURE_BYTES, FEATURE_NAMES};
 use super::features::NAMES;
-use super::{Compression, Header, MAGIC, OWN_BYTES};
+use super::{Compression, Header, MAGIC, OWN_BYTES, V2_BYTES};
 
 /// The bytes of a header with its extensions and the backing file's name; `None` if they do not fit
 /// into a cluster. The names of features are left out first: they are for people.
 pub fn encode(header: &Header) -> Option<Vec<u8>> {
-    [true, false].into_iter().find_map(|named| {
-        let bytes = encode_with(header, named);
-        (bytes.len() as u64 <= header.geometry.cluster()).then_some(bytes)
-    })
+    let cluster = header.geometry.cluster() as usize;
+    [true, false].into_iter().map(|named| encode_with(header, named)).find(|b| b.len() <= cluster)
+}
+
+/// The same, in `limit` bytes if they fit without the names of features.
+pub fn encode_within(header: &Header, limit: usize) -> Option<Vec<u8>> {
+    let small = [true, false].into_iter().map(|named| encode_with(header, named));
+    small.into_iter().find(|bytes| bytes.len() <= limit).or_else(|| encode(header))
+}
+
+/// Bytes of the header proper, as it is written here.
+pub fn own_bytes(version: u32) -> u32 {
+    if version > 2 { OWN_BYTES as u32 } else { V2_BYTES as u32 }
 }
 
 fn encode_with(header: &Header, named: bool) -> Vec<u8> {
@@ -24,6 +33,12 @@ fn encode_with(header: &Header, named: bool) -> Vec<u8> {
     }
     if header.version > 2 && named {
         extend(&mut bytes, FEATURE_NAMES, &names());
+    }
+    if let Some(bitmaps) = &extensions.bitmaps {
+        let mut data = words([bitmaps.count, 0]).collect::<Vec<u8>>();
+        data.extend(bitmaps.directory_bytes.to_be_bytes());
+        data.extend(bitmaps.directory_at.to_be_bytes());
+        extend(&mut bytes, BITMAPS, &data);
     }
     for (kind, data) in &extensions.foreign {
         extend(&mut bytes, *kind, data);

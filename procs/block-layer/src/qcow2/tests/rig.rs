@@ -108,7 +108,7 @@ fn backing(kind: &Kind) -> Option<Layer<MemoryFile>> {
     kind.backing.then(|| {
         // Shorter than the disk.
         let bytes = backing_bytes();
-        Layer::Raw { size: bytes.len() as u64, storage: MemoryFile::with(bytes) }
+        Layer::raw(MemoryFile::with(bytes.clone()), bytes.len() as u64)
     })
 }
 
