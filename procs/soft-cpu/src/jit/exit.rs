@@ -62,10 +62,22 @@ pub(super) fn emit(
                 cold.bind(stale);
             }
         }
+        if rip >> 63 == 0 {
+            // Other users have other code at this address, and the cell counts for one of them.
+            look_up_or_give_up(cold, glue, exit.target, reason::FIRST_EXIT + number);
+            return Some(Site::Far { cell });
+        }
         Site::Far { cell }
     };
     give_up(cold, glue, exit.target, reason::FIRST_EXIT + number);
     Some(site)
+}
+
+/// Goes to where a known address is compiled, or leaves.
+fn look_up_or_give_up(code: &mut Emitter, glue: Glue, rip: u64, reason: u32) {
+    code.store_constant(layout::file(Reg::RIP), rip, A);
+    code.store_constant(layout::file(slot::SPARE), reason.into(), A);
+    code.jump(glue.look);
 }
 
 /// By a cell; taken if it does not count.

@@ -4,6 +4,7 @@
 //!  enter: host registers to the host's stack, guest registers from the file, jump
 //!  leave: guest registers to the file, host registers back, return r11d
 //!  step:  guest registers to the file, call, guest registers back: and on, or to where the operation has led, or leave
+//!  look:  an exit that counts no more: to where RIP is compiled, or leave
 //!  bring: vector registers from memory, jump to r10; both ways out put them back
 //! ```
 //!
@@ -11,8 +12,9 @@
 
 use super::emit::{A, B, Emitter, Host, Opcode, Place, RAX, RBP, RDI, RSI, Rm, STATE, condition};
 use super::layout::{self, slot};
-use super::residence;
 use super::step::{self, answer};
+use super::{exit, residence};
+use crate::state::Reg;
 
 /// Registers that a function must give back, in System V's convention.
 const KEPT: [Host; 6] = [3, RBP, 12, 13, 14, 15];
@@ -23,6 +25,7 @@ pub(super) struct Glue {
     pub(super) enter: u32,
     pub(super) leave: u32,
     pub(super) step: u32,
+    pub(super) look: u32,
     pub(super) bring: u32,
 }
 
@@ -93,7 +96,16 @@ impl Glue {
         pop(code, A);
         code.constant(RAX, reason::STOPPED.into());
         back(code);
-        Self { enter, leave, step, bring }
+
+        // The reason to leave for is in the spare slot.
+        let look = code.here();
+        code.load(A, layout::file(Reg::RIP));
+        let unknown = exit::look_up(code);
+        code.encode(Opcode::narrow(&[0xff]), 4, Rm::Memory(Place::at(B, exit::JUMP_CODE)), &[]);
+        unknown.into_iter().for_each(|hole| code.bind(hole));
+        code.load(B, layout::file(slot::SPARE));
+        code.jump(leave);
+        Self { enter, leave, step, look, bring }
     }
 }
 

@@ -6,7 +6,8 @@
 //! of the careful version asks for itself.
 //!
 //! Law: a translation that was found is held in the register file's slot of the very register, whose value is in the
-//! host's while compiled code runs: whatever calls the interpreter ends all groups.
+//! host's while compiled code runs: whatever calls the interpreter ends all groups, and so does what changes what the
+//! level permits.
 //!
 //! Absent on purpose: addresses of more than one register, and locked or aligned accesses, which ask for more.
 
@@ -123,7 +124,11 @@ fn plain(kind: &Kind<'_>) -> Option<Plain> {
 
 /// What the instruction means for the groups under way.
 fn follow(groups: &mut Vec<Open>, planned: &Planned<'_>, info: &mut InstructionInfoFactory) {
-    if matches!(planned.kind, Kind::Stepped | Kind::Ended) {
+    let is_end = matches!(
+        planned.kind,
+        Kind::Stepped | Kind::Ended | Kind::System(System::OpenUserPages(_))
+    );
+    if is_end {
         return groups.clear();
     }
     let moved = stack_moves(planned);

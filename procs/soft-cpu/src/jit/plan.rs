@@ -45,11 +45,6 @@ pub(super) enum Kind<'a> {
 }
 
 impl Kind<'_> {
-    /// Compiled code does something for it.
-    pub(super) fn is_compiled(&self) -> bool {
-        !matches!(self, Kind::Nothing | Kind::Stepped | Kind::Ended)
-    }
-
     /// It ends the block.
     pub(super) fn ends(&self) -> bool {
         matches!(

@@ -67,7 +67,7 @@ impl Cpu {
             {
                 jit.code.link(site, entry, epoch);
             }
-            jit.jumps.remember(self.mode.0, Jump { rip, epoch, code: code as u64 });
+            jit.jumps.remember(self.jumps_key(), Jump { rip, epoch, code: code as u64 });
         }
         let enter = jit.code.address(jit.glue.enter);
         self.blocks.jit = Some(jit);
@@ -141,8 +141,9 @@ impl Cpu {
         self.regs.set(slot::TLB, self.tlb.bank_address());
         self.regs.set(slot::EPOCH, self.blocks.far_epoch);
         self.regs.set(slot::GLOBAL_EPOCH, self.blocks.global_epoch);
+        let key = self.jumps_key();
         if let Some(jit) = &mut self.blocks.jit {
-            let table = jit.jumps.of(self.mode.0).as_ptr();
+            let table = jit.jumps.of(key).as_ptr();
             self.regs.set(slot::JUMPS, table as u64);
         }
     }
@@ -152,8 +153,8 @@ impl Cpu {
         if self.stop != Stop::Lookup || self.has_signals() || self.has_to_look() {
             return None;
         }
-        let (rip, mode) = (self.rip(), self.mode.0);
-        let jump = self.blocks.jit.as_mut()?.jumps.at(mode, rip);
+        let (rip, key) = (self.rip(), self.jumps_key());
+        let jump = self.blocks.jit.as_mut()?.jumps.at(key, rip);
         (jump.rip == rip && self.blocks.is_fresh(jump.epoch)).then_some(jump.code)
     }
 }

@@ -1,28 +1,36 @@
-//! Instructions of kernels that are short enough to be compiled: the interrupt flag, the flags as a whole, `swapgs`,
-//! the time-stamp counter, selectors.
+//! Instructions of kernels that are short enough to be compiled: the interrupt flag, the way to users' pages, the flags
+//! as a whole, `swapgs`, the time-stamp counter, selectors.
 //!
 //! What asks for privilege is compiled in level 0's blocks only, where the answer is known: the level is part of a
 //! block's key.
 //!
-//! Absent on purpose: whatever may open interrupts, switch address spaces or change the level: that is the
-//! interpreter's, which then looks up where to go on.
+//! Absent on purpose: whatever switches address spaces or changes the level: that is the interpreter's, which then looks
+//! up where to go on; and opening interrupts where one may wait, or behind the block's last instruction.
 
 use std::mem::offset_of;
 
 use iced_x86::{Instruction, Mnemonic as M, OpKind};
 
 use super::compile::Compiler;
-use super::emit::{A, B, Host, Opcode, Place, RAX, RDX, Rm, STACK};
-use super::layout::{self, Home};
+use super::emit::{A, B, Host, Opcode, Place, RAX, RDX, Rm, STACK, condition};
+use super::layout::{self, Home, slot};
+use crate::apic::Apic;
 use crate::cpu::Cpu;
+use crate::memory::tlb::{ENTRIES, Entry, Tlb};
 use crate::op::Op;
 use crate::select;
-use crate::state::{Msrs, Reg, Segment, SegmentName, rflags};
+use crate::state::{Control, Msrs, Reg, Segment, SegmentName, cr4, rflags};
 
 /// An instruction of this kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum System {
     CloseInterrupts,
+    /// Whose signals lie at this address of the host's.
+    OpenInterrupts {
+        signals: u64,
+    },
+    /// Or closes it.
+    OpenUserPages(bool),
     PushFlags,
     SwapBases,
     /// Of a machine whose clock began at this count of the host's.
@@ -30,19 +38,27 @@ pub(super) enum System {
         start: u64,
         with_number: bool,
     },
-    /// Into a general register, whose upper part is cleared.
+    /// Into a general register, whose upper part is cleared unless it is `narrow`.
     StoreSelector {
         segment: SegmentName,
         to: u8,
+        narrow: bool,
     },
 }
 
 impl System {
-    /// What is compiled of an instruction for this processor as it is.
-    pub(super) fn of(instruction: &Instruction, cpu: &Cpu) -> Option<Self> {
+    /// What is compiled of an instruction for this processor as it is; `is_last` of its block.
+    pub(super) fn of(instruction: &Instruction, cpu: &Cpu, is_last: bool) -> Option<Self> {
         let is_kernel = cpu.mode.is_kernel();
         Some(match instruction.mnemonic() {
             M::Cli if is_kernel => Self::CloseInterrupts,
+            M::Sti if is_kernel && !is_last => {
+                let signals = std::ptr::from_ref(&cpu.apic.mailbox.signals) as u64;
+                Self::OpenInterrupts { signals }
+            }
+            M::Stac | M::Clac if is_kernel => {
+                Self::OpenUserPages(instruction.mnemonic() == M::Stac)
+            }
             M::Pushfq => Self::PushFlags,
             M::Swapgs if is_kernel => Self::SwapBases,
             M::Rdtsc | M::Rdtscp if is_kernel && !cpu.clock.counts => {
@@ -51,9 +67,8 @@ impl System {
             }
             M::Mov if instruction.op0_kind() == OpKind::Register => {
                 let to = instruction.op0_register();
-                let is_wide = to.is_gpr32() || to.is_gpr64();
                 let segment = select::segment(instruction.op1_register())?;
-                is_wide.then(|| Self::StoreSelector { segment, to: to.number() as u8 })?
+                Self::StoreSelector { segment, to: to.number() as u8, narrow: to.is_gpr16() }
             }
             _ => return None,
         })
@@ -77,6 +92,8 @@ impl Compiler<'_> {
                 let kept = !(rflags::IF >> 8) as u8;
                 self.code.encode(Opcode::narrow(&[0x80]), 4, Rm::Memory(flags), &[kept]);
             }
+            System::OpenInterrupts { signals } => self.open_interrupts(signals, op),
+            System::OpenUserPages(open) => self.open_user_pages(open, op),
             System::PushFlags => {
                 self.flags_to_memory();
                 self.on_stack(4, -8, true, op, |this, place, free| {
@@ -97,19 +114,67 @@ impl Compiler<'_> {
                 self.code.store(layout::file(Reg::base_of(SegmentName::Gs as u8)), A);
             }
             System::ReadCounter { start, with_number } => self.read_counter(start, with_number),
-            System::StoreSelector { segment: name, to } => {
-                let (home, from) = (layout::home(to), segment(name, offset_of!(Segment, selector)));
-                let host = match home {
-                    Home::Host(host) => host,
-                    Home::File(_) => A,
+            System::StoreSelector { segment: name, to, narrow } => {
+                let from = segment(name, offset_of!(Segment, selector));
+                // movzx r10d, word ptr
+                self.code.encode(Opcode::narrow(&[0x0f, 0xb7]), A, Rm::Memory(from), &[]);
+                let prefixes: &[u8] = if narrow { &[0x66] } else { &[] };
+                let mov = Opcode { prefixes, wide: !narrow, rex: false, bytes: &[0x89] };
+                let to = match layout::home(to) {
+                    Home::Host(host) => Rm::Register(host),
+                    Home::File(reg) => Rm::Memory(layout::file(reg)),
                 };
-                // movzx r32, word ptr
-                self.code.encode(Opcode::narrow(&[0x0f, 0xb7]), host, Rm::Memory(from), &[]);
-                if let Home::File(reg) = home {
-                    self.code.store(layout::file(reg), host);
-                }
+                self.code.encode(mov, A, to, &[]);
             }
         }
+    }
+
+    /// The interpreter does it where an interrupt may wait.
+    fn open_interrupts(&mut self, signals: u64, op: *const Op) {
+        self.flags_to_memory();
+        self.code.constant(A, signals);
+        // cmp dword ptr [r10], 0
+        self.code.encode(Opcode::narrow(&[0x83]), 7, Rm::Memory(Place::at(A, 0)), &[0]);
+        let has_signals = self.code.branch_ahead(condition::NOT_EQUAL);
+        let [first, rest @ ..] = Apic::requests().map(|at| layout::at(offset_of!(Cpu, apic) + at));
+        self.code.load(A, first);
+        for word in rest {
+            self.code.encode(Opcode::wide(&[0x0b]), A, Rm::Memory(word), &[]);
+        }
+        let has_requests = self.code.branch_ahead(condition::NOT_EQUAL);
+        let nmi = layout::at(offset_of!(Cpu, nmi_pending));
+        self.code.encode(Opcode::narrow(&[0x80]), 7, Rm::Memory(nmi), &[0]);
+        let has_nmi = self.code.branch_ahead(condition::NOT_EQUAL);
+        let flags = layout::at(offset_of!(Cpu, system_flags) + 1);
+        self.code.encode(Opcode::narrow(&[0x80]), 1, Rm::Memory(flags), &[(rflags::IF >> 8) as u8]);
+        for hole in [has_signals, has_requests, has_nmi] {
+            self.rejoin(hole, op);
+        }
+    }
+
+    /// The banks with and without the way to them lie one behind the other.
+    fn open_user_pages(&mut self, open: bool, op: *const Op) {
+        const BANK: i32 = ENTRIES as i32;
+        const TEST: [u8; 1] = [0xf6];
+        self.flags_to_memory();
+        let features = layout::at(offset_of!(Cpu, control) + offset_of!(Control, cr4) + 2);
+        let smap = (cr4::SMAP >> 16) as u8;
+        self.code.encode(Opcode::narrow(&TEST), 0, Rm::Memory(features), &[smap]);
+        let is_off = self.code.branch_ahead(condition::EQUAL);
+        let (flags, ac) = (layout::at(offset_of!(Cpu, system_flags) + 2), (rflags::AC >> 16) as u8);
+        self.code.encode(Opcode::narrow(&TEST), 0, Rm::Memory(flags), &[ac]);
+        let is_so =
+            self.code.branch_ahead(if open { condition::NOT_EQUAL } else { condition::EQUAL });
+        // xor byte ptr; add qword ptr; add qword ptr
+        self.code.encode(Opcode::narrow(&[0x80]), 6, Rm::Memory(flags), &[ac]);
+        let by = if open { BANK } else { -BANK };
+        let number = layout::at(offset_of!(Cpu, tlb) + Tlb::BANK);
+        for (place, by) in [(number, by), (layout::file(slot::TLB), by * size_of::<Entry>() as i32)]
+        {
+            self.code.encode(Opcode::wide(&[0x81]), 0, Rm::Memory(place), &by.to_le_bytes());
+        }
+        self.code.bind(is_so);
+        self.rejoin(is_off, op);
     }
 
     /// RFLAGS as they are pushed, from memory.

@@ -38,9 +38,7 @@ impl Cpu {
         }
         let rip = self.rip();
         let (mut planned, ops) = self.plan(jit, bytes, rip)?;
-        if planned.len() != usize::from(head.count)
-            || !planned.iter().any(|planned| planned.kind.is_compiled())
-        {
+        if planned.len() != usize::from(head.count) {
             return None;
         }
         let last = planned.last()?;
@@ -86,7 +84,8 @@ impl Cpu {
             slots.clear();
             slots.push(Slot::EMPTY);
             let is_available = unavailable(&instruction, self.mode).is_none();
-            let system = System::of(&instruction, self).map(Kind::System);
+            let is_last = !decoder.can_decode();
+            let system = System::of(&instruction, self, is_last).map(Kind::System);
             let simple = system.or_else(|| plan::simple(&instruction, itself, rip));
             let simple = simple.filter(|_| is_available);
             let may_step = simple.is_none_or(|kind| kind.may_step());
@@ -97,7 +96,7 @@ impl Cpu {
             });
             let op = ending.map(|ending| {
                 if ending == Ending::Open {
-                    slots.push(Slot { op: behind(start, decoder.can_decode()) });
+                    slots.push(Slot { op: behind(start, !is_last) });
                 }
                 step::place(&mut jit.ops, &mut slots, rip)
             });

@@ -118,6 +118,9 @@ fn first_of(number: usize) -> usize {
 }
 
 impl Tlb {
+    /// Where the number of the first entry of the bank in use lies.
+    pub(crate) const BANK: usize = std::mem::offset_of!(Self, offset);
+
     fn index(linear: u64) -> usize {
         (linear / PAGE) as usize % ENTRIES
     }
