@@ -66,7 +66,13 @@ impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
         self.go_inside();
+        if self.clock.counts {
+            self.begin_turn();
+        }
         let pause = self.run_inside();
+        if self.clock.counts {
+            self.end_turn();
+        }
         self.send_trace(true);
         self.go_outside();
         pause
@@ -84,10 +90,20 @@ impl Cpu {
                 Activity::Running => {}
                 Activity::Halted if self.interrupt_is_due() => self.activity = Activity::Running,
                 _ if self.rests_for_good() => return Pause::Resting,
+                _ if self.clock.counts => {
+                    self.apic.leave_rest();
+                    match self.sleep_through() {
+                        true => continue,
+                        false => return Pause::Kicked,
+                    }
+                }
                 _ => {
                     self.sleep();
                     continue;
                 }
+            }
+            if self.clock.counts {
+                self.use_turn();
             }
             let stepped = self.step();
             self.publish();
@@ -353,10 +369,6 @@ impl Cpu {
 
     fn sleep(&mut self) {
         let expiry = self.apic.expiry();
-        if self.clock.counts && expiry != u64::MAX {
-            self.slept += expiry.saturating_sub(self.now());
-            return;
-        }
         let longest =
             (expiry != u64::MAX).then(|| self.clock.duration(expiry.saturating_sub(self.now())));
         self.send_trace(true);
