@@ -284,8 +284,6 @@ pub enum BlockOrder {
         /// Seconds since the epoch.
         time: u64,
     },
-    /// Another size.
-    Resize(u64),
     /// Other limits.
     Throttle(Limits),
 }

@@ -61,13 +61,6 @@ pub enum BlockRequest {
         /// Make it; otherwise delete it.
         create: bool,
     },
-    /// Another size.
-    Resize {
-        /// Disk.
-        disk: String,
-        /// Bytes.
-        size: u64,
-    },
     /// Other limits.
     Throttle {
         /// Disk.
@@ -370,7 +363,7 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Resize { disk, .. } | Self::Throttle { disk, .. } => name(disk),
+            Self::Throttle { disk, .. } => name(disk),
         }
     }
 }

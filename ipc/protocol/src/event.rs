@@ -212,6 +212,13 @@ pub enum EventKind {
         /// Which job.
         job: String,
     },
+    /// A block layer died, and with it a dirty bitmap that it kept in memory only.
+    BitmapLost {
+        /// Which disk.
+        id: String,
+        /// Its name.
+        bitmap: String,
+    },
     /// A request or a job met an error.
     BlockError {
         /// Which disk.

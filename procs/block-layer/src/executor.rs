@@ -13,6 +13,7 @@ mod complaints;
 mod export;
 mod jobs;
 mod layers;
+mod leases;
 mod open;
 mod order;
 mod record;
@@ -100,6 +101,8 @@ pub struct Executor {
     mail: Vec<Mail>,
     pool: Arc<Pool>,
     lanes: Vec<LaneHandle>,
+    /// What each lane has of a lease.
+    lent: Vec<leases::Lent>,
     graph: Option<Graph>,
     /// The chain's names, and who waits for the supervisor.
     record: Rc<record::Record>,
@@ -123,6 +126,7 @@ impl Executor {
         let mailbox = Arc::new(Mailbox::new()?);
         let begun = Arc::new(Barrier::new(1 + workers + lanes));
         let pool = Arc::new(Pool::start(workers, &begun)?);
+        let lent = vec![leases::Lent::None; lanes];
         let lanes = (0..lanes)
             .map(|number| {
                 LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox))
@@ -134,6 +138,7 @@ impl Executor {
             mail: Vec::with_capacity(64),
             pool,
             lanes,
+            lent,
             graph: None,
             record: Rc::default(),
             jobs: Rc::default(),
@@ -179,6 +184,7 @@ impl Executor {
             self.handle(message);
         }
         self.mail = mail;
+        self.settle_leases();
     }
 
     fn handle(&mut self, message: Mail) {
@@ -197,7 +203,7 @@ impl Executor {
             Report::Detached => self.lane_left(lane),
             Report::Beat(number) => self.lane_beat(number),
             Report::Progressed => self.progressed = true,
-            Report::LeaseReturned => {}
+            Report::LeaseReturned => self.lease_returned(lane),
         }
     }
 
@@ -211,6 +217,7 @@ impl Executor {
         if let Some(graph) = &mut self.graph {
             graph.due(Instant::now());
         }
+        self.settle_leases();
     }
 
     /// The end: what only memory has goes to the files, once the requests that are under way are over or

@@ -64,7 +64,6 @@ impl Executor {
         fds: &mut impl Iterator<Item = OwnedFd>,
     ) -> Result<usize, ExecutorError> {
         let lanes = first_lane..first_lane + usize::from(plan.queues);
-        let lease = self.graph.as_ref().and_then(Graph::lease);
         let mut next = || fds.next().ok_or(ExecutorError::Command("a plan that lacks descriptors"));
         let mut rings = Vec::new();
         for (queue, lane) in self.lanes[lanes.clone()].iter().enumerate() {
@@ -74,11 +73,11 @@ impl Executor {
                 complete: Doorbell::from_fd(next()?),
                 cpu: plan.cpus.get(queue).copied(),
             });
-            lane.post(ToLane::Lease(lease.clone()));
         }
         let (number, queues, incarnation) = (plan.export, plan.queues, plan.incarnation);
         let end = lanes.end;
         self.exports.push(Export::new(plan, lanes)?);
+        self.settle_leases();
         self.attach(number, queues, incarnation, rings)?;
         Ok(end)
     }
