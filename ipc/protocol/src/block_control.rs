@@ -61,19 +61,17 @@ pub enum BlockRequest {
         /// Make it; otherwise delete it.
         create: bool,
     },
-    /// Another size.
-    Resize {
-        /// Disk.
-        disk: String,
-        /// Bytes.
-        size: u64,
-    },
     /// Other limits.
     Throttle {
         /// Disk.
         disk: String,
         /// Which.
         limits: Limits,
+    },
+    /// Requests that failed and wait are tried again.
+    Resume {
+        /// Disk.
+        disk: String,
     },
 }
 
@@ -370,7 +368,7 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Resize { disk, .. } | Self::Throttle { disk, .. } => name(disk),
+            Self::Throttle { disk, .. } | Self::Resume { disk } => name(disk),
         }
     }
 }

@@ -212,6 +212,13 @@ pub enum EventKind {
         /// Which job.
         job: String,
     },
+    /// A block layer died, and with it a dirty bitmap that it kept in memory only.
+    BitmapLost {
+        /// Which disk.
+        id: String,
+        /// Its name.
+        bitmap: String,
+    },
     /// A request or a job met an error.
     BlockError {
         /// Which disk.
@@ -224,6 +231,11 @@ pub enum EventKind {
         errno: i32,
         /// It waits until it is resumed, or until there is space.
         paused: bool,
+    },
+    /// No request waits any more after an error.
+    BlockErrorOver {
+        /// Which disk.
+        id: String,
     },
     /// The instance ended.
     Ended {

@@ -168,7 +168,8 @@ impl Graph {
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        finish(self.disk.write_back())
+        let top = self.disk.top();
+        finish(top.shut())
     }
 
     fn settle(&mut self) {

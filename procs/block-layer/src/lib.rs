@@ -26,6 +26,7 @@
 //! lock must outlive this process: between a death and the successor's start nobody else may open it.
 #![forbid(unsafe_code)]
 
+pub mod bitmap;
 pub mod clock;
 pub mod disk;
 pub mod executor;

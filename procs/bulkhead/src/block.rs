@@ -22,7 +22,7 @@ use crate::options::{bytes, small_bytes};
 use crate::refusal::{Refused, refuse};
 use cli::{
     BitmapCommand, BitmapOf, BlockCommand, BlockOptions, InternalCommand, JobCommand, JobOf,
-    ResizeOptions, SnapshotOptions, ThrottleOptions,
+    SnapshotOptions, ThrottleOptions,
 };
 
 /// Runs a subcommand.
@@ -38,7 +38,7 @@ pub fn run(options: BlockOptions) -> anyhow::Result<ExitCode> {
         BlockCommand::Job(command) => act(command),
         BlockCommand::Bitmap(command) => bitmap(command),
         BlockCommand::InternalSnapshot(command) => internal(command),
-        BlockCommand::Resize(options) => resize(options),
+        BlockCommand::Resume(of) => order(&of.name, BlockRequest::Resume { disk: of.disk }),
         BlockCommand::Throttle(options) => throttle(options),
     }
 }
@@ -110,11 +110,6 @@ fn internal(command: InternalCommand) -> anyhow::Result<ExitCode> {
     };
     let request = BlockRequest::InternalSnapshot { disk: disk.disk, snapshot, create };
     order(&disk.name, request)
-}
-
-fn resize(options: ResizeOptions) -> anyhow::Result<ExitCode> {
-    let size = bytes("SIZE", &options.size)?;
-    order(&options.disk.name, BlockRequest::Resize { disk: options.disk.disk, size })
 }
 
 fn throttle(options: ThrottleOptions) -> anyhow::Result<ExitCode> {

@@ -137,7 +137,13 @@ impl Start {
         if let Some(call) = self.call {
             self.record.tell(BlockEvent::Answer { call, answer: BlockAnswer::Done });
         }
+        let top = self.disk.top();
         let ended = job.run(&control, &host).await;
+        if !self.disk.top().is(&top) {
+            // It leaves the disk, with its bitmaps. If that fails they are inconsistent, as after a crash.
+            let _told_by_its_header = top.shut().await;
+        }
+        drop(top);
         // What a base has taken in so far is harmless, and is not to be lost with its journal.
         if let (Some(layer), Err(_)) = (&written, ended) {
             let _told_already = settle(layer).await;
@@ -264,7 +270,12 @@ impl Start {
     fn extent(&self, sync: WantedExtent, bitmap: Option<&str>) -> Result<Extent, String> {
         let found = || {
             let name = bitmap.ok_or("a bitmap is wanted")?;
-            self.bitmaps.find(name).ok_or_else(|| format!("there is no bitmap {name}"))
+            self.bitmaps.find(name).ok_or_else(|| {
+                format!(
+                    "the disk keeps no bitmap '{name}' in memory; one of its image is merged into \
+                     one in memory first"
+                )
+            })
         };
         Ok(match sync {
             WantedExtent::Full => Extent::Full,
@@ -306,7 +317,8 @@ fn kind_name(kind: &JobKind) -> &'static str {
     }
 }
 
-fn on_error(policy: ErrorPolicy) -> OnError {
+/// A policy in the graph's words.
+pub(super) fn on_error(policy: ErrorPolicy) -> OnError {
     match policy {
         ErrorPolicy::Report => OnError::Report,
         ErrorPolicy::Ignore => OnError::Ignore,

@@ -8,12 +8,12 @@ use bulkhead_protocol::block::{
 };
 use bulkhead_protocol::block_control::Limits as WantedLimits;
 
-use super::jobs::Start;
+use super::jobs::{Start, on_error};
 use super::record::layer_at;
 use super::snapshot::Snapshot;
 use super::{Executor, ExecutorError};
-use crate::disk::{Action, DiskEvent};
-use crate::node::{Limit, Limits, Node, Throttle};
+use crate::disk::{Action, Disk, DiskEvent, Policy};
+use crate::node::{Limit, Limits, Node, Served, Throttle};
 use crate::qcow2::Layer;
 
 impl Executor {
@@ -48,11 +48,16 @@ impl Executor {
                 self.throttle(limits);
                 self.answer(call, BlockAnswer::Done);
             }
-            BlockOrder::InternalSnapshot { .. } => {
-                self.answer(call, unsupported("internal snapshots of a disk that is served"));
+            BlockOrder::Resume => {
+                self.on_graph(|disk| async move { disk.resume() });
+                self.answer(call, BlockAnswer::Done);
             }
-            BlockOrder::Resize(_) => {
-                self.answer(call, unsupported("another size of a disk that is served"));
+            BlockOrder::InternalSnapshot { snapshot, create, time } => {
+                let record = Rc::clone(&self.record);
+                self.on_graph(|disk| async move {
+                    let done = internal_snapshot(&disk, &snapshot, create, time).await;
+                    record.tell(BlockEvent::Answer { call, answer: answered(done) });
+                });
             }
         }
         Ok(())
@@ -76,7 +81,7 @@ impl Executor {
 
     fn on_graph<T: Future<Output = ()> + 'static>(
         &mut self,
-        task: impl FnOnce(Rc<crate::disk::Disk<crate::node::Served>>) -> T,
+        task: impl FnOnce(Rc<Disk<Served>>) -> T,
     ) {
         if let Some(graph) = &mut self.graph {
             let disk = Rc::clone(graph.disk());
@@ -148,14 +153,27 @@ impl Executor {
         }
     }
 
+    /// What is done about errors of requests.
+    pub(super) fn set_policy(&mut self, wanted: bulkhead_protocol::spec::OnError) {
+        if let Some(graph) = &self.graph {
+            let (reads, writes) = (on_error(wanted.read), on_error(wanted.write));
+            graph.disk().set_policy(Policy { reads, writes });
+        }
+    }
+
     fn report(&self) -> DiskReport {
         DiskReport {
             size: self.graph.as_ref().map_or(0, |graph| graph.disk().size()),
             layers: self.layer_reports(),
-            bitmaps: self.bitmaps.states(),
+            bitmaps: self.bitmap_states(),
             snapshots: self.internal_snapshots(),
             jobs: self.jobs.reports(),
         }
+    }
+
+    fn bitmap_states(&self) -> Vec<bulkhead_protocol::block_control::BitmapState> {
+        let disk = self.graph.as_ref().map(|graph| graph.disk());
+        disk.map_or_else(Vec::new, |disk| self.bitmaps.states(disk))
     }
 
     fn internal_snapshots(&self) -> Vec<String> {
@@ -191,6 +209,7 @@ impl Executor {
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {
             let DiskEvent::Failed { read, failure, action } = event else {
+                self.record.tell(BlockEvent::TroubleOver);
                 continue;
             };
             let paused = matches!(action, Action::Stop | Action::WaitForSpace);
@@ -214,6 +233,21 @@ fn answered(done: Result<(), String>) -> BlockAnswer {
     }
 }
 
-fn unsupported(what: &str) -> BlockAnswer {
-    BlockAnswer::Refused(format!("{what}: not in this version"))
+/// Makes or deletes a snapshot inside the top layer. The image keeps others out meanwhile.
+async fn internal_snapshot(
+    disk: &Disk<Served>,
+    name: &str,
+    create: bool,
+    time: u64,
+) -> Result<(), String> {
+    let Layer::Qcow2(image) = disk.top() else {
+        return Err("its top layer is no qcow2 image".to_owned());
+    };
+    let exists = image.snapshots().iter().any(|other| other.name == name);
+    let done = match create {
+        true if exists => return Err(format!("there is a snapshot '{name}' already")),
+        true => image.snapshot_create(name, u32::try_from(time).unwrap_or(u32::MAX), 0).await,
+        false => image.snapshot_delete(name).await,
+    };
+    done.map_err(|error| error.to_string())
 }

@@ -48,10 +48,12 @@ impl Snapshot {
         settle(&old)
             .await
             .map_err(|failure| format!("its top layer cannot be flushed: {failure}"))?;
-        overlay.set_backing(Some(old));
+        overlay.set_backing(Some(old.clone()));
         layers.insert(0, self.plan.named.clone());
         self.record.switch(Some(self.call), None, layers).await?;
         self.disk.apply(&Change::Push(overlay), &drained);
+        // Its bitmaps stay with it. If that fails they are inconsistent, as after a crash.
+        let _told_by_its_header = old.shut().await;
         Ok(())
     }
 }

@@ -1,15 +1,11 @@
 //! What lies below an image: the layer, its name in the header, and taking bytes over from it.
 
 use super::entry::{Granules, Mapping};
-use super::header::{encode_within, own_bytes};
 use super::read::Extent;
 use super::{Layer, Qcow2};
 use crate::memory::{Heap, Memory};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
-
-/// What a disk writes at once: a header of one sector is the old one or the new one after a crash.
-const SECTOR: usize = 512;
 
 /// Longest name, as in QEMU.
 const LONGEST_NAME: usize = 1023;
@@ -33,27 +29,19 @@ impl<S: Storage> Qcow2<S> {
     /// the image has not itself must read the same with both.
     pub async fn name_backing(&self, named: Option<(&str, &str)>) -> Outcome {
         self.writable()?;
-        {
-            let state = &mut *self.state.borrow_mut();
-            let mut header = state.header.clone();
-            header.backing = named.map(|(name, _)| name.to_owned());
-            header.extensions.backing_format = named.map(|(_, format)| format.to_owned());
-            if named.is_some_and(|(name, _)| name.len() > LONGEST_NAME) {
-                return Err(Failure::INVALID);
-            }
-            let mut prologue = encode_within(&header, SECTOR).ok_or(Failure::TOO_LARGE)?;
-            header.bytes = own_bytes(header.version);
-            prologue.resize(prologue.len().max(self.geometry.slice() as usize), 0);
-            state.prologue = prologue;
-            state.header = header;
-            state.header_dirty = true;
+        if named.is_some_and(|(name, _)| name.len() > LONGEST_NAME) {
+            return Err(Failure::INVALID);
         }
-        self.commit().await
+        let _alone = self.alone().await?;
+        let mut header = self.header();
+        header.backing = named.map(|(name, _)| name.to_owned());
+        header.extensions.backing_format = named.map(|(_, format)| format.to_owned());
+        self.switch(&header).await
     }
 
     /// Where the bytes at `at` are, and how many of `len` follow them there.
     pub(super) async fn whereabouts(&self, at: u64, len: u64) -> Result<(Extent, u64), Failure> {
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.extent(at, len).await
     }
 
@@ -81,7 +69,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     async fn adopt_cluster(&self, cluster: u64) -> Outcome {
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.make_room().await?;
         let _held = self.clusters.hold(cluster..cluster + 1).await;
         let begin = cluster << self.geometry.cluster_bits;

@@ -184,6 +184,15 @@ impl<S: Storage> Layer<S> {
         }
     }
 
+    /// The last close of a layer that this process writes no more: what is kept until then goes to its file
+    /// as well.
+    pub async fn shut(&self) -> Outcome {
+        match self {
+            Self::Qcow2(image) => image.shut().await,
+            Self::Raw(_) | Self::Null(_) => Ok(()),
+        }
+    }
+
     /// Makes what the range reads as this layer's own, where it still comes from below: copy-on-read,
     /// and what a stream is made of. What others write meanwhile stays.
     pub async fn adopt(&self, at: u64, len: u64) -> Outcome {

@@ -39,7 +39,7 @@ impl Range {
 impl<S: Storage> Qcow2<S> {
     /// The range at `at`, at most `len` bytes. Calls with `at` moved on by its length give the rest.
     pub async fn range(&self, at: u64, len: u64) -> Result<Range, Failure> {
-        let _op = self.begin();
+        let _op = self.begin().await;
         let (extent, length) = self.extent(at, len).await?;
         let range = Range {
             start: at,

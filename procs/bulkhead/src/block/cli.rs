@@ -48,8 +48,8 @@ pub enum BlockCommand {
     /// Create, delete or list snapshots inside the top layer's image
     #[command(subcommand)]
     InternalSnapshot(InternalCommand),
-    /// Change the size of a disk of 'bulkhead storage'
-    Resize(ResizeOptions),
+    /// Try requests again that failed and wait (rerror=stop, werror=stop)
+    Resume(DiskOf),
     /// Limit requests and bytes a second: iops=N,bps=SIZE,iops-max=N,bps-max=SIZE; 0 lifts a limit
     Throttle(ThrottleOptions),
 }
@@ -305,15 +305,6 @@ pub enum InternalCommand {
     },
     /// List them
     List(DiskOf),
-}
-
-/// Options of `block resize`.
-#[derive(Debug, Args)]
-pub struct ResizeOptions {
-    #[command(flatten)]
-    pub disk: DiskOf,
-    /// New size, e.g. 20G
-    pub size: String,
 }
 
 /// Options of `block throttle`.

@@ -27,8 +27,9 @@ pub mod snapshot;
 mod switch;
 
 use bulkhead_protocol::block::{BlockCommand, BlockOrder};
-use bulkhead_protocol::block_control::{BlockRequest, BlockResponse, JobAction};
+use bulkhead_protocol::block_control::{BitmapAction, BlockRequest, BlockResponse, JobAction};
 use bulkhead_protocol::control::Response;
+use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::session::Refusal;
 
 use super::Instance;
@@ -53,7 +54,7 @@ impl Instance {
                 let order = BlockOrder::InternalSnapshot { snapshot, create, time };
                 self.pass_on(call, &disk, order)
             }
-            BlockRequest::Resize { disk, size } => self.resize_disk(call, &disk, size),
+            BlockRequest::Resume { disk } => self.pass_on(call, &disk, BlockOrder::Resume),
             BlockRequest::Throttle { disk, limits } => {
                 self.pass_on(call, &disk, BlockOrder::Throttle(limits))
             }
@@ -121,26 +122,18 @@ impl Instance {
     /// An order that concerns no file.
     fn pass_on(&mut self, call: u64, id: &str, order: BlockOrder) -> Result<(), Refusal> {
         let disk = self.serving_disk("DISK", id)?;
-        let then = match order {
-            BlockOrder::Throttle(limits) => Then::Limits(limits),
-            BlockOrder::Resize(size) => Then::Size(size),
+        let then = match &order {
+            BlockOrder::Throttle(limits) => Then::Limits(*limits),
+            BlockOrder::Bitmap { bitmap, action } => match action {
+                BitmapAction::Add { persistent: false, .. } => Then::Bitmap(bitmap.clone()),
+                BitmapAction::Remove => Then::NoBitmap(bitmap.clone()),
+                _ => Then::Nothing,
+            },
             _ => Then::Nothing,
         };
         let purpose = Purpose::Client { call, disk: id.to_owned(), then };
         self.order_block(disk, order, &[], purpose);
         Ok(())
-    }
-
-    fn resize_disk(&mut self, call: u64, id: &str, size: u64) -> Result<(), Refusal> {
-        if !size.is_multiple_of(512) || size == 0 {
-            let remedy = "give a multiple of 512 bytes";
-            return Err(refuse("SIZE", size, "a disk consists of sectors", remedy));
-        }
-        if self.machine.is_some() {
-            let reason = "a guest was told its disks' sizes when it started";
-            return Err(refuse("resize", id, reason, "use bulkhead-img resize while it is off"));
-        }
-        self.pass_on(call, id, BlockOrder::Resize(size))
     }
 
     /// Tells the disk's block-layer.
@@ -154,6 +147,11 @@ impl Instance {
     pub(super) fn block_layer_lost(&mut self, disk: usize) {
         self.orders_lost(disk);
         self.jobs_lost(disk);
+        let bitmaps = self.disks.get_mut(disk).map(|disk| std::mem::take(&mut disk.bitmaps));
+        for bitmap in bitmaps.unwrap_or_default() {
+            let id = self.disk_name(disk);
+            self.tell(EventKind::BitmapLost { id, bitmap });
+        }
     }
 
     fn act_on_job(&mut self, call: u64, job: &str, action: JobAction) -> Result<(), Refusal> {

@@ -40,6 +40,8 @@ pub struct Disk {
     pub jobs: Vec<Job>,
     /// Jobs that have ended and were not dismissed.
     pub concluded: Vec<JobReport>,
+    /// Bitmaps that its block-layer keeps in memory only.
+    pub bitmaps: Vec<String>,
     /// What its consumers were told that it is, once that is known.
     pub info: Option<DiskInfo>,
     /// Limits that its user set.
@@ -77,6 +79,7 @@ impl Disk {
             inflight: queues.inflight()?,
             jobs: Vec::new(),
             concluded: Vec::new(),
+            bitmaps: Vec::new(),
             info: None,
             limits: Limits::default(),
             fence: Fence::new(),
@@ -208,6 +211,7 @@ impl Instance {
             exports: vec![export],
             delay_ms: planned.delay_ms,
             limits: here.limits,
+            on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
         let mut fds = image.chain.fds(image.service);

@@ -2,7 +2,7 @@
 
 use super::extensions::{BACKING_FORMAT, BITMAPS, DATA_FILE, FEATURE_BYTES, FEATURE_NAMES};
 use super::features::NAMES;
-use super::{Compression, Header, MAGIC, OWN_BYTES, V2_BYTES};
+use super::{Compression, Header, MAGIC, OWN_BYTES};
 
 /// The bytes of a header with its extensions and the backing file's name; `None` if they do not fit
 /// into a cluster. The names of features are left out first: they are for people.
@@ -11,39 +11,9 @@ pub fn encode(header: &Header) -> Option<Vec<u8>> {
     [true, false].into_iter().map(|named| encode_with(header, named)).find(|b| b.len() <= cluster)
 }
 
-/// The same, in `limit` bytes if they fit without the names of features.
-pub fn encode_within(header: &Header, limit: usize) -> Option<Vec<u8>> {
-    let small = [true, false].into_iter().map(|named| encode_with(header, named));
-    small.into_iter().find(|bytes| bytes.len() <= limit).or_else(|| encode(header))
-}
-
-/// Bytes of the header proper, as it is written here.
-pub fn own_bytes(version: u32) -> u32 {
-    if version > 2 { OWN_BYTES as u32 } else { V2_BYTES as u32 }
-}
-
 fn encode_with(header: &Header, named: bool) -> Vec<u8> {
     let mut bytes = fixed(header);
-    let extensions = &header.extensions;
-    if let Some(format) = &extensions.backing_format {
-        extend(&mut bytes, BACKING_FORMAT, format.as_bytes());
-    }
-    if let Some(name) = &extensions.data_file {
-        extend(&mut bytes, DATA_FILE, name.as_bytes());
-    }
-    if header.version > 2 && named {
-        extend(&mut bytes, FEATURE_NAMES, &names());
-    }
-    if let Some(bitmaps) = &extensions.bitmaps {
-        let mut data = words([bitmaps.count, 0]).collect::<Vec<u8>>();
-        data.extend(bitmaps.directory_bytes.to_be_bytes());
-        data.extend(bitmaps.directory_at.to_be_bytes());
-        extend(&mut bytes, BITMAPS, &data);
-    }
-    for (kind, data) in &extensions.foreign {
-        extend(&mut bytes, *kind, data);
-    }
-    bytes.extend([0; 8]);
+    bytes.extend(extensions(header, named));
     if let Some(name) = &header.backing {
         let at = bytes.len() as u64;
         bytes[8..16].copy_from_slice(&at.to_be_bytes());
@@ -53,8 +23,34 @@ fn encode_with(header: &Header, named: bool) -> Vec<u8> {
     bytes
 }
 
+/// The extensions with their end; those that say where something is come first.
+pub(super) fn extensions(header: &Header, named: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let extensions = &header.extensions;
+    if let Some(bitmaps) = &extensions.bitmaps {
+        let mut data = words([bitmaps.count, 0]).collect::<Vec<u8>>();
+        data.extend(bitmaps.directory_bytes.to_be_bytes());
+        data.extend(bitmaps.directory_at.to_be_bytes());
+        extend(&mut bytes, BITMAPS, &data);
+    }
+    if let Some(format) = &extensions.backing_format {
+        extend(&mut bytes, BACKING_FORMAT, format.as_bytes());
+    }
+    if let Some(name) = &extensions.data_file {
+        extend(&mut bytes, DATA_FILE, name.as_bytes());
+    }
+    if header.version > 2 && named {
+        extend(&mut bytes, FEATURE_NAMES, &names());
+    }
+    for (kind, data) in &extensions.foreign {
+        extend(&mut bytes, *kind, data);
+    }
+    bytes.extend([0; 8]);
+    bytes
+}
+
 /// The numbers of a header, in their order; where the backing file's name is comes once it is known.
-fn fixed(header: &Header) -> Vec<u8> {
+pub(super) fn fixed(header: &Header) -> Vec<u8> {
     let geometry = header.geometry;
     let mut bytes = Vec::with_capacity(1024);
     bytes.extend(words([MAGIC, header.version, 0, 0, 0, geometry.cluster_bits]));

@@ -4,7 +4,6 @@ use std::os::fd::BorrowedFd;
 
 use bulkhead_protocol::block::{BlockAnswer, BlockCommand, BlockOrder};
 use bulkhead_protocol::block_control::{BlockResponse, JobAction, Limits};
-use bulkhead_protocol::device::DiskInfo;
 
 use crate::live::Instance;
 use crate::live::token::PostIndex;
@@ -45,14 +44,16 @@ pub enum Purpose {
 }
 
 /// What holds after an order was carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Then {
     /// Nothing that the supervisor has to know.
     Nothing,
     /// The disk has these limits.
     Limits(Limits),
-    /// The disk has this size.
-    Size(u64),
+    /// The block-layer keeps a bitmap in memory.
+    Bitmap(String),
+    /// It keeps it no more.
+    NoBitmap(String),
 }
 
 /// An order that is not answered.
@@ -137,7 +138,8 @@ impl Instance {
         match then {
             Then::Nothing => {}
             Then::Limits(limits) => here.limits = limits,
-            Then::Size(size) => here.info = here.info.map(|info| DiskInfo { size, ..info }),
+            Then::Bitmap(bitmap) => here.bitmaps.push(bitmap),
+            Then::NoBitmap(bitmap) => here.bitmaps.retain(|other| *other != bitmap),
         }
     }
 
