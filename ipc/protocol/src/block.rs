@@ -27,7 +27,7 @@ use crate::block_control::{
     BitmapAction, BitmapState, CopyMode, ErrorPolicy, Extent, JobAction, Limits,
 };
 use crate::device::{DiskInfo, RingShape};
-use crate::spec::CacheMode;
+use crate::spec::{CacheMode, OnError};
 
 /// The graph of one disk, root node first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +239,8 @@ pub struct BlockPlan {
     pub delay_ms: u32,
     /// Limits.
     pub limits: Limits,
+    /// What is done about errors of requests.
+    pub on_error: OnError,
     /// Jobs that a dead predecessor had, and that start again.
     pub jobs: Vec<JobPlan>,
 }
@@ -247,7 +249,8 @@ impl BlockPlan {
     /// A graph without names, limits, delay and jobs.
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
         let (layers, jobs) = (Vec::new(), Vec::new());
-        Self { node, layers, exports, delay_ms: 0, limits: Limits::default(), jobs }
+        let (limits, on_error) = (Limits::default(), OnError::default());
+        Self { node, layers, exports, delay_ms: 0, limits, on_error, jobs }
     }
 }
 
@@ -286,6 +289,8 @@ pub enum BlockOrder {
     },
     /// Other limits.
     Throttle(Limits),
+    /// Requests that failed and wait are tried again.
+    Resume,
 }
 
 impl BlockOrder {
@@ -495,6 +500,8 @@ pub enum BlockEvent {
         /// It waits now.
         paused: bool,
     },
+    /// No request waits any more after an error.
+    TroubleOver,
 }
 
 impl Message for BlockCommand {

@@ -68,6 +68,11 @@ pub enum BlockRequest {
         /// Which.
         limits: Limits,
     },
+    /// Requests that failed and wait are tried again.
+    Resume {
+        /// Disk.
+        disk: String,
+    },
 }
 
 /// A new top layer.
@@ -363,7 +368,7 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Throttle { disk, .. } => name(disk),
+            Self::Throttle { disk, .. } | Self::Resume { disk } => name(disk),
         }
     }
 }

@@ -232,6 +232,11 @@ pub enum EventKind {
         /// It waits until it is resumed, or until there is space.
         paused: bool,
     },
+    /// No request waits any more after an error.
+    BlockErrorOver {
+        /// Which disk.
+        id: String,
+    },
     /// The instance ended.
     Ended {
         /// Why.

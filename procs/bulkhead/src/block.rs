@@ -38,6 +38,7 @@ pub fn run(options: BlockOptions) -> anyhow::Result<ExitCode> {
         BlockCommand::Job(command) => act(command),
         BlockCommand::Bitmap(command) => bitmap(command),
         BlockCommand::InternalSnapshot(command) => internal(command),
+        BlockCommand::Resume(of) => order(&of.name, BlockRequest::Resume { disk: of.disk }),
         BlockCommand::Throttle(options) => throttle(options),
     }
 }

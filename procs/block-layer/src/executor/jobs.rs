@@ -317,7 +317,8 @@ fn kind_name(kind: &JobKind) -> &'static str {
     }
 }
 
-fn on_error(policy: ErrorPolicy) -> OnError {
+/// A policy in the graph's words.
+pub(super) fn on_error(policy: ErrorPolicy) -> OnError {
     match policy {
         ErrorPolicy::Report => OnError::Report,
         ErrorPolicy::Ignore => OnError::Ignore,

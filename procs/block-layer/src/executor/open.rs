@@ -45,6 +45,7 @@ impl Executor {
         self.record.begin(plan.layers);
         self.events.push(BlockEvent::Headers(self.layer_reports()));
         self.throttle(plan.limits);
+        self.set_policy(plan.on_error);
         let mut first_lane = 0;
         for export in plan.exports {
             first_lane = self.open_export(export, first_lane, &mut fds)?;

@@ -8,11 +8,11 @@ use bulkhead_protocol::block::{
 };
 use bulkhead_protocol::block_control::Limits as WantedLimits;
 
-use super::jobs::Start;
+use super::jobs::{Start, on_error};
 use super::record::layer_at;
 use super::snapshot::Snapshot;
 use super::{Executor, ExecutorError};
-use crate::disk::{Action, Disk, DiskEvent};
+use crate::disk::{Action, Disk, DiskEvent, Policy};
 use crate::node::{Limit, Limits, Node, Served, Throttle};
 use crate::qcow2::Layer;
 
@@ -46,6 +46,10 @@ impl Executor {
             }
             BlockOrder::Throttle(limits) => {
                 self.throttle(limits);
+                self.answer(call, BlockAnswer::Done);
+            }
+            BlockOrder::Resume => {
+                self.on_graph(|disk| async move { disk.resume() });
                 self.answer(call, BlockAnswer::Done);
             }
             BlockOrder::InternalSnapshot { snapshot, create, time } => {
@@ -149,6 +153,14 @@ impl Executor {
         }
     }
 
+    /// What is done about errors of requests.
+    pub(super) fn set_policy(&mut self, wanted: bulkhead_protocol::spec::OnError) {
+        if let Some(graph) = &self.graph {
+            let (reads, writes) = (on_error(wanted.read), on_error(wanted.write));
+            graph.disk().set_policy(Policy { reads, writes });
+        }
+    }
+
     fn report(&self) -> DiskReport {
         DiskReport {
             size: self.graph.as_ref().map_or(0, |graph| graph.disk().size()),
@@ -197,6 +209,7 @@ impl Executor {
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {
             let DiskEvent::Failed { read, failure, action } = event else {
+                self.record.tell(BlockEvent::TroubleOver);
                 continue;
             };
             let paused = matches!(action, Action::Stop | Action::WaitForSpace);

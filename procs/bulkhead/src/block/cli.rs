@@ -48,6 +48,8 @@ pub enum BlockCommand {
     /// Create, delete or list snapshots inside the top layer's image
     #[command(subcommand)]
     InternalSnapshot(InternalCommand),
+    /// Try requests again that failed and wait (rerror=stop, werror=stop)
+    Resume(DiskOf),
     /// Limit requests and bytes a second: iops=N,bps=SIZE,iops-max=N,bps-max=SIZE; 0 lifts a limit
     Throttle(ThrottleOptions),
 }

@@ -65,6 +65,7 @@ fn line(kind: &EventKind) -> Option<String> {
         EventKind::JobRestarted { id, job } => {
             format!("job {job} on disk {id} begins again in its block layer's successor")
         }
+        EventKind::BlockErrorOver { id } => format!("disk {id}: nothing waits any more"),
         EventKind::BitmapLost { id, bitmap } => {
             format!("bitmap {bitmap} of disk {id} died with its block layer: copy the disk in full")
         }

@@ -54,6 +54,7 @@ impl Instance {
                 let order = BlockOrder::InternalSnapshot { snapshot, create, time };
                 self.pass_on(call, &disk, order)
             }
+            BlockRequest::Resume { disk } => self.pass_on(call, &disk, BlockOrder::Resume),
             BlockRequest::Throttle { disk, limits } => {
                 self.pass_on(call, &disk, BlockOrder::Throttle(limits))
             }

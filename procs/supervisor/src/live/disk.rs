@@ -211,6 +211,7 @@ impl Instance {
             exports: vec![export],
             delay_ms: planned.delay_ms,
             limits: here.limits,
+            on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
         let mut fds = image.chain.fds(image.service);

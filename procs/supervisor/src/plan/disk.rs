@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, Spec};
+use bulkhead_protocol::spec::{
+    BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Spec,
+};
 
 use super::{Export, checked_wish};
 use crate::images::chain::{Chain, Layer, Service};
@@ -30,6 +32,8 @@ pub struct Disk {
     pub cpus: QueueCpus,
     /// Rehearsal delay of each request in milliseconds.
     pub delay_ms: u32,
+    /// What is done about errors.
+    pub on_error: OnError,
     /// Where its bytes are.
     pub source: Source,
     /// Its listening socket, in a storage instance.
@@ -108,6 +112,7 @@ impl Disk {
             serial: spec.serial.clone(),
             cpus,
             delay_ms: spec.delay_ms,
+            on_error: spec.on_error,
             source,
             export: None,
         })

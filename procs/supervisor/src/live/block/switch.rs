@@ -34,6 +34,10 @@ impl Instance {
                 let id = self.disk_name(disk);
                 self.tell(EventKind::BlockError { id, job, operation, errno, paused });
             }
+            BlockEvent::TroubleOver => {
+                let id = self.disk_name(disk);
+                self.tell(EventKind::BlockErrorOver { id });
+            }
             // Told elsewhere.
             BlockEvent::Opened(_)
             | BlockEvent::Refused { .. }

@@ -159,7 +159,8 @@ fn vm() -> VmSpec {
 }
 
 fn disk(source: DiskSource) -> DiskSpec {
-    DiskSpec { id: "d0".into(), source, serial: "s".into(), queues: 2, cpu: Some(1), delay_ms: 0 }
+    let (id, serial, on_error) = ("d0".into(), "s".into(), Default::default());
+    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), delay_ms: 0, on_error }
 }
 
 fn storage() -> StorageSpec {
