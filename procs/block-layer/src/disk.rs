@@ -371,6 +371,7 @@ async fn perform<S: Storage>(top: &Layer<S>, operation: &Operation) -> Outcome {
         Operation::Flush => top.flush().await,
         Operation::Discard { at, len } => top.discard(*at, *len).await,
         Operation::Zero { at, len, unmap } => top.zero(*at, *len, *unmap).await,
+        Operation::Status { at, len, into } => top.status(*at, *len).await?.put(into),
     }
 }
 

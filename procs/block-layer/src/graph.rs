@@ -29,6 +29,7 @@ use crate::node::{Delay, Node, Opened, Served};
 use crate::outcome::{Failure, Outcome};
 use crate::pool::Pool;
 use crate::qcow2::Layer;
+use crate::request::Action;
 use crate::task::{Tasks, finish};
 
 /// How long changed metadata stays out of its file without a flush: as long as the kernel keeps data.
@@ -114,6 +115,11 @@ impl Graph {
         if revoked.load(Ordering::Acquire) {
             drop(arena);
             return lane.post(ToLane::Done { tag, outcome: Err(Failure::DISCARDED) });
+        }
+        if let Action::Zero { at, len, fast: true, .. } = request.action
+            && !self.disk.top().zeroes_fast(at, len)
+        {
+            return lane.post(ToLane::Done { tag, outcome: Err(Failure::UNSUPPORTED) });
         }
         let operation = Operation::of(request.action, &arena);
         drop(arena);
