@@ -1,5 +1,6 @@
 //! From text to spec: the options, and the TOML file that has the same names.
 
+mod chain;
 mod cpu;
 mod disk;
 mod export;
