@@ -263,6 +263,25 @@ impl Vm for SoftVm {
         Ok(())
     }
 
+    fn start_dirty_log(&self) -> Result<(), EngineError> {
+        self.ram.dirty().start();
+        self.fabric.order_all(Order::ForbidAllWrites);
+        Ok(())
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), EngineError> {
+        self.ram.dirty().stop();
+        Ok(())
+    }
+
+    fn get_dirty_log(&self, region: usize) -> Result<Vec<u64>, EngineError> {
+        let pages = self.ram.pages_of(region);
+        let (first, count) = pages.ok_or(EngineError::Bug("a region that a machine has not"))?;
+        let taken = self.ram.dirty().take(first, count);
+        self.fabric.order_all(Order::ForbidAllWrites);
+        Ok(taken)
+    }
+
     fn trace_to(&self, socket: OwnedFd) {
         let _ = self.trace.set(Arc::new(socket));
     }

@@ -78,8 +78,9 @@ pub struct Tlb {
     switches: u64,
     /// One bit for each page of RAM: a write tag to it was filled since this was last asked.
     written: Vec<u64>,
-    /// Regions of 2 MiB and of 1 GiB, by the low bits of their numbers, that had pieces of large pages.
-    large: [[u64; 16]; 2],
+    /// Regions of 2 MiB and of 1 GiB, by the low bits of their numbers, that had pieces of large pages: in the lower
+    /// half of all addresses, and in the upper.
+    large: [[[u64; 16]; 2]; 2],
     /// How many fills there were.
     pub fills: u64,
     /// How many times all of an address space was forgotten.
@@ -88,6 +89,11 @@ pub struct Tlb {
 
 /// Bits of an address within these regions.
 const REGION_BITS: [u32; 2] = [21, 30];
+
+/// Users' addresses are in the lower half, kernels' in the upper, whose large pages are many.
+fn half(linear: u64) -> usize {
+    (linear >> 63) as usize
+}
 
 /// Word and bit of a region.
 fn region(linear: u64, bits: u32) -> (usize, u64) {
@@ -105,7 +111,7 @@ impl Default for Tlb {
             space: 0,
             switches: 0,
             written: Vec::new(),
-            large: [[0; 16]; 2],
+            large: [[[0; 16]; 2]; 2],
             fills: 0,
             flushes: 0,
         }
@@ -229,7 +235,7 @@ impl Tlb {
             // Pages of 4 MiB are noted by the larger region.
             let size = usize::from(page.page_bits > REGION_BITS[0]);
             let (word, bit) = region(linear, REGION_BITS[size]);
-            self.large[size][word] |= bit;
+            self.large[half(linear)][size][word] |= bit;
         }
         self.fills += 1;
     }
@@ -250,7 +256,7 @@ impl Tlb {
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        self.large = [[0; 16]; 2];
+        self.large = [[[0; 16]; 2]; 2];
         (0..self.spaces.len()).for_each(|number| self.flush_space(number));
     }
 
@@ -268,7 +274,8 @@ impl Tlb {
         for bank in self.entries.chunks_exact_mut(ENTRIES) {
             bank[Self::index(linear)] = EMPTY;
         }
-        let had_large = REGION_BITS.iter().zip(&self.large).any(|(bits, regions)| {
+        let large = &self.large[half(linear)];
+        let had_large = REGION_BITS.iter().zip(large).any(|(bits, regions)| {
             let (word, bit) = region(linear, *bits);
             regions[word] & bit != 0
         });
@@ -312,6 +319,16 @@ impl Tlb {
             self.written.resize(word + 1, 0);
         }
         self.written[word] |= bit;
+    }
+
+    /// Takes all write tags.
+    pub(super) fn forbid_all_writes(&mut self) {
+        self.written.fill(0);
+        for (number, space) in self.spaces.iter().enumerate() {
+            for index in space.filled() {
+                self.entries[first_of(number) + usize::from(index)].write = NEVER;
+            }
+        }
     }
 
     /// Takes the write tag from every translation to the host page `host`, which is page `number` of RAM.

@@ -10,6 +10,9 @@ use crate::x86_64::VcpuState;
 /// A message-signalled interrupt: address and data.
 pub type WireMsi = (u64, u32);
 
+/// Words of a log that fit a message: of a gibibyte of RAM.
+pub const WORDS_OF_LOG: usize = 4096;
+
 /// On the control channel, from core. Each is answered by one [`Answer`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
@@ -40,6 +43,16 @@ pub enum Request {
     },
     /// From now on there is a device whose writes are not logged.
     ExpectUnloggedWrites,
+    /// From now on it is noted which pages of RAM the vCPUs write, or no more.
+    LogWrites(bool),
+    /// Which pages of a region were: [`WORDS_OF_LOG`] words of the log from `word`. With word 0 the log is taken; the
+    /// others tell more of what was taken then.
+    WrittenPages {
+        /// Number of the region.
+        region: u32,
+        /// The first word.
+        word: u32,
+    },
     /// Undoes a connection.
     Disconnect {
         /// Its number.
@@ -59,6 +72,8 @@ pub enum Request {
 pub enum Answer {
     /// Done.
     Done,
+    /// Words of a log, as many as were asked for or up to its end.
+    Written(Vec<u64>),
     /// Not done, and why.
     Refused(String),
 }
