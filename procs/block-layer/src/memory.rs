@@ -149,6 +149,14 @@ impl Memory {
         }
     }
 
+    /// Whether all of it is zeroes. Of an arena, which its peer may change meanwhile, it says nothing.
+    pub fn is_zero(&self) -> Result<bool, Failure> {
+        match self {
+            Self::Heap(heap) => Ok(heap.with(|bytes| bytes.iter().all(|byte| *byte == 0))),
+            Self::Arena { .. } => Ok(false),
+        }
+    }
+
     /// Makes all of it zeroes.
     pub fn zero(&self) -> Result<(), Failure> {
         match self {

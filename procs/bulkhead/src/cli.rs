@@ -77,6 +77,8 @@ pub enum Command {
     Console(Target),
     /// Follow events, one JSON line each
     Events(Target),
+    /// Disks: snapshots, copies, jobs and bitmaps, while they are served
+    Block(Box<crate::block::cli::BlockOptions>),
     /// Show what each process class may do
     Policy(PolicyOptions),
     /// Compare a running instance's processes with their manifests

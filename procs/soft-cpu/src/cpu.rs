@@ -39,6 +39,8 @@ impl Mode {
     pub(crate) const ALONE: u32 = 1 << 8;
     /// Level 3: what a link skips is the check whether the page may be executed.
     const USER: u32 = 1 << 9;
+    /// Level 0: what it may do need not be asked again.
+    const KERNEL: u32 = 1 << 10;
 
     const fn has(self, bit: u32) -> bool {
         self.0 & bit != 0
@@ -85,6 +87,16 @@ impl Mode {
     /// CR0.MP: `fwait` looks at TS.
     pub const fn is_monitored(self) -> bool {
         self.has(Self::MP)
+    }
+
+    /// Level 0.
+    pub const fn is_kernel(self) -> bool {
+        self.has(Self::KERNEL)
+    }
+
+    /// Level 3.
+    pub const fn is_user(self) -> bool {
+        self.has(Self::USER)
     }
 
     /// CR4.OSFXSR: SSE instructions are allowed.
@@ -354,6 +366,7 @@ impl Cpu {
             (c0 & cr0::TS != 0, Mode::TS),
             (c0 & cr0::EM != 0, Mode::EM),
             (self.cpl == 3, Mode::USER),
+            (self.cpl == 0, Mode::KERNEL),
             (c0 & cr0::MP != 0, Mode::MP),
             (c4 & cr4::OSFXSR != 0, Mode::OSFXSR),
         ];

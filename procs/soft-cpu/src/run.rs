@@ -263,7 +263,7 @@ impl Cpu {
 
     /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
     /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
-    fn has_to_look(&self) -> bool {
+    pub(crate) fn has_to_look(&self) -> bool {
         self.shadow
             || self.system_flags & rflags::TF != 0
             || self.is_strict
@@ -352,7 +352,7 @@ impl Cpu {
         self.apic.take_ended().map(Pause::Ended)
     }
 
-    fn interrupt_is_due(&self) -> bool {
+    pub(crate) fn interrupt_is_due(&self) -> bool {
         self.nmi_pending && !self.nmi_blocked
             || self.system_flags & rflags::IF != 0 && self.apic.pending().is_some()
     }

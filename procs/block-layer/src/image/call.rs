@@ -46,6 +46,8 @@ pub enum Call {
         at: u64,
         /// Bytes.
         len: u64,
+        /// Whether it may be given back.
+        unmap: bool,
     },
     /// A range of a container is no longer needed.
     Discard {
@@ -82,7 +84,7 @@ impl Image {
             Call::Write { at, from } => {
                 self.perform_bytes(Direction::Write(Durability::Visible), *at, from, done)
             }
-            Call::Zero { at, len } => self.zero(*at, *len, true, revoked),
+            Call::Zero { at, len, unmap } => self.zero(*at, *len, *unmap, revoked),
             Call::Discard { at, len } => self.discard(*at, *len),
             Call::Sync => self.flush(),
         }

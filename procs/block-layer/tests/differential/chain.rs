@@ -74,8 +74,8 @@ impl Chain {
         let mut below = None;
         for link in &self.links[..self.links.len() - 1] {
             below = Some(match link.raw {
-                true => Layer::Raw { storage: plain(&link.path, true), size: link.size },
-                false => Layer::Qcow2(Box::new(open(link, below, Options::READ))),
+                true => Layer::raw(plain(&link.path, true), link.size),
+                false => open(link, below, Options::READ).into(),
             });
         }
         open(self.top(), below, options)

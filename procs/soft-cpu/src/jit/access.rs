@@ -26,7 +26,7 @@ pub(super) struct Address {
     index: Option<(Home, u8)>,
     displacement: i32,
     segment: Option<Reg>,
-    /// All there is to the address, if no register is part of it.
+    /// All there is to the address but the segment, if no register is part of it.
     constant: Option<u64>,
 }
 
@@ -48,7 +48,7 @@ impl Access {
     }
 }
 
-/// An access that has passed, where the host may go on.
+/// An access that has passed: where the host may go on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {
     pub(super) place: Place,
@@ -74,11 +74,8 @@ impl Address {
             _ => None,
         };
         if instruction.memory_base() == Register::RIP {
-            let constant = rip.wrapping_add(displacement);
-            if segment.is_some() {
-                return None;
-            }
-            return Some(Self { constant: Some(constant), ..Self::at(0, 0) });
+            let constant = Some(rip.wrapping_add(displacement));
+            return Some(Self { constant, segment, ..Self::at(0, 0) });
         }
         let displacement = signed(displacement)?;
         let index = home(instruction.memory_index())?;
@@ -89,10 +86,23 @@ impl Address {
         Some(Self { base, index: index.map(|home| (home, shift)), displacement, segment, constant })
     }
 
+    /// The register and the distance from it, if that is all.
+    pub(super) fn simple(&self) -> Option<(Host, i32)> {
+        match (self.base, self.index, self.segment, self.constant) {
+            (Some(Home::Host(base)), None, None, None) => Some((base, self.displacement)),
+            _ => None,
+        }
+    }
+
     /// Relative to a guest register.
     pub(super) fn at(number: u8, displacement: i32) -> Self {
         let base = Some(layout::home(number));
         Self { base, index: None, displacement, segment: None, constant: None }
+    }
+
+    /// Relative to the guest register in a host register.
+    pub(super) fn on(register: Host, displacement: i32) -> Self {
+        Self { base: Some(Home::Host(register)), displacement, ..Self::at(0, 0) }
     }
 
     /// As `lea` sees it.
@@ -105,7 +115,11 @@ impl Address {
     /// Puts the address into `to`; `other` may be used meanwhile. Without it, flags may be lost.
     pub(super) fn compute(&self, code: &mut Emitter, to: Host, other: Option<Host>) {
         if let Some(constant) = self.constant {
-            return code.constant(to, constant);
+            code.constant(to, constant);
+            if let Some(segment) = self.segment {
+                add(code, to, layout::file(segment));
+            }
+            return;
         }
         let mut place = Place { base: None, index: None, displacement: self.displacement };
         let mut rest = None;
@@ -160,18 +174,14 @@ impl Address {
         } else {
             std::mem::offset_of!(Entry, read)
         };
-        if let Some(constant) = self.constant {
+        if let (Some(constant), None) = (self.constant, self.segment) {
             if access.aligned && constant & ALIGNMENT != 0 {
                 return None;
             }
             return check_constant(code, constant, access.size, tag as i32);
         }
-        let simple = match (self.base, self.index, self.segment) {
-            (Some(Home::Host(base)), None, None) => {
-                self.displacement.checked_add(last).map(|end| (base, end))
-            }
-            _ => None,
-        };
+        let simple = self.simple();
+        let simple = simple.and_then(|(base, at)| Some((base, at.checked_add(last)?)));
         match simple {
             Some((base, end)) => {
                 code.lea(A, Place::at(base, end));

@@ -1,11 +1,15 @@
 //! From a block of the interpreter to host code.
 //!
 //! ```text
-//!  head   vector registers into the host's, if any are used; budget -= instructions, out if it is used up
-//!  body   instruction after instruction; a TLB check before each access
-//!  ends   jumps to successors, each at first to its stub
-//!  cold   accesses that missed ─► interpreter ─► back; stubs of exits
+//!  head      vector registers into the host's, if any are used; budget -= instructions, out if it is used up
+//!  straight  instruction after instruction; a TLB check before each group of accesses
+//!  ends      jumps to successors, each at first to its stub
+//!  ───────── elsewhere, where no processor fetches it beforehand:
+//!  careful   the instructions again, from the first that may miss; a TLB check before each access
+//!  cold      accesses that missed ─► interpreter ─► back; stubs of exits
 //! ```
+//!
+//! The straight version is left for the careful one by the first check that fails, and not entered again.
 //!
 //! Between blocks the flags are in memory. Within one they stay in the host's register as long as nobody
 //! needs it: a TLB check, or the interpreter.
@@ -14,8 +18,9 @@ use super::access::Address;
 use super::checked::{Miss, refuse_split};
 use super::emit::{A, B, Emitter, Hole, Host, Opcode, Rm, STATE, condition};
 use super::glue::{Glue, reason};
+use super::group::{self, Question};
 use super::layout::{self, Home, slot};
-use super::plan::{Kind, Planned};
+use super::plan::{self, Kind, Planned};
 use super::{exit, flags};
 use crate::op::Op;
 
@@ -43,6 +48,8 @@ pub(super) struct Source {
 pub(super) struct Exit {
     pub(super) hole: Hole,
     pub(super) target: u64,
+    /// The careful version's.
+    pub(super) is_careful: bool,
 }
 
 /// Places within a compiled block.
@@ -54,7 +61,17 @@ pub(super) struct Entries {
 }
 
 pub(super) struct Compiler<'a> {
+    /// Where the version under way is emitted, and where the other one.
     pub(super) code: &'a mut Emitter,
+    other: &'a mut Emitter,
+    pub(super) is_careful: bool,
+    /// The instruction under way.
+    pub(super) index: usize,
+    pub(super) questions: Vec<Question>,
+    /// Ways out of the straight version, and the instruction each leads to.
+    pub(super) missed: Vec<(Hole, usize)>,
+    /// Where the careful version of each instruction begins.
+    places: Vec<u32>,
     pub(super) glue: Glue,
     pub(super) source: Source,
     pub(super) flags: Flags,
@@ -66,45 +83,101 @@ pub(super) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(code: &'a mut Emitter, glue: Glue, source: Source) -> Self {
+    pub(super) fn new(
+        code: &'a mut Emitter,
+        other: &'a mut Emitter,
+        glue: Glue,
+        source: Source,
+    ) -> Self {
         let entry = code.here();
-        let (misses, exits) = (Vec::new(), Vec::new());
-        Self { code, glue, source, flags: Flags::Memory, misses, exits, vectors_left: 0, entry }
+        Self {
+            code,
+            other,
+            is_careful: false,
+            index: 0,
+            questions: Vec::new(),
+            missed: Vec::new(),
+            places: Vec::new(),
+            glue,
+            source,
+            flags: Flags::Memory,
+            misses: Vec::new(),
+            exits: Vec::new(),
+            vectors_left: 0,
+            entry,
+        }
     }
 
     /// Emits the whole block; `ops` are the interpreter's, for the instructions that may need it. The
     /// block's exits are left to the caller, who knows where they may lead.
     pub(super) fn block(
         mut self,
-        block: &[Planned<'_>],
+        block: &mut [Planned<'_>],
         ops: &[Option<*const Op>],
     ) -> (Entries, Vec<Exit>) {
-        self.vectors_left = block.iter().filter(|planned| planned.is_vector()).count();
-        let absent = (self.vectors_left != 0).then(|| self.demand_vectors());
+        self.questions = group::questions(block);
+        for (planned, question) in block.iter_mut().zip(&self.questions) {
+            planned.sure = *question == Question::Answered;
+        }
+        plan::find_live_flags(block);
+        let has_vectors = block.iter().any(Planned::is_vector);
+        let absent = has_vectors.then(|| self.demand_vectors());
         let count = [self.source.count as u8];
         let budget = Rm::Memory(layout::file(slot::BUDGET));
         // sub dword ptr [budget], count
         self.code.encode(Opcode::narrow(&[0x83]), 5, budget, &count);
         let over = self.code.branch_ahead(condition::SIGN);
+        self.body(block, ops, 0);
+        std::mem::swap(&mut self.code, &mut self.other);
+        self.careful(block, ops);
+        if let Some(absent) = absent {
+            self.bring_vectors(absent);
+        }
+        self.meet(over);
+        self.code.encode(Opcode::narrow(&[0x83]), 0, budget, &count);
+        exit::give_up(self.code, self.glue, self.source.rip, reason::OVER);
+        let gone = self.code.here();
+        exit::give_up(self.code, self.glue, self.source.rip, reason::GONE);
+        (Entries { entry: self.entry, gone }, self.exits)
+    }
+
+    /// From here on what is straight leads to here.
+    pub(super) fn meet(&mut self, hole: Hole) {
+        self.other.aim(hole, self.code.here());
+    }
+
+    /// Emits the instructions from the one with this index.
+    fn body(&mut self, block: &[Planned<'_>], ops: &[Option<*const Op>], first: usize) {
+        self.vectors_left = block[first..].iter().filter(|planned| planned.is_vector()).count();
+        self.flags = Flags::Memory;
         let mut is_ended = false;
-        for (planned, op) in block.iter().zip(ops) {
+        for (index, (planned, op)) in block.iter().zip(ops).enumerate().skip(first) {
+            self.index = index;
             self.vectors_left -= usize::from(planned.is_vector());
+            if self.is_careful && planned.kind.may_step() {
+                // As whoever comes from the straight version has them.
+                self.flags_to_memory();
+                self.places[index] = self.code.here();
+            }
             is_ended = self.instruction(planned, op.unwrap_or(std::ptr::null()));
         }
         if !is_ended {
             self.save_flags();
             self.leave_for(self.source.end.into());
         }
+    }
+
+    fn careful(&mut self, block: &mut [Planned<'_>], ops: &[Option<*const Op>]) {
+        self.is_careful = true;
+        self.places = vec![0; block.len()];
+        let Some(first) = self.missed.iter().map(|(_, index)| *index).min() else { return };
+        block.iter_mut().for_each(|planned| planned.sure = false);
+        plan::find_live_flags(block);
+        self.body(block, ops, first);
         self.misses();
-        if let Some(absent) = absent {
-            self.bring_vectors(absent);
+        for (hole, index) in std::mem::take(&mut self.missed) {
+            self.other.aim(hole, self.places[index]);
         }
-        self.code.bind(over);
-        self.code.encode(Opcode::narrow(&[0x83]), 0, budget, &count);
-        exit::give_up(self.code, self.glue, self.source.rip, reason::OVER);
-        let gone = self.code.here();
-        exit::give_up(self.code, self.glue, self.source.rip, reason::GONE);
-        (Entries { entry: self.entry, gone }, self.exits)
     }
 
     /// Emits one instruction; whether it ends the block.
@@ -126,22 +199,24 @@ impl<'a> Compiler<'a> {
                     this.provide_flags(planned, free);
                     copy.emit(this.code, Some((place, free)));
                 }) else {
-                    self.step(op);
+                    self.refuse(op);
                     return false;
                 };
                 self.note_flags(planned);
-                for hole in [Some(miss), split].into_iter().flatten() {
+                for hole in [miss, split] {
                     self.rejoin(hole, op);
                 }
             }
             Kind::Lea(address) => self.lea(planned, address),
             Kind::Push(pushed) => self.push(pushed, op),
+            Kind::PushMemory(address) => self.push_memory(address, op),
             Kind::Pop(number) => self.pop(number, op),
             Kind::Leave => self.leave(op),
             Kind::Divide(division) => {
                 self.divide(division, op);
                 self.flags = Flags::Memory;
             }
+            Kind::System(system) => self.system(system, op),
             Kind::Vector(vector, None) => {
                 vector.emit(self.code, None, A);
                 self.note_flags(planned);
@@ -150,7 +225,7 @@ impl<'a> Compiler<'a> {
                 let Some(miss) = self.checked(address, access, |this, place, free| {
                     vector.emit(this.code, Some(place), free);
                 }) else {
-                    self.step(op);
+                    self.refuse(op);
                     return false;
                 };
                 self.note_flags(planned);

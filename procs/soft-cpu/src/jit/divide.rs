@@ -38,8 +38,8 @@ impl Compiler<'_> {
                     let opcode = Opcode { wide, ..Opcode::narrow(&[0x8b]) };
                     this.code.encode(opcode, B, Rm::Memory(place), &[]);
                 });
-                let Some(missed) = missed else { return self.step(op) };
-                self.divide_by(division, B, &[missed], op);
+                let Some(missed) = missed else { return self.refuse(op) };
+                self.divide_by(division, B, missed.as_slice(), op);
                 return;
             }
         };

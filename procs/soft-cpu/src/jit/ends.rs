@@ -14,7 +14,7 @@ impl Compiler<'_> {
     pub(super) fn leave_for(&mut self, distance: u64) {
         let target = self.source.rip.wrapping_add(distance);
         let hole = self.code.jump_ahead();
-        self.exits.push(Exit { hole, target });
+        self.exits.push(Exit { hole, target, is_careful: self.is_careful });
     }
 
     pub(super) fn branch(
@@ -28,7 +28,7 @@ impl Compiler<'_> {
         self.save_flags();
         let hole = self.code.branch_ahead(condition);
         let target = self.source.rip.wrapping_add(distance);
-        self.exits.push(Exit { hole, target });
+        self.exits.push(Exit { hole, target, is_careful: self.is_careful });
         self.leave_for(next);
     }
 
@@ -56,7 +56,7 @@ impl Compiler<'_> {
                 });
                 match missed {
                     Some(miss) => self.rejoin(miss, op),
-                    None => return self.step(op),
+                    None => return self.refuse(op),
                 }
             }
         }

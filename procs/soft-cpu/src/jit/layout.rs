@@ -53,17 +53,20 @@ pub(super) fn file(reg: Reg) -> Place {
     Place::at(STATE, i32::from(reg.0) - BIAS as i32)
 }
 
+/// What lies so many bytes behind the beginning of the processor.
+pub(super) fn at(offset: usize) -> Place {
+    let distance = offset as i64 - offset_of!(Cpu, regs) as i64;
+    Place::at(STATE, distance as i32 - BIAS as i32)
+}
+
 /// The arithmetic flags, in memory.
 pub(super) fn flags() -> Place {
-    let distance = offset_of!(Cpu, flags) as i64 - offset_of!(Cpu, regs) as i64;
-    Place::at(STATE, distance as i32 - BIAS as i32)
+    at(offset_of!(Cpu, flags))
 }
 
 /// The slot of an XMM register in the FXSAVE image.
 pub(super) fn xmm(number: u8) -> Place {
-    let slots = offset_of!(Cpu, fx) + offset_of!(Fx, xmm);
-    let distance = slots as i64 - offset_of!(Cpu, regs) as i64;
-    Place::at(STATE, distance as i32 - BIAS as i32 + 16 * i32::from(number))
+    at(offset_of!(Cpu, fx) + offset_of!(Fx, xmm) + 16 * usize::from(number))
 }
 
 /// MXCSR, in the same image.
@@ -71,6 +74,11 @@ pub(super) fn mxcsr() -> Place {
     let word = offset_of!(Cpu, fx) + offset_of!(Fx, mxcsr);
     let distance = word as i64 - offset_of!(Cpu, regs) as i64;
     Place::at(STATE, distance as i32 - BIAS as i32)
+}
+
+/// The slot of a guest register that is in the host's `register`: nobody looks at it while compiled code runs.
+pub(super) fn shelf(register: Host) -> Place {
+    file(Reg::general(if register == STACK { 4 } else { register }))
 }
 
 /// Where a guest register is.

@@ -1,7 +1,7 @@
 //! Compiled code for blocks that are executed often: the interpreter's faster twin, for 64-bit code.
 //!
 //! ```text
-//!  block, executed often ─► plan ─► compile (copy, access, exit) ─► code memory
+//!  block, executed often ─► plan ─► compile (copy, access, group, exit) ─► code memory
 //!  run loop ─► enter ─► block ─► block ─► … ─► leave: budget used up, unknown successor, fault
 //!                         └ unknown or refused ─► step: the interpreter's handler for one instruction
 //! ```
@@ -29,6 +29,7 @@ mod ends;
 mod exit;
 mod flags;
 mod glue;
+mod group;
 mod jumps;
 mod layout;
 mod plan;
@@ -36,6 +37,7 @@ mod residence;
 mod run;
 mod stack;
 mod step;
+mod system;
 mod translate;
 mod vector;
 
@@ -84,6 +86,8 @@ pub(crate) struct Jit {
     glue: Glue,
     kept: u32,
     emitter: Emitter,
+    /// For what is seldom executed.
+    cold: Emitter,
     /// Operations of the interpreter that compiled code calls.
     ops: Arena,
     /// Numbered from 1.
@@ -109,13 +113,14 @@ impl Jit {
         let mut emitter = Emitter::default();
         emitter.begin(0);
         let glue = Glue::emit(&mut emitter);
-        code.add(&emitter.bytes);
+        code.add(&emitter.bytes, &[]);
         let kept = code.next();
         Self {
             code,
             glue,
             kept,
             emitter,
+            cold: Emitter::default(),
             ops: Arena::default(),
             pieces: Vec::new(),
             severed: 0,

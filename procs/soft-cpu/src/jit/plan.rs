@@ -5,6 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 use super::access::{Access, Address};
 use super::copy::Copy;
 use super::divide::{Division, Divisor};
+use super::system::System;
 use super::vector::Vector;
 use crate::state::rflags;
 
@@ -17,10 +18,12 @@ pub(super) enum Kind<'a> {
     Copied(Copy<'a>, Option<(Address, Access)>),
     Lea(Address),
     Push(Pushed),
+    PushMemory(Address),
     /// Into a general register.
     Pop(u8),
     Leave,
     Divide(Division),
+    System(System),
     /// With the vector registers in the host's of the same numbers, and perhaps a memory operand.
     Vector(Vector<'a>, Option<(Address, Access)>),
     /// By the interpreter, and then on.
@@ -42,11 +45,6 @@ pub(super) enum Kind<'a> {
 }
 
 impl Kind<'_> {
-    /// Compiled code does something for it.
-    pub(super) fn is_compiled(&self) -> bool {
-        !matches!(self, Kind::Nothing | Kind::Stepped | Kind::Ended)
-    }
-
     /// It ends the block.
     pub(super) fn ends(&self) -> bool {
         matches!(
@@ -60,7 +58,7 @@ impl Kind<'_> {
         )
     }
 
-    /// The interpreter may take over here, and must find all flags in memory.
+    /// The interpreter may be asked to execute it.
     pub(super) fn may_step(&self) -> bool {
         !matches!(
             self,
@@ -93,11 +91,18 @@ pub(super) struct Planned<'a> {
     /// Its distance from the block.
     pub(super) start: u16,
     pub(super) kind: Kind<'a>,
+    /// Its access needs no check: an earlier one's has answered for it.
+    pub(super) sure: bool,
     /// Somebody may look at the flags as they are behind it.
     pub(super) flags_live: bool,
 }
 
 impl Planned<'_> {
+    /// The interpreter may take over here, and must find all flags in memory.
+    fn may_step(&self) -> bool {
+        self.kind.may_step() && (!self.sure || self.kind.ends())
+    }
+
     /// It depends on the flags before it, be it only because it leaves some of them alone.
     pub(super) fn needs_flags(&self) -> bool {
         let instruction = &self.instruction;
@@ -164,7 +169,7 @@ pub(super) fn find_live_flags(block: &mut [Planned<'_>]) {
     let mut live = true;
     for planned in block.iter_mut().rev() {
         planned.flags_live = live;
-        live = planned.kind.may_step()
+        live = planned.may_step()
             || planned.needs_flags()
             || live && !(planned.writes_flags() && planned.writes_all_flags());
     }
@@ -195,6 +200,10 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
             let value = instruction.try_immediate(0).ok()?;
             return Some(Kind::Push(Pushed::Constant(super::emit::signed(value)?)));
         }
+        Code::Push_rm64 if instruction.op0_kind() == OpKind::Memory => {
+            return Some(Kind::PushMemory(Address::of(instruction, rip)?));
+        }
+        Code::Push_rm64 => return Some(Kind::Push(Pushed::Register(number()))),
         Code::Pop_r64 => return Some(Kind::Pop(number())),
         Code::Leaveq => return Some(Kind::Leave),
         Code::Lea_r32_m | Code::Lea_r64_m => {

@@ -87,7 +87,7 @@ impl Compiler<'_> {
 
     /// What is done then: they are brought, and the block begins; or it is left as if it had not been entered.
     pub(super) fn bring_vectors(&mut self, (absent, begin): (Hole, u32)) {
-        self.code.bind(absent);
+        self.meet(absent);
         let narrow = |bytes| Opcode::narrow(bytes);
         self.code.encode(narrow(&[0x8b]), B, Rm::Memory(layout::mxcsr()), &[]);
         self.code.arithmetic(4, B, MASKS as i32, false);

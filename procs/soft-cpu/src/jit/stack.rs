@@ -5,7 +5,7 @@
 use super::access::{Access, Address};
 use super::compile::Compiler;
 use super::emit::{Host, Place, RBP, STACK};
-use super::layout::{self, Home};
+use super::layout::{self, Home, slot};
 use super::plan::Pushed;
 use crate::op::Op;
 
@@ -22,7 +22,7 @@ impl Compiler<'_> {
         let address = Address::at(number, displacement);
         match self.checked(address, Access::of(8, write), body) {
             Some(miss) => self.rejoin(miss, op),
-            None => self.step(op),
+            None => self.refuse(op),
         }
     }
 
@@ -39,6 +39,21 @@ impl Compiler<'_> {
             }
             this.code.lea(STACK, Place::at(STACK, -8));
         });
+    }
+
+    /// Of the two accesses, whichever misses is the whole instruction's: nothing has changed yet.
+    pub(super) fn push_memory(&mut self, address: Address, op: *const Op) {
+        let loaded = self.checked(address, Access::of(8, false), |this, place, free| {
+            this.code.load(free, place);
+            this.code.store(layout::file(slot::SPARE), free);
+        });
+        let Some(loaded) = loaded else { return self.refuse(op) };
+        self.on_stack(4, -8, true, op, |this, place, free| {
+            this.code.load(free, layout::file(slot::SPARE));
+            this.code.store(place, free);
+            this.code.lea(STACK, Place::at(STACK, -8));
+        });
+        self.rejoin(loaded, op);
     }
 
     pub(super) fn pop(&mut self, number: u8, op: *const Op) {

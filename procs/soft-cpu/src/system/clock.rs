@@ -15,7 +15,7 @@ const MEASUREMENT: Duration = Duration::from_millis(10);
 /// A machine's clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    start: u64,
+    pub(crate) start: u64,
     born: SystemTime,
     /// Ticks a second.
     pub(crate) frequency: u64,

@@ -266,7 +266,7 @@ fn block_plan() -> BlockPlan {
         cpus: vec![0, 0],
     };
     let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
-    BlockPlan { node, exports: vec![export.clone(), export], delay_ms: 0 }
+    BlockPlan::serving(node, vec![export.clone(), export])
 }
 
 fn report() -> SealReport {
