@@ -295,6 +295,11 @@ impl Cpu {
         (self.clock, self.slice) = (Clock::counting(), slice);
     }
 
+    /// Instructions executed so far; those of a block count when it begins.
+    pub fn instructions(&self) -> u64 {
+        self.executed
+    }
+
     /// Writes code as an instruction of this vCPU would: for the same tests.
     pub fn write_code(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Raised> {
         self.is_alone = true;

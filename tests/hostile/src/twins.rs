@@ -37,8 +37,11 @@ const PIECES: [&[u8]; 8] = [
     b"\x48\x99\x48\xf7\xf9\xf7\xf3\xf0\x48\x01\x04\x24\x4c\x87\x54\x24\xf8\xf3\xaa",
 ];
 
+/// Most turns of each.
+const TURNS: u32 = 24;
+
 thread_local! {
-    static MEMORY: GuestMemory = guest::ram(guest::RAM).0;
+    static MEMORIES: [GuestMemory; 2] = [guest::ram(guest::RAM).0, guest::ram(guest::RAM).0];
 }
 
 /// Each piece by itself and before another one, at both levels of 64-bit code.
@@ -54,9 +57,9 @@ pub fn samples() -> Vec<Vec<u8>> {
     samples
 }
 
-/// What is left of a guest.
+/// What the guest could see of its processor.
 #[derive(Debug, PartialEq, Eq)]
-struct Left {
+struct Seen {
     registers: [u64; 16],
     rip: u64,
     rflags: u64,
@@ -65,58 +68,95 @@ struct Left {
     rest: String,
 }
 
-/// Executes an input on both; accepted is one of which anything was compiled.
+/// One of the two.
+struct Twin {
+    memory: GuestMemory,
+    cpu: Cpu,
+    turns: u32,
+    ended: Option<Turns>,
+    /// What the last read from outside has found.
+    answer: u64,
+}
+
+/// Executes an input on both, turn by turn, the one that is behind first. They are compared wherever they have
+/// executed as many instructions. Accepted is one of which anything was compiled, and that ended so.
 pub fn run(bytes: &[u8]) -> Verdict {
-    MEMORY.with(|memory| {
-        let interpreted = execute(memory, bytes, false);
-        let content = copy(memory);
-        let compiled = execute(memory, bytes, true);
-        assert_eq!(interpreted.left, compiled.left);
-        assert!(content == copy(memory), "memory differs");
-        Verdict::accepted_if(compiled.blocks > 0)
+    MEMORIES.with(|[one, other]| {
+        let (mut one, mut other) = (Twin::new(one, bytes, false), Twin::new(other, bytes, true));
+        let mut is_even = true;
+        while one.ended.is_none() || other.ended.is_none() {
+            let is_behind = one.progress() <= other.progress();
+            let next = match (one.ended, other.ended) {
+                (None, Some(_)) => &mut one,
+                (None, None) if is_behind => &mut one,
+                _ => &mut other,
+            };
+            if next.turns == TURNS {
+                break;
+            }
+            next.execute();
+            is_even = one.progress() == other.progress() && one.ended == other.ended;
+            if is_even {
+                assert_eq!(one.seen(), other.seen());
+            }
+        }
+        assert!(!is_even || one.memory() == other.memory(), "memory differs");
+        Verdict::accepted_if(is_even && other.cpu.compiled_blocks() > 0)
     })
 }
 
-struct Executed {
-    left: Left,
-    blocks: u64,
-}
-
-fn execute(memory: &GuestMemory, bytes: &[u8], compiles: bool) -> Executed {
-    let all = memory.check(GuestRange::new(0, guest::RAM)).expect("all of it");
-    all.zero().expect("writable memory");
-    let mut cpu = Cpu::solitary(memory).expect("a processor that this host can be");
-    cpu.count_instructions(SLICE);
-    if compiles {
-        cpu.compile_blocks(CodeMemory::new(CODE_MEMORY).expect("code memory"), 0);
+impl Twin {
+    fn new(memory: &GuestMemory, bytes: &[u8], compiles: bool) -> Self {
+        let all = memory.check(GuestRange::new(0, guest::RAM)).expect("all of it");
+        all.zero().expect("writable memory");
+        let mut cpu = Cpu::solitary(memory).expect("a processor that this host can be");
+        cpu.count_instructions(SLICE);
+        if compiles {
+            cpu.compile_blocks(CodeMemory::new(CODE_MEMORY).expect("code memory"), 0);
+        }
+        guest_code::set_up(memory, &mut cpu, bytes);
+        // What is looked at after each instruction is never compiled: few of the inputs are to be so.
+        if bytes.first().is_none_or(|mode| mode & 0x60 != 0x60) {
+            cpu.debug.control = 0x400;
+            cpu.control.cr0 &= !cr0::AM;
+            cpu.set_rflags(cpu.rflags() & !rflags::TF);
+            cpu.refresh();
+        }
+        Self { memory: memory.clone(), cpu, turns: 0, ended: None, answer: 0 }
     }
-    guest_code::set_up(memory, &mut cpu, bytes);
-    // What is looked at after each instruction is never compiled: few of the inputs are to be so.
-    if bytes.first().is_none_or(|mode| mode & 0x60 != 0x60) {
-        cpu.debug.control = 0x400;
-        cpu.control.cr0 &= !cr0::AM;
-        cpu.set_rflags(cpu.rflags() & !rflags::TF);
-        cpu.refresh();
-    }
-    let ended = guest_code::execute(&mut cpu);
-    Executed { left: left(&cpu, ended), blocks: cpu.compiled_blocks() }
-}
 
-fn left(cpu: &Cpu, ended: Turns) -> Left {
-    let mut registers = [0; 16];
-    for (number, value) in (0..).zip(&mut registers) {
-        *value = cpu.regs.get(Reg::general(number));
+    fn execute(&mut self) {
+        self.turns += 1;
+        let answer = &mut self.answer;
+        let ended = self.cpu.execute_turns(1, &mut || {
+            *answer = answer.wrapping_mul(0x0101_0101_0101_0101).wrapping_add(0x5a);
+            *answer
+        });
+        self.ended = (ended != Turns::Over).then_some(ended);
     }
-    let rest = format!(
-        "{ended:?} {} {:x?} {:x?} {:x?} {:x?} {:x?}",
-        cpu.exceptions, cpu.control, cpu.segments, cpu.debug, cpu.msrs, cpu.task
-    );
-    Left { registers, rip: cpu.rip(), rflags: cpu.rflags(), vectors: cpu.fx.to_bytes(), rest }
-}
 
-fn copy(memory: &GuestMemory) -> Vec<u8> {
-    let mut content = vec![0; guest::RAM as usize];
-    let all = memory.check(GuestRange::new(0, guest::RAM)).expect("all of it");
-    all.copy_in(&mut content).expect("its own length");
-    content
+    /// How far it is: a turn that ends in an exception need not execute anything.
+    fn progress(&self) -> (u64, u64) {
+        (self.cpu.instructions(), self.cpu.exceptions)
+    }
+
+    fn seen(&self) -> Seen {
+        let cpu = &self.cpu;
+        let mut registers = [0; 16];
+        for (number, value) in (0..).zip(&mut registers) {
+            *value = cpu.regs.get(Reg::general(number));
+        }
+        let rest = format!(
+            "{} {:x?} {:x?} {:x?} {:x?} {:x?}",
+            cpu.exceptions, cpu.control, cpu.segments, cpu.debug, cpu.msrs, cpu.task
+        );
+        Seen { registers, rip: cpu.rip(), rflags: cpu.rflags(), vectors: cpu.fx.to_bytes(), rest }
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut content = vec![0; guest::RAM as usize];
+        let all = self.memory.check(GuestRange::new(0, guest::RAM)).expect("all of it");
+        all.copy_in(&mut content).expect("its own length");
+        content
+    }
 }

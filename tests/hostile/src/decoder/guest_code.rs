@@ -86,7 +86,11 @@ pub fn run(bytes: &[u8]) -> Verdict {
         memory.check(used).expect("inside of memory").zero().expect("writable memory");
         let mut cpu = Cpu::solitary(memory).expect("a processor that this host can be");
         set_up(memory, &mut cpu, bytes);
-        let ended = execute(&mut cpu);
+        let mut answers = 0u64;
+        let ended = cpu.execute_turns(TURNS, &mut || {
+            answers = answers.wrapping_mul(0x0101_0101_0101_0101).wrapping_add(0x5a);
+            answers
+        });
         assert_eq!(cpu.regs.get::<u64>(Reg::ZERO), 0, "the register that reads as zero");
         assert!(cpu.cpl <= 3 && cpu.rflags() & 2 != 0);
         Verdict::accepted_if(ended != Turns::Shutdown)
@@ -110,15 +114,6 @@ pub(crate) fn set_up(memory: &GuestMemory, cpu: &mut Cpu, bytes: &[u8]) {
     guest::write(memory, CODE + code.len() as u64, &[0xf4; 32]);
     cpu.refresh();
     cpu.set_rip(CODE);
-}
-
-/// Executes it for a bounded time; reads from outside find one number after another.
-pub(crate) fn execute(cpu: &mut Cpu) -> Turns {
-    let mut answers = 0u64;
-    cpu.execute_turns(TURNS, &mut || {
-        answers = answers.wrapping_mul(0x0101_0101_0101_0101).wrapping_add(0x5a);
-        answers
-    })
 }
 
 /// Control registers and flags of the mode, with whatever bits the input wants beside them.
