@@ -100,7 +100,7 @@ pub(super) struct Planned<'a> {
 impl Planned<'_> {
     /// The interpreter may take over here, and must find all flags in memory.
     fn may_step(&self) -> bool {
-        self.kind.may_step() && !(self.sure && !self.kind.ends())
+        self.kind.may_step() && (!self.sure || self.kind.ends())
     }
 
     /// It depends on the flags before it, be it only because it leaves some of them alone.

@@ -166,7 +166,7 @@ fn flags_are_pushed_as_comparisons_leave_them() {
         let result = a.wrapping_sub(b);
         let is = |flag: bool, bit: u32| u32::from(flag) << bit;
         2 | is(a < b, 0)
-            | is((result as u8).count_ones() % 2 == 0, 2)
+            | is((result as u8).count_ones().is_multiple_of(2), 2)
             | is(a & 15 < b & 15, 4)
             | is(result == 0, 6)
             | is((result as i32) < 0, 7)
