@@ -43,16 +43,6 @@ pub enum Request {
     },
     /// From now on there is a device whose writes are not logged.
     ExpectUnloggedWrites,
-    /// From now on it is noted which pages of RAM the vCPUs write, or no more.
-    LogWrites(bool),
-    /// Which pages of a region were: [`WORDS_OF_LOG`] words of the log from `word`. With word 0 the log is taken; the
-    /// others tell more of what was taken then.
-    WrittenPages {
-        /// Number of the region.
-        region: u32,
-        /// The first word.
-        word: u32,
-    },
     /// Undoes a connection.
     Disconnect {
         /// Its number.
@@ -65,6 +55,16 @@ pub enum Request {
         /// Bytes.
         len: u64,
     },
+    /// From now on it is noted which pages of RAM the vCPUs write, or no more.
+    LogWrites(bool),
+    /// Which pages of a region were: [`WORDS_OF_LOG`] words of the log from `word`. With word 0 the log is taken; the
+    /// others tell more of what was taken then.
+    WrittenPages {
+        /// Number of the region.
+        region: u32,
+        /// The first word.
+        word: u32,
+    },
 }
 
 /// On the control channel, from the engine.
@@ -72,10 +72,10 @@ pub enum Request {
 pub enum Answer {
     /// Done.
     Done,
-    /// Words of a log, as many as were asked for or up to its end.
-    Written(Vec<u64>),
     /// Not done, and why.
     Refused(String),
+    /// Words of a log, as many as were asked for or up to its end.
+    Written(Vec<u64>),
 }
 
 /// On a vCPU's channel, from core. Each is answered by one [`Halt`].
