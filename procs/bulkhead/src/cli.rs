@@ -115,7 +115,7 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=on|off
+    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=off
     /// and ,trace=FILE; or auto: kvm where it is the faster of the two [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub cpu: Option<String>,

@@ -12,7 +12,7 @@ mod output;
 mod size;
 mod spec;
 
-pub use cpu::without_jit;
+pub use cpu::software;
 pub use keyed::nearest;
 pub use number::seconds;
 pub use output::{Console, Serial};

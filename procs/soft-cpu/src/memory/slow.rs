@@ -298,10 +298,8 @@ impl Cpu {
             return Err(self.fault(Exception::UD));
         };
         let tag = Self::page_of(linear);
-        let (_, bank) = self.access(false, Through::Data);
         let addend = (host_page as u64).wrapping_sub(tag);
-        let entry = Entry { read: NEVER, write: NEVER, execute: tag, addend };
-        self.tlb.fill(bank, linear, entry, &translation);
+        self.tlb.fill_code(linear, self.mode.is_user(), addend, &translation);
         Ok(host_page.wrapping_add((physical % PAGE) as usize))
     }
 

@@ -1,6 +1,7 @@
 //! The translation look-aside buffer of one vCPU.
 //!
-//! Direct-mapped, one bank for each kind of access ([`Bank`]) of each address space ([`super::space`]):
+//! Direct-mapped, one bank for each kind of access ([`Bank`]) of each address space ([`super::space`]), and one for
+//! code, so that a page of code and one of data never want the same place:
 //! what a page permits is decided when an entry is filled, so that a hit is one comparison. The
 //! comparison is of the page of the access's *last* byte with the tag found by its first: an access that
 //! crosses a page never hits.
@@ -16,8 +17,9 @@ use super::walk::Translation;
 /// Entries of a bank.
 pub(crate) const ENTRIES: usize = 4096;
 
-/// A tag that no page has: not a multiple of the page size.
-pub const NEVER: u64 = 1;
+/// A tag that no page has: not a multiple of the page size. Nor has it any of the lowest four bits, which compiled code
+/// leaves an address that has to be aligned.
+pub const NEVER: u64 = 1 << 11;
 
 /// Which entries an access may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +35,14 @@ pub enum Bank {
     Strict,
 }
 
+/// Number of the bank of code, behind those of data.
+const CODE: usize = 3;
+
 /// Banks that each space has of its own: all but the empty one.
-const BANKS: usize = 3;
+const BANKS: usize = 4;
+
+/// In the tag of a page of code: for privilege level 3.
+const FOR_USER: u64 = 2;
 
 /// Entries of a space.
 const OF_SPACE: usize = BANKS * ENTRIES;
@@ -47,7 +55,7 @@ pub struct Entry {
     pub read: u64,
     /// The linear page, if it may be written.
     pub write: u64,
-    /// The linear page, if it may be executed.
+    /// In the bank of code, the linear page and for which level.
     pub execute: u64,
     /// What makes a linear address a host address.
     pub addend: u64,
@@ -62,6 +70,8 @@ pub struct Tlb {
     entries: Vec<Entry>,
     /// Entry that `index` 0 of the bank in use has.
     offset: usize,
+    /// The same of the bank of code.
+    code: usize,
     spaces: Vec<Space>,
     /// Number of the present one.
     space: usize,
@@ -90,6 +100,7 @@ impl Default for Tlb {
         Self {
             entries: vec![EMPTY; ENTRIES + OF_SPACE],
             offset: 0,
+            code: 0,
             spaces: vec![Space::new(0, OF_SPACE)],
             space: 0,
             switches: 0,
@@ -107,15 +118,19 @@ fn first_of(number: usize) -> usize {
 }
 
 impl Tlb {
+    /// Where the number of the first entry of the bank in use lies.
+    pub(crate) const BANK: usize = std::mem::offset_of!(Self, offset);
+
     fn index(linear: u64) -> usize {
         (linear / PAGE) as usize % ENTRIES
     }
 
     /// From now on `bank` of the present space is used.
     pub fn select(&mut self, bank: Bank) {
-        self.offset = match bank {
-            Bank::Strict => 0,
-            bank => first_of(self.space) + bank as usize * ENTRIES,
+        let first = first_of(self.space);
+        (self.offset, self.code) = match bank {
+            Bank::Strict => (0, 0),
+            bank => (first + bank as usize * ENTRIES, first + CODE * ENTRIES),
         };
     }
 
@@ -161,9 +176,21 @@ impl Tlb {
         self.entries.as_ptr().wrapping_add(self.offset) as u64
     }
 
-    /// Whether the entry that `linear` is found in is a global page's.
-    pub(crate) fn is_global(&self, linear: u64) -> bool {
-        let index = self.offset + Self::index(linear);
+    /// The host address of code at `linear`, if its page is known to be executable at that level.
+    #[inline(always)]
+    pub(crate) fn code(&self, linear: u64, user: bool) -> Option<u64> {
+        // SAFETY: `code` is a bank's first entry and the index is less than a bank's length.
+        let entry = unsafe { self.entries.get_unchecked(self.code + Self::index(linear)) };
+        (entry.execute == Self::code_tag(linear, user)).then(|| entry.addend.wrapping_add(linear))
+    }
+
+    fn code_tag(linear: u64, user: bool) -> u64 {
+        linear & !(PAGE - 1) | if user { FOR_USER } else { 0 }
+    }
+
+    /// Whether the page of code that `linear` is found in is a global one.
+    pub(crate) fn is_global_code(&self, linear: u64) -> bool {
+        let index = self.code + Self::index(linear);
         index
             .checked_sub(first_of(self.space))
             .is_some_and(|index| self.spaces[self.space].is_global(index as u16))
@@ -177,15 +204,25 @@ impl Tlb {
         let index = bank as usize * ENTRIES + Self::index(linear);
         let place = &mut self.entries[first_of(self.space) + index];
         let (old, tag) = (*place, linear & !(PAGE - 1));
-        if old.addend == entry.addend {
-            entry.read = if old.read == tag { tag } else { entry.read };
-            entry.execute = if old.execute == tag { tag } else { entry.execute };
-            // A fetch says nothing of writes; a load or store says all there is to say.
-            if entry.execute == tag && entry.write == NEVER && entry.read == NEVER {
-                entry.write = old.write;
-            }
+        if old.addend == entry.addend && old.read == tag {
+            entry.read = tag;
         }
         *place = entry;
+        self.note(index, linear, page);
+    }
+
+    /// As [`fill`](Self::fill), for code at that level.
+    pub(crate) fn fill_code(&mut self, linear: u64, user: bool, addend: u64, page: &Translation) {
+        if self.code == 0 {
+            return;
+        }
+        let index = CODE * ENTRIES + Self::index(linear);
+        let execute = Self::code_tag(linear, user);
+        self.entries[first_of(self.space) + index] = Entry { execute, addend, ..EMPTY };
+        self.note(index, linear, page);
+    }
+
+    fn note(&mut self, index: usize, linear: u64, page: &Translation) {
         let is_large = page.page_bits > 12;
         self.spaces[self.space].note(index as u16, page.global, is_large);
         if is_large {
