@@ -115,16 +115,17 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=on|off
+    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=off
     /// and ,trace=FILE; or auto: kvm where it is the faster of the two [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub cpu: Option<String>,
     /// Guest memory, e.g. 512M or 4G [default: 512M]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// A disk: path=FILE,format=raw[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
+    /// A disk: path=FILE,format=raw|qcow2[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
     /// discard=on|off,queues=N,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] or vhost-user=SOCKET[,id=ID]; a
-    /// POLICY is report, ignore, stop or enospc; may be given again
+    /// POLICY is report, ignore, stop or enospc. Below qcow2: backing=FILE,backing-format=raw|qcow2, backing2=…,
+    /// or backing=auto, which follows the names in images that you trust; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…")]
     pub disks: Vec<String>,
     /// Export a disk over NBD while the guest uses it, as with `storage`; may be given again
@@ -178,8 +179,8 @@ pub struct StorageOptions {
     /// Name of the instance [default: storage-PID]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// A disk: id=ID,path=FILE,format=raw[,readonly,serial=TEXT,cache=none|writeback|unsafe,
-    /// discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS]; may be given again
+    /// A disk: id=ID,path=FILE,format=raw|qcow2[,readonly,serial=TEXT,cache=none|writeback|unsafe,
+    /// discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] and backing files as with run; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…", required = true)]
     pub disks: Vec<String>,
     /// An export: vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly] or nbd,disk=ID,socket=PATH|

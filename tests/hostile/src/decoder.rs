@@ -27,7 +27,7 @@ pub mod split_queue;
 pub mod vhost_backend;
 pub mod vhost_frontend;
 
-mod guest;
+pub(crate) mod guest;
 mod qcow2_part;
 mod recovery;
 

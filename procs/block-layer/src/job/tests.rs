@@ -4,4 +4,4 @@ mod crash;
 mod errors;
 mod race;
 mod results;
-mod rig;
+pub(crate) mod rig;

@@ -112,8 +112,9 @@ impl<S: Storage> Qcow2<S> {
         }
         let old = self.state.borrow().l1.clone();
         let mut l1 = self.l1_of(&snapshot).await?;
-        self.counted(shadow.count_tree(&l1, true).await)?;
+        // Less first: counts may have no room for more.
         shadow.count_tree(&old, false).await?;
+        self.counted(shadow.count_tree(&l1, true).await)?;
         let size = snapshot.size.unwrap_or(self.size());
         if size > i64::MAX as u64 || self.geometry.l1_entries(size) * 8 > MOST_L1_BYTES {
             return Err(self.damaged(format!("a snapshot of {size} bytes")).into());

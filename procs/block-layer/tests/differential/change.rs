@@ -21,9 +21,11 @@ pub fn snapshots(chain: &Chain, chance: &mut Chance, name: &str) -> bool {
         assert!(!qemu::img(&["snapshot", "-c", "s", path]).status.success(), "{name}");
         return false;
     }
+    // Where counts are narrow QEMU fails, and leaves leaks or a disk that is half of each.
+    let wide = work::count_bits(chain.top()) > 4;
     let mut taken: Vec<(String, Vec<u8>)> = Vec::new();
     for number in 0..2 + chance.below(4) {
-        let by_us = chance.one_in(2);
+        let by_us = !wide || chance.one_in(2);
         match chance.below(4) {
             2 if !taken.is_empty() => {
                 let (which, bytes) = taken[chance.below(taken.len() as u64) as usize].clone();
@@ -63,9 +65,11 @@ pub fn snapshots(chain: &Chain, chance: &mut Chance, name: &str) -> bool {
         work::same_check(chain, name);
     }
     for (which, bytes) in taken {
-        qemu::must(&["snapshot", "-a", &which, path]);
-        let other = work::difference(&work::ours(chain), &bytes);
-        assert_eq!(other, None, "{name}: {which} at the end");
+        if wide {
+            qemu::must(&["snapshot", "-a", &which, path]);
+            let other = work::difference(&work::ours(chain), &bytes);
+            assert_eq!(other, None, "{name}: {which} at the end");
+        }
     }
     true
 }
@@ -79,11 +83,8 @@ fn take(chain: &Chain, which: &str, by_us: bool, name: &str) -> bool {
         assert!(matches!(done, Ok(()) | Err(SnapshotError::Counts(_))), "{name}: {done:?}");
         return done.is_ok();
     }
-    // QEMU leaves leaks where it fails: it is asked only where it can.
-    work::count_bits(chain.top()) > 4 && {
-        qemu::must(&["snapshot", "-c", which, qemu::path(&chain.top().path)]);
-        true
-    }
+    qemu::must(&["snapshot", "-c", which, qemu::path(&chain.top().path)]);
+    true
 }
 
 /// Bitmaps made by either, written under either, and read by us.

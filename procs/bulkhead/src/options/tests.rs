@@ -103,12 +103,12 @@ fn an_engine_is_asked_for_by_name_or_chosen() {
     assert_eq!(Cpu::parse(None).unwrap(), Cpu::Auto);
     assert_eq!(Cpu::parse(Some("auto")).unwrap(), Cpu::Auto);
     assert_eq!(Cpu::parse(Some("kvm")).unwrap(), Cpu::Kvm);
-    let soft = Cpu::Soft(SoftSpec { jit: false, trace: false }, None);
-    assert_eq!(Cpu::parse(Some("soft")).unwrap(), soft);
-    assert_eq!(Cpu::parse(Some("soft,jit=off")).unwrap(), soft);
     let compiling = Cpu::Soft(SoftSpec { jit: true, trace: false }, None);
+    assert_eq!(Cpu::parse(Some("soft")).unwrap(), compiling);
     assert_eq!(Cpu::parse(Some("soft,jit=on")).unwrap(), compiling);
-    let traced = Cpu::Soft(SoftSpec { jit: false, trace: true }, Some("a,b".into()));
+    let interpreting = Cpu::Soft(SoftSpec { jit: false, trace: false }, None);
+    assert_eq!(Cpu::parse(Some("soft,jit=off")).unwrap(), interpreting);
+    let traced = Cpu::Soft(SoftSpec { jit: true, trace: true }, Some("a,b".into()));
     assert_eq!(Cpu::parse(Some("soft,trace=a,,b")).unwrap(), traced);
 }
 

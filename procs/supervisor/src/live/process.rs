@@ -156,6 +156,8 @@ impl Process {
             _ => self.next(News::Device),
         }?;
         match news {
+            // As many as there were orders: one that nobody asked for costs it its life.
+            Some(News::Block(BlockEvent::Answer { .. })) => Ok(news),
             Some(_) if !self.messages.take(now) => Err(Deaf::Flood),
             news => Ok(news),
         }

@@ -8,7 +8,7 @@ use crate::qcow2::Layer;
 use crate::storage::memory::MemoryFile;
 
 /// Runs of each job with the other tests; `BULKHEAD_CRASHES` sets another number.
-const FEW: u64 = 24;
+const FEW: u64 = 12;
 
 fn runs() -> u64 {
     let given = std::env::var("BULKHEAD_CRASHES").ok();

@@ -8,7 +8,7 @@ use crate::job::*;
 use crate::task::yield_now;
 
 /// Rounds with the other tests; `BULKHEAD_RACES` sets another number.
-const FEW: u64 = 40;
+const FEW: u64 = 16;
 
 fn rounds() -> u64 {
     let given = std::env::var("BULKHEAD_RACES").ok();

@@ -30,7 +30,7 @@ pub const SECTOR: u64 = 512;
 const STRIPE: u64 = 19;
 
 /// What a discarded range of a raw file reads as here.
-const RUBBISH: u8 = 0xDB;
+pub const RUBBISH: u8 = 0xDB;
 
 /// A seeded chance. Clones draw from the same.
 #[derive(Debug, Clone)]
@@ -69,7 +69,13 @@ impl Clock for Hands {
 }
 
 impl Hands {
-    fn advance(&self) -> bool {
+    /// Everybody looks up.
+    pub fn wake_all(&self) {
+        self.timers.take().into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Goes on to the next time for which somebody waits.
+    pub fn advance(&self) -> bool {
         let timers = self.timers.take();
         let Some(next) = timers.iter().map(|(until, _)| *until).min() else {
             return false;
