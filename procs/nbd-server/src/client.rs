@@ -158,7 +158,6 @@ impl Client {
                 self.stream.farewell();
                 Err(Gone::Closed)
             }
-            Served::Idle if self.stream.has_more() => Ok(true),
             _ => Ok(false),
         }
     }

@@ -89,14 +89,6 @@ impl Stream {
         }
     }
 
-    /// Whether there is something to read of which the socket knows nothing any more.
-    pub fn has_more(&self) -> bool {
-        match self {
-            Self::Plain(_) | Self::Broken => false,
-            Self::Tls(session) => session.has_more(),
-        }
-    }
-
     /// The client is told that nothing more comes.
     pub fn farewell(&mut self) {
         if let Self::Tls(session) = self {

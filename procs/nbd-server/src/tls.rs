@@ -94,7 +94,8 @@ impl Session {
         Ok(Self { socket, connection, ended: false })
     }
 
-    /// Decrypted bytes.
+    /// Decrypted bytes. `WouldBlock` only when neither TLS nor the socket has any: the socket tells when there
+    /// are more.
     pub fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.connection.reader().read(into) {
@@ -171,11 +172,6 @@ impl Session {
             }
         }
         Ok(true)
-    }
-
-    /// Whether decrypted bytes wait, or encrypted ones that were read already.
-    pub fn has_more(&self) -> bool {
-        !self.connection.wants_read() && !self.ended
     }
 
     /// Tells the client that nothing more comes.
