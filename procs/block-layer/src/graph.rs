@@ -1,8 +1,8 @@
-//! The graph: nodes, and the requests that are between two steps.
+//! The graph: a disk, and the requests and jobs that are between two steps.
 //!
 //! Owned by the executor and used on its thread only. Each request that reaches it is a task
-//! ([`crate::task`]): it goes through the nodes as far as it can at once, and goes on when a worker has
-//! answered or a time has come. It knows no kind of node.
+//! ([`crate::task`]): it goes through the [`Disk`] as far as it can at once, and goes on when a worker has
+//! answered or a time has come. Jobs are tasks as well ([`Graph::spawn`]).
 //!
 //! A change of the graph is made between two turns, when the tasks that it would disturb are over.
 
@@ -20,21 +20,29 @@ use bulkhead_protocol::device::DiskInfo;
 pub use calls::CallId;
 pub use desk::Desk;
 
+use crate::clock::Clock;
+use crate::disk::{Disk, Operation};
 use crate::executor::Mail;
 use crate::lane::{Forwarded, Lease, ToLane};
 use crate::mailbox::Mailbox;
-use crate::node::{Delay, Node, Operands};
+use crate::node::{Delay, Node, Opened, Served};
 use crate::outcome::{Failure, Outcome};
 use crate::pool::Pool;
+use crate::qcow2::Layer;
+use crate::request::Action;
 use crate::task::{Tasks, finish};
 
 /// How long changed metadata stays out of its file without a flush: as long as the kernel keeps data.
 const UNWRITTEN: Duration = Duration::from_secs(5);
 
+/// Steps of tasks in one turn: a job that never waits leaves turns to what comes by mail.
+const TURN: usize = 256;
+
 /// The graph of one disk.
 #[derive(Debug)]
 pub struct Graph {
-    root: Rc<Node>,
+    disk: Rc<Disk<Served>>,
+    info: DiskInfo,
     tasks: Tasks,
     desk: Rc<Desk>,
     /// When changed metadata is written though nobody asked for it.
@@ -42,32 +50,61 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Opens the nodes that `open` makes, with a delay in front of them unless that is zero. It may block:
+    /// Opens the chain that `open` opens, with a delay in front of it unless that is zero. It may block:
     /// nothing is served yet.
     pub fn open<E>(
         pool: Arc<Pool>,
         executor: Arc<Mailbox<Mail>>,
         delay: Duration,
-        open: impl AsyncFnOnce(&Rc<Desk>) -> Result<Node, E>,
+        open: impl AsyncFnOnce(&Rc<Desk>) -> Result<Opened, E>,
     ) -> Result<Self, E> {
         let desk = Rc::new(Desk::new(pool, executor));
         desk.set_alone(true);
-        let mut root = Rc::new(finish(open(&desk))?);
+        let Opened { top, info } = finish(open(&desk))?;
         desk.set_alone(false);
+        let clock: Rc<dyn Clock> = Rc::clone(&desk) as Rc<dyn Clock>;
+        let disk = Rc::new(Disk::new(top, clock));
         if !delay.is_zero() {
-            root = Rc::new(Node::Delay(Delay::new(root, delay, Rc::clone(&desk))));
+            disk.set_nodes(vec![Rc::new(Node::Delay(Delay(delay)))]);
         }
-        Ok(Self { root, tasks: Tasks::default(), desk, write_back: None })
+        Ok(Self { disk, info, tasks: Tasks::default(), desk, write_back: None })
     }
 
     /// What the disk is.
     pub fn info(&self) -> DiskInfo {
-        self.root.info()
+        DiskInfo { size: self.disk.size(), ..self.info }
     }
 
-    /// What lanes may do without asking.
+    /// The disk.
+    pub fn disk(&self) -> &Rc<Disk<Served>> {
+        &self.disk
+    }
+
+    /// What opens further files for it: overlays, targets.
+    pub fn desk(&self) -> &Rc<Desk> {
+        &self.desk
+    }
+
+    /// Begins a task on the disk: a job, or a change of the graph.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn(task);
+        self.settle();
+    }
+
+    /// What lanes may do without asking, as things are now.
     pub fn lease(&self) -> Option<Lease> {
-        self.root.lease()
+        match self.disk.top() {
+            Layer::Raw(raw) if self.disk.may_lend() => {
+                Some(Lease::Whole(Arc::clone(raw.storage().image())))
+            }
+            Layer::Raw(_) | Layer::Qcow2(_) | Layer::Null(_) => None,
+        }
+    }
+
+    /// A lane has given its lease back.
+    pub fn lease_returned(&mut self) {
+        self.disk.bypass().returned();
+        self.settle();
     }
 
     /// A request that a lane may not perform itself; the lane is told how it ended.
@@ -79,12 +116,18 @@ impl Graph {
             drop(arena);
             return lane.post(ToLane::Done { tag, outcome: Err(Failure::DISCARDED) });
         }
-        let operands = Operands { action: request.action, arena, revoked };
-        let root = Rc::clone(&self.root);
+        if let Action::Zero { at, len, fast: true, .. } = request.action
+            && !self.disk.top().zeroes_fast(at, len)
+        {
+            return lane.post(ToLane::Done { tag, outcome: Err(Failure::UNSUPPORTED) });
+        }
+        let operation = Operation::of(request.action, &arena);
+        drop(arena);
+        let disk = Rc::clone(&self.disk);
         self.tasks.spawn(async move {
-            let outcome = root.perform(&operands).await;
+            let outcome = disk.perform(&operation, &revoked).await;
             // The answer is the last that is seen of a request: its arena may be unmapped now.
-            drop(operands);
+            drop(operation);
             lane.post(ToLane::Done { tag, outcome });
         });
         self.desk.hand_over();
@@ -99,7 +142,8 @@ impl Graph {
 
     /// When [`due`](Self::due) has something to do next.
     pub fn next_due(&self) -> Option<Instant> {
-        self.desk.next_due().into_iter().chain(self.write_back).min()
+        let now = self.tasks.has_ready().then(Instant::now);
+        self.desk.next_due().into_iter().chain(self.write_back).chain(now).min()
     }
 
     /// Goes on with what waited for this time.
@@ -107,10 +151,10 @@ impl Graph {
         self.desk.wake_due(now);
         if self.write_back.is_some_and(|due| due <= now) {
             self.write_back = None;
-            let root = Rc::clone(&self.root);
+            let disk = Rc::clone(&self.disk);
             // A failure comes again with the next flush, and then somebody is told.
             self.tasks.spawn(async move {
-                let _told_later = root.write_back().await;
+                let _told_later = disk.write_back().await;
             });
         }
         self.settle();
@@ -130,17 +174,17 @@ impl Graph {
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        finish(self.root.write_back())
+        finish(self.disk.shut())
     }
 
     fn settle(&mut self) {
-        self.tasks.run();
+        self.tasks.run_some(TURN);
         self.desk.hand_over();
         self.watch();
     }
 
     fn watch(&mut self) {
-        if self.write_back.is_none() && self.root.has_changed() {
+        if self.write_back.is_none() && self.disk.has_changed() {
             self.write_back = Some(Instant::now() + UNWRITTEN);
         }
     }

@@ -26,9 +26,13 @@
 //! lock must outlive this process: between a death and the successor's start nobody else may open it.
 #![forbid(unsafe_code)]
 
+pub mod bitmap;
+pub mod clock;
+pub mod disk;
 pub mod executor;
 pub mod graph;
 pub mod image;
+pub mod job;
 pub mod lane;
 pub mod mailbox;
 pub mod memory;
@@ -37,5 +41,6 @@ pub mod outcome;
 pub mod pool;
 pub mod qcow2;
 pub mod request;
+pub mod status;
 pub mod storage;
 pub mod task;

@@ -20,13 +20,17 @@
 //! - **Reuse.** A cluster that something stops using is free again after the commit that made it so, and
 //!   after every operation that began before: none of those can still read or write it.
 //! - **Overlap.** No write goes to a cluster that holds metadata of another kind ([`claims`]).
+//! - **Change.** What changes much at once is written beside what is in force, and comes into force by one
+//!   sector ([`shadow`]).
 //! - The state is never borrowed across an `await`. Guest clusters that are to get another place are held
 //!   ([`RangeLock`]); clusters written in place are not.
 //!
 //! Absent on purpose: opening files. Backing and data files come as storage; names are text to compare.
-//! Absent for now: writing persistent bitmaps (images with some are opened read-only), making internal
-//! snapshots (those that are there are respected), encryption.
+//! Absent for now: encryption.
 
+pub mod amend;
+mod backing;
+pub mod bitmaps;
 pub mod check;
 mod claims;
 mod commit;
@@ -45,14 +49,18 @@ mod read;
 mod refcount;
 mod replay;
 mod resize;
+mod shadow;
 mod slices;
-mod snapshots;
+pub mod snapshots;
+mod switch;
 mod tables;
+mod turns;
 mod write;
 mod zero;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::rc::Rc;
 
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
@@ -64,10 +72,13 @@ use geometry::Geometry;
 use header::Header;
 use journal::{Journal, Record};
 use slices::Slices;
+use turns::Turns;
 
-pub use layer::Layer;
+pub use bitmaps::{BitmapError, Tracked};
+pub use compress::Packer;
+pub use layer::{Held, Layer, Piece, RawLayer};
 pub use open::{Files, OpenError, Options};
-pub use snapshots::Snapshot;
+pub use snapshots::{Snapshot, SnapshotError};
 
 /// An open image.
 #[derive(Debug)]
@@ -75,7 +86,7 @@ pub struct Qcow2<S> {
     file: S,
     /// Where guest data is, if not in `file`.
     data: Option<S>,
-    backing: Option<Layer<S>>,
+    backing: RefCell<Option<Layer<S>>>,
     journal: Box<dyn Journal>,
     geometry: Geometry,
     version: u32,
@@ -89,8 +100,14 @@ pub struct Qcow2<S> {
     structure: RangeLock,
     /// Commits come one after the other.
     commits: RangeLock,
+    /// So do changes of the whole image.
+    changes: RangeLock,
+    turns: Turns,
+    bitmaps: RefCell<Vec<Rc<Tracked>>>,
+    /// They went to the file; a change would make them wrong there.
+    shut: Cell<bool>,
     /// What was decompressed last: descriptor and bytes.
-    unpacked: RefCell<Option<(u64, std::rc::Rc<[u8]>)>>,
+    unpacked: RefCell<Option<(u64, Rc<[u8]>)>>,
     /// A record found no room: no answer before the next commit.
     unrecorded: Cell<bool>,
     /// Changes come from the journal and need not go there.
@@ -145,26 +162,6 @@ struct Free {
     op: u64,
 }
 
-/// An operation that may hold places of clusters in its head.
-struct Op<'a, S> {
-    image: &'a Qcow2<S>,
-    number: u64,
-}
-
-impl<S> Drop for Op<'_, S> {
-    fn drop(&mut self) {
-        let state = &mut *self.image.state.borrow_mut();
-        let index = (self.number - state.first_op) as usize;
-        if let Some(over) = state.ops.get_mut(index) {
-            *over = true;
-        }
-        while state.ops.front() == Some(&true) {
-            state.ops.pop_front();
-            state.first_op += 1;
-        }
-    }
-}
-
 impl<S: Storage> Qcow2<S> {
     /// Bytes of the disk.
     pub fn size(&self) -> u64 {
@@ -181,16 +178,6 @@ impl<S: Storage> Qcow2<S> {
         self.state.borrow().header.clone()
     }
 
-    /// Internal snapshots, in the order of their table.
-    pub fn snapshots(&self) -> Vec<Snapshot> {
-        self.state.borrow().snapshots.clone()
-    }
-
-    /// The next layer.
-    pub fn backing(&self) -> Option<&Layer<S>> {
-        self.backing.as_ref()
-    }
-
     /// Its file.
     pub fn file(&self) -> &S {
         &self.file
@@ -199,13 +186,6 @@ impl<S: Storage> Qcow2<S> {
     /// What was found to be wrong with the image since it was opened.
     pub fn damage(&self) -> Option<String> {
         self.state.borrow().damage.clone()
-    }
-
-    fn begin(&self) -> Op<'_, S> {
-        let state = &mut *self.state.borrow_mut();
-        let number = state.first_op + state.ops.len() as u64;
-        state.ops.push_back(false);
-        Op { image: self, number }
     }
 
     /// The image contradicts itself or the specification. From now on it is not written.
@@ -249,12 +229,17 @@ impl<S: Storage> Qcow2<S> {
         }
     }
 
+    /// Whether it has bitmaps that say what they mean.
+    fn has_bitmaps(&self) -> bool {
+        self.state.borrow().header.has_bitmaps()
+    }
+
     fn is_external(&self) -> bool {
         self.data.is_some()
     }
 
     /// Where guest data is.
-    fn store(&self) -> &S {
+    fn guest_data(&self) -> &S {
         self.data.as_ref().unwrap_or(&self.file)
     }
 }

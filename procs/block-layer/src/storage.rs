@@ -26,6 +26,11 @@ pub trait Storage: std::fmt::Debug {
     /// Makes a range read as zeroes.
     fn zero(&self, at: u64, len: u64) -> impl Future<Output = Outcome>;
 
+    /// The same, and its room stays its own where the host can do that.
+    fn zero_in_place(&self, at: u64, len: u64) -> impl Future<Output = Outcome> {
+        self.zero(at, len)
+    }
+
     /// The range is no longer needed: it may read as anything afterwards.
     fn discard(&self, at: u64, len: u64) -> impl Future<Output = Outcome>;
 

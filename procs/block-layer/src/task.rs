@@ -78,9 +78,39 @@ impl Tasks {
         while self.step() {}
     }
 
+    /// Takes woken tasks on, at most `most` times. One that wakes itself leaves turns to what comes from
+    /// outside.
+    pub fn run_some(&mut self, most: usize) {
+        for _ in 0..most {
+            if !self.step() {
+                break;
+            }
+        }
+    }
+
+    /// Whether a task was woken and has not gone on yet.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Takes one task on that was woken; `false`: none was.
     pub fn step(&mut self) -> bool {
         let next = self.next();
+        if let Some(place) = next {
+            self.poll(place);
+        }
+        next.is_some()
+    }
+
+    /// Takes one of the tasks on that were woken: the one that `choose` picks of so many. `false`: none
+    /// was.
+    #[cfg(test)]
+    pub fn step_any(&mut self, choose: impl FnOnce(usize) -> usize) -> bool {
+        let next = {
+            let mut ready = self.ready.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = ready.len();
+            if count == 0 { None } else { ready.remove(choose(count)) }
+        };
         if let Some(place) = next {
             self.poll(place);
         }
@@ -108,6 +138,29 @@ impl Tasks {
             self.running -= 1;
         }
     }
+}
+
+/// Gives the others a turn.
+pub async fn yield_now() {
+    let mut gave = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Waits until one of two is over; the other is dropped, so neither may be an operation of a node.
+pub async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|context| {
+        let over = one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready();
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Runs one operation that nobody else is in the way of, on storage that never makes it wait.

@@ -1,6 +1,8 @@
 //! `convert`: a disk's bytes into a fresh image. What reads as zeroes is not written.
+//!
+//! Compressing is most of the work where it is asked for, so threads do it ([`pack`](crate::pack)); the
+//! clusters are written in their order all the same, so that the image is the same however many there are.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -12,6 +14,8 @@ use bulkhead_block_layer::task::finish;
 use crate::cli::{self, Format};
 use crate::create::{Parsed, Preallocation, Target};
 use crate::disk::{Disk, Files};
+use crate::pack::Packers;
+use crate::progress::Progress;
 use crate::seal;
 
 /// Bytes that are moved at a time, unless clusters are compressed one by one.
@@ -46,77 +50,104 @@ pub fn run(options: &cli::Convert) -> Result<ExitCode> {
     let source = files.disk(Options::READ)?;
     parsed.wanted.size = source.size().next_multiple_of(512);
     let target = target.fill(&parsed)?;
-    let piece = match &target {
-        Disk::Qcow2(image) if options.compress => image.cluster_size(),
-        _ => PIECE,
-    };
-    let mut copy = Copy { source: &source, target: &target, piece, options, shown: u64::MAX };
-    copy.all()?;
+    let size = source.size();
+    let mut copy = Copy::new(&source, &target, 0, size, Progress::new(options.progress));
+    if options.compress {
+        copy.compressed(options.threads)?;
+    } else {
+        copy.all()?;
+    }
     target.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 
-struct Copy<'a> {
+/// A part of one disk becomes the whole of another.
+pub struct Copy<'a> {
     source: &'a Disk,
     target: &'a Disk,
-    piece: u64,
-    options: &'a cli::Convert,
-    /// Percent that stand on the terminal.
-    shown: u64,
+    /// The part's first byte, which is the target's.
+    begin: u64,
+    len: u64,
+    progress: Progress,
 }
 
-impl Copy<'_> {
-    fn all(&mut self) -> Result<()> {
-        let size = self.source.size();
-        let buffer = Heap::zeroes(self.piece.min(size.max(1)) as usize);
+impl<'a> Copy<'a> {
+    /// Copies `len` bytes from `begin` on.
+    pub fn new(
+        source: &'a Disk,
+        target: &'a Disk,
+        begin: u64,
+        len: u64,
+        progress: Progress,
+    ) -> Self {
+        Self { source, target, begin, len, progress }
+    }
+
+    /// Does it, as the bytes are.
+    pub fn all(&mut self) -> Result<()> {
+        self.each(PIECE, |copy, at, piece| copy.put(at, piece))
+    }
+
+    /// Does it, each cluster compressed, by so many threads.
+    pub fn compressed(&mut self, threads: Option<usize>) -> Result<()> {
+        let Disk::Qcow2(image) = self.target else {
+            bail!("only qcow2 images are compressed");
+        };
+        Packers::run(image, threads, |packers| {
+            self.each(image.cluster_size(), |_, at, piece| {
+                if piece.with(|bytes| is_zero(bytes)) {
+                    return Ok(());
+                }
+                packers.put(at, piece.to_vec())
+            })
+        })
+    }
+
+    /// Calls `put` for each piece that may hold something else than zeroes, with its place in the target.
+    fn each(
+        &mut self,
+        piece: u64,
+        mut put: impl FnMut(&mut Self, u64, &Heap) -> Result<()>,
+    ) -> Result<()> {
+        let size = self.len;
+        let buffer = Heap::zeroes(piece.min(size.max(1)) as usize);
         let mut at = 0;
         while at < size {
             // Pieces keep their places, so that whole clusters are written.
-            let end = (at / self.piece + 1) * self.piece;
-            let zeroes = self.zeroes(at, size)?;
+            let end = (at / piece + 1) * piece;
+            let zeroes = self.zeroes(at, end.min(size))?;
             if zeroes >= end.min(size) {
-                at = if zeroes >= size { size } else { zeroes / self.piece * self.piece };
+                at = end.min(size);
                 continue;
             }
             let len = end.min(size) - at;
-            let piece = Memory::from(buffer.clone()).part(0, len);
-            let Memory::Heap(piece) = piece else {
+            let part = Memory::from(buffer.clone()).part(0, len);
+            let Memory::Heap(part) = part else {
                 bail!("a piece of the heap is none");
             };
-            self.source.read(at, &piece)?;
-            self.put(at, &piece)?;
+            self.source.read(self.begin + at, &part)?;
+            put(self, at, &part)?;
             at += len;
-            self.show(at, size);
+            self.progress.show(at, size);
         }
-        if self.options.progress {
-            println!("\r    (100.00/100%)");
-        }
+        self.progress.end();
         Ok(())
     }
 
-    /// Up to where the source is known to read as zeroes from `at` on.
-    fn zeroes(&self, at: u64, size: u64) -> Result<u64> {
-        let mut end = at;
-        while end < size {
-            let range = self.source.range(end)?;
+    /// Up to where the source is known to read as zeroes from `at` on, `end` at most.
+    fn zeroes(&self, at: u64, end: u64) -> Result<u64> {
+        let mut zeroes = at;
+        while zeroes < end {
+            let range = self.source.range_within(self.begin + zeroes, end - zeroes)?;
             if !range.zero {
                 break;
             }
-            end += range.length;
+            zeroes += range.length;
         }
-        Ok(end)
+        Ok(zeroes)
     }
 
-    fn put(&self, at: u64, piece: &Heap) -> Result<()> {
-        if self.options.compress {
-            if piece.with(|bytes| bytes.iter().all(|byte| *byte == 0)) {
-                return Ok(());
-            }
-            let Disk::Qcow2(image) = self.target else {
-                bail!("only qcow2 images are compressed");
-            };
-            return Ok(finish(image.write_compressed(at, piece.clone().into()))?);
-        }
+    fn put(&mut self, at: u64, piece: &Heap) -> Result<()> {
         for (from, to) in piece.with(|bytes| stretches(bytes)) {
             let part = Memory::from(piece.clone()).part(from as u64, (to - from) as u64);
             match self.target {
@@ -125,15 +156,6 @@ impl Copy<'_> {
             }
         }
         Ok(())
-    }
-
-    fn show(&mut self, at: u64, size: u64) {
-        let percent = at * 100 / size.max(1);
-        if self.options.progress && percent != self.shown {
-            self.shown = percent;
-            print!("\r    ({percent}.00/100%)");
-            let _ = std::io::stdout().flush();
-        }
     }
 }
 
@@ -157,14 +179,4 @@ fn stretches(bytes: &[u8]) -> Vec<(usize, usize)> {
 fn is_zero(chunk: &[u8]) -> bool {
     let (words, rest) = chunk.as_chunks::<16>();
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
-}
-
-impl Disk {
-    /// Everything that was written is in the files.
-    fn finish(&self) -> Result<()> {
-        match self {
-            Self::Raw { .. } => Ok(()),
-            Self::Qcow2(image) => Ok(finish(image.close())?),
-        }
-    }
 }

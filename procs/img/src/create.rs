@@ -196,12 +196,29 @@ impl Target {
 }
 
 fn reserve(file: &Plain, size: u64, how: Preallocation) -> Result<()> {
-    match how {
-        Preallocation::Off | Preallocation::Metadata => Ok(()),
-        // What takes the host's room for good takes it by writing, where the host cannot reserve it.
-        Preallocation::Falloc | Preallocation::Full => {
-            let flags = nix::fcntl::FallocateFlags::empty();
-            Ok(nix::fcntl::fallocate(file.file(), flags, 0, size as i64)?)
+    if matches!(how, Preallocation::Off | Preallocation::Metadata) || size == 0 {
+        return Ok(());
+    }
+    let flags = nix::fcntl::FallocateFlags::empty();
+    let reserved = nix::fcntl::fallocate(file.file(), flags, 0, size as i64);
+    match (how, reserved) {
+        (Preallocation::Falloc, reserved) => Ok(reserved?),
+        // Room that is only promised may need to be made when it is written: what is full is written.
+        _ => write_zeroes(file, size),
+    }
+}
+
+/// Writes zeroes where the file has holes, and over what was only reserved.
+fn write_zeroes(file: &Plain, size: u64) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let zeroes = vec![0; 1 << 20];
+    for range in disk::raw_ranges(file, size).into_iter().filter(|range| range.zero) {
+        let mut at = range.start;
+        while at < range.start + range.length {
+            let len = (range.start + range.length - at).min(zeroes.len() as u64);
+            file.file().write_all_at(&zeroes[..len as usize], at)?;
+            at += len;
         }
     }
+    Ok(())
 }

@@ -4,13 +4,13 @@ use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bulkhead_block_layer::qcow2::Options;
 use bulkhead_block_layer::qcow2::info::Info;
+use bulkhead_block_layer::qcow2::{Options, Tracked};
 use serde_json::{Value, json};
 
 use crate::cli::{self, Chain, Output};
 use crate::disk::{Disk, Files};
-use crate::{seal, size};
+use crate::{seal, size, snapshot};
 
 /// `info`
 pub fn run(options: &cli::Info) -> Result<ExitCode> {
@@ -42,7 +42,12 @@ fn as_json(disk: &Disk, name: &str, options: &cli::Info, room: u64) -> Value {
     let info = image.info();
     facts["dirty-flag"] = json!(info.dirty());
     facts["cluster-size"] = json!(image.cluster_size());
-    facts["format-specific"] = json!({ "type": "qcow2", "data": specific(&info) });
+    let mut data = specific(&info);
+    let bitmaps = image.bitmaps();
+    if !bitmaps.is_empty() {
+        data["bitmaps"] = bitmaps.iter().map(|bitmap| bitmap_json(bitmap)).collect();
+    }
+    facts["format-specific"] = json!({ "type": "qcow2", "data": data });
     if let Some(backing) = &info.header.backing {
         facts["backing-filename"] = json!(backing);
     }
@@ -51,7 +56,7 @@ fn as_json(disk: &Disk, name: &str, options: &cli::Info, room: u64) -> Value {
     }
     if !info.snapshots.is_empty() {
         let snapshots = info.snapshots.iter().map(|snapshot| {
-            json!({
+            let mut facts = json!({
                 "id": snapshot.id,
                 "name": snapshot.name,
                 "vm-state-size": snapshot.state_bytes,
@@ -59,11 +64,44 @@ fn as_json(disk: &Disk, name: &str, options: &cli::Info, room: u64) -> Value {
                 "date-nsec": snapshot.nanoseconds,
                 "vm-clock-sec": snapshot.clock / 1_000_000_000,
                 "vm-clock-nsec": snapshot.clock % 1_000_000_000,
-            })
+            });
+            if let Some(icount) = snapshot.icount {
+                facts["icount"] = json!(icount);
+            }
+            facts
         });
         facts["snapshots"] = snapshots.collect();
     }
     facts
+}
+
+fn bitmap_json(bitmap: &Tracked) -> Value {
+    json!({
+        "name": bitmap.name(),
+        "granularity": bitmap.granularity(),
+        "flags": flags(bitmap),
+    })
+}
+
+fn flags(bitmap: &Tracked) -> Vec<&'static str> {
+    let flags = [("in-use", bitmap.is_in_use()), ("auto", bitmap.is_enabled())];
+    flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+}
+
+fn print_bitmaps(bitmaps: &[std::rc::Rc<Tracked>]) {
+    if bitmaps.is_empty() {
+        return;
+    }
+    println!("    bitmaps:");
+    for (number, bitmap) in bitmaps.iter().enumerate() {
+        println!("        [{number}]:");
+        println!("            flags:");
+        for (number, flag) in flags(bitmap).iter().enumerate() {
+            println!("                [{number}]: {flag}");
+        }
+        println!("            name: {}", bitmap.name());
+        println!("            granularity: {}", bitmap.granularity());
+    }
 }
 
 fn specific(info: &Info) -> Value {
@@ -97,18 +135,14 @@ fn print_for_people(disk: &Disk, name: &str, options: &cli::Info, room: u64) {
     if let Some(format) = &info.header.extensions.backing_format {
         println!("backing file format: {format}");
     }
-    if !info.snapshots.is_empty() {
-        println!("Snapshot list:");
-        for snapshot in &info.snapshots {
-            println!("{:<8} {}", snapshot.id, snapshot.name);
-        }
-    }
+    snapshot::print_list(&info.snapshots);
     println!("Format specific information:");
     println!("    compat: {}", info.compat());
     println!("    compression type: {}", info.header.compression.name());
     if info.header.version > 2 {
         println!("    lazy refcounts: {}", info.lazy_refcounts());
     }
+    print_bitmaps(&image.bitmaps());
     println!("    refcount bits: {}", info.refcount_bits());
     if let Some(name) = &info.header.extensions.data_file {
         println!("    data file: {name}");

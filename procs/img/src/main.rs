@@ -12,18 +12,27 @@
 //! with `--backing FORMAT:PATH`, the nearest first.
 #![forbid(unsafe_code)]
 
+mod amend;
+mod bench;
+mod bitmap;
 mod check;
 mod cli;
+mod commit;
 mod compare;
 mod convert;
 mod create;
+mod dd;
 mod disk;
 mod info;
 mod map;
 mod measure;
+mod pack;
+mod progress;
+mod rebase;
 mod resize;
 mod seal;
 mod size;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -61,5 +70,12 @@ fn dispatch(command: &cli::Command) -> anyhow::Result<ExitCode> {
         Command::Compare(options) => compare::run(options),
         Command::Resize(options) => resize::run(options),
         Command::Measure(options) => measure::run(options),
+        Command::Rebase(options) => rebase::run(options),
+        Command::Commit(options) => commit::run(options),
+        Command::Amend(options) => amend::run(options),
+        Command::Dd(options) => dd::run(options),
+        Command::Bench(options) => bench::run(options),
+        Command::Bitmap(options) => bitmap::run(options),
+        Command::Snapshot(options) => snapshot::run(options),
     }
 }

@@ -18,7 +18,7 @@ use crate::state::{
     Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0,
     cr4, efer, rflags,
 };
-use crate::system::{Clock, Leaves, Spinning};
+use crate::system::{Clock, Leaves, Rota, Spinning};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
@@ -197,6 +197,8 @@ pub struct Cpu {
     pub(crate) slice: u32,
     /// Ticks that a clock which counts instructions has been put forward by.
     pub(crate) slept: u64,
+    /// Of a machine with such a clock.
+    pub(crate) rota: Arc<Rota>,
     /// Accesses that took the slow way.
     pub(crate) slow_calls: u64,
     /// Where all counters are copied to.
@@ -265,6 +267,7 @@ impl Cpu {
             executed: 0,
             slice: crate::run::SLICE,
             slept: 0,
+            rota: Arc::default(),
             slow_calls: 0,
             tally: Arc::default(),
             trace: None,

@@ -18,6 +18,7 @@ use crate::fault::{Exception, Raised, Stop, vector};
 use crate::jit::Ran;
 use crate::op::{At, Next};
 use crate::state::{Reg, rflags};
+use crate::system::Clock;
 
 /// Instructions between two looks at the clock, and, in compiled code, at signals.
 pub(crate) const SLICE: u32 = 16384;
@@ -65,7 +66,13 @@ impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
         self.go_inside();
+        if self.clock.counts {
+            self.begin_turn();
+        }
         let pause = self.run_inside();
+        if self.clock.counts {
+            self.end_turn();
+        }
         self.send_trace(true);
         self.go_outside();
         pause
@@ -83,10 +90,20 @@ impl Cpu {
                 Activity::Running => {}
                 Activity::Halted if self.interrupt_is_due() => self.activity = Activity::Running,
                 _ if self.rests_for_good() => return Pause::Resting,
+                _ if self.clock.counts => {
+                    self.apic.leave_rest();
+                    match self.sleep_through() {
+                        true => continue,
+                        false => return Pause::Kicked,
+                    }
+                }
                 _ => {
                     self.sleep();
                     continue;
                 }
+            }
+            if self.clock.counts {
+                self.use_turn();
             }
             let stepped = self.step();
             self.publish();
@@ -272,6 +289,17 @@ impl Cpu {
         self.run_blocks(true)
     }
 
+    /// From now on time is the number of instructions executed, and a turn is `slice` of them: for tests
+    /// that compare what two processors do.
+    pub fn count_instructions(&mut self, slice: u32) {
+        (self.clock, self.slice) = (Clock::counting(), slice);
+    }
+
+    /// Instructions executed so far; those of a block count when it begins.
+    pub fn instructions(&self) -> u64 {
+        self.executed
+    }
+
     /// Writes code as an instruction of this vCPU would: for the same tests.
     pub fn write_code(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Raised> {
         self.is_alone = true;
@@ -346,10 +374,6 @@ impl Cpu {
 
     fn sleep(&mut self) {
         let expiry = self.apic.expiry();
-        if self.clock.counts && expiry != u64::MAX {
-            self.slept += expiry.saturating_sub(self.now());
-            return;
-        }
         let longest =
             (expiry != u64::MAX).then(|| self.clock.duration(expiry.saturating_sub(self.now())));
         self.send_trace(true);

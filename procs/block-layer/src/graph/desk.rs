@@ -5,17 +5,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::sync::atomic::AtomicBool;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::CallId;
 use super::calls::Calls;
 use super::timers::Timers;
+use crate::clock::Clock;
 use crate::executor::Mail;
 use crate::image::{Attempt, Call, Image};
 use crate::mailbox::Mailbox;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Outcome;
 use crate::pool::{Answer, Job, Pool};
 
 /// Shared by the nodes of one graph; of one thread.
@@ -27,6 +28,8 @@ pub struct Desk {
     jobs: RefCell<Vec<Job>>,
     calls: RefCell<Calls>,
     timers: RefCell<Timers>,
+    /// When its clock began.
+    began: Instant,
     /// Nobody else is there to wait: make every call at once.
     alone: Cell<bool>,
     /// For calls that are made for no requester's sake.
@@ -41,6 +44,7 @@ impl Desk {
             jobs: RefCell::default(),
             calls: RefCell::default(),
             timers: RefCell::default(),
+            began: Instant::now(),
             alone: Cell::new(false),
             kept: Arc::default(),
         }
@@ -72,22 +76,6 @@ impl Desk {
         self.call(image, call, &self.kept).await
     }
 
-    /// Waits, but not for a dead requester.
-    pub async fn wait(&self, time: Duration, revoked: &AtomicBool) -> Outcome {
-        let until = Instant::now() + time;
-        std::future::poll_fn(|context| {
-            if revoked.load(Ordering::Acquire) {
-                return Poll::Ready(Err(Failure::DISCARDED));
-            }
-            if Instant::now() >= until {
-                return Poll::Ready(Ok(()));
-            }
-            self.timers.borrow_mut().set(until, context.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-
     pub(super) fn answered(&self, call: CallId, outcome: Outcome) {
         self.calls.borrow_mut().answer(call, outcome);
     }
@@ -106,5 +94,15 @@ impl Desk {
 
     pub(super) fn hand_over(&self) {
         self.pool.hand(&mut self.jobs.borrow_mut());
+    }
+}
+
+impl Clock for Desk {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn wake_at(&self, until: Duration, waker: Waker) {
+        self.timers.borrow_mut().set(self.began + until, waker);
     }
 }

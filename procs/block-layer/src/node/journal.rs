@@ -138,17 +138,23 @@ fn words(record: Record) -> [u64; 4] {
         Record::Entry { cluster, descriptor, bitmap } => [4, cluster, descriptor, bitmap],
         Record::Free { cluster } => [5, cluster, 0, 0],
         Record::Take { cluster } => [6, cluster, 0, 0],
+        Record::Consistent { directory, bitmap } => [7 | directory << 8, bitmap, 0, 0],
+        Record::Dirty { directory, bitmap, at, len } => [8 | directory << 8, bitmap, at, len],
     }
 }
 
 fn record([kind, a, b, c]: [u64; 4]) -> Option<Record> {
-    Some(match kind {
+    // Offsets have 56 bits.
+    let directory = kind >> 8;
+    Some(match kind & 0xff {
         1 => Record::Count { cluster: a, count: b },
         2 => Record::Block { index: a, at: b },
         3 => Record::Table { index: a, at: b },
         4 => Record::Entry { cluster: a, descriptor: b, bitmap: c },
         5 => Record::Free { cluster: a },
         6 => Record::Take { cluster: a },
+        7 => Record::Consistent { directory, bitmap: a },
+        8 => Record::Dirty { directory, bitmap: a, at: b, len: c },
         _ => return None,
     })
 }

@@ -7,12 +7,21 @@ use bulkhead_protocol::block::{LayerFormat, NodePlan, Qcow2Plan};
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::CacheMode;
 
+use super::Served;
 use super::journal::{Kept, KeptError};
-use super::{Node, Qcow2Node, Raw, Served};
 use crate::graph::Desk;
 use crate::image::{Image, OpenError};
 use crate::qcow2::journal::{Journal, Nothing};
 use crate::qcow2::{self, Files, Layer, Options, Qcow2};
+
+/// A chain of layers, open, and what the disk is.
+#[derive(Debug)]
+pub struct Opened {
+    /// The top.
+    pub top: Layer<Served>,
+    /// What an export is told.
+    pub info: DiskInfo,
+}
 
 /// Smallest clusters with direct I/O: metadata is read and written by pages.
 const LEAST_DIRECT: u64 = 4096;
@@ -52,14 +61,15 @@ pub struct Opening<'a, I> {
 }
 
 impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
-    /// Opens the root of the graph.
-    pub async fn open(mut self, plan: &NodePlan) -> Result<Node, Refused> {
+    /// Opens a chain: a disk's, or a job's target.
+    pub async fn open(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
         match plan {
             NodePlan::Raw { cache, discard, read_only } => {
                 let image = Image::open(self.next()?, *cache, *discard, *read_only)?;
-                Ok(Node::Raw(Raw::new(image, Rc::clone(self.desk))))
+                let info = image.info();
+                Ok(Opened { top: Layer::raw(self.serve(image), info.size), info })
             }
-            NodePlan::Qcow2(plan) => Ok(Node::Qcow2(Box::new(self.qcow2(plan).await?))),
+            NodePlan::Qcow2(plan) => self.qcow2(plan).await,
         }
     }
 
@@ -67,7 +77,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         self.fds.next().ok_or(Refused::Descriptor)
     }
 
-    async fn qcow2(&mut self, plan: &Qcow2Plan) -> Result<Qcow2Node, Refused> {
+    async fn qcow2(&mut self, plan: &Qcow2Plan) -> Result<Opened, Refused> {
         let Qcow2Plan { cache, discard, read_only, .. } = *plan;
         let image = Image::container(self.next()?, cache, discard, read_only)?;
         let info = image.info();
@@ -81,7 +91,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
             true => Box::new(Nothing),
             false => Box::new(Kept::open(&self.next()?)?),
         };
-        let options = Options { read_only, discard, ..Options::WRITE };
+        let options = Options { read_only, discard, chain_given: true, ..Options::WRITE };
         let image = Qcow2::open(Files { file, data, backing }, journal, options).await?;
         let cluster = image.cluster_size();
         if cache == CacheMode::None && cluster < LEAST_DIRECT {
@@ -91,7 +101,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         if size == 0 || !size.is_multiple_of(info.logical_block.into()) {
             return Err(Refused::Size(size, info.logical_block));
         }
-        Ok(Qcow2Node::new(image, DiskInfo { size, ..info }))
+        Ok(Opened { top: image.into(), info: DiskInfo { size, ..info } })
     }
 
     /// The layers below, from the lowest up: the plan names the nearest first.
@@ -136,11 +146,16 @@ async fn layer(format: LayerFormat, files: Files<Served>) -> Result<Layer<Served
         LayerFormat::Raw => {
             let size =
                 crate::storage::Storage::size(&files.file).map_err(qcow2::OpenError::Host)?;
-            Ok(Layer::Raw { storage: files.file, size })
+            Ok(Layer::raw(files.file, size))
         }
         LayerFormat::Qcow2 => {
-            let image = Qcow2::open(files, Box::new(Nothing), Options::READ).await?;
-            Ok(Layer::Qcow2(Box::new(image)))
+            let image = Qcow2::open(
+                files,
+                Box::new(Nothing),
+                Options { chain_given: true, ..Options::READ },
+            )
+            .await?;
+            Ok(image.into())
         }
     }
 }

@@ -22,6 +22,11 @@ impl Served {
         Self { image: Arc::new(image), desk }
     }
 
+    /// The file itself, for lanes that may go past the graph.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
     async fn call(&self, call: Call) -> Outcome {
         self.desk.call_to_the_end(&self.image, call).await
     }
@@ -37,7 +42,11 @@ impl Storage for Served {
     }
 
     async fn zero(&self, at: u64, len: u64) -> Outcome {
-        self.call(Call::Zero { at, len }).await
+        self.call(Call::Zero { at, len, unmap: true }).await
+    }
+
+    async fn zero_in_place(&self, at: u64, len: u64) -> Outcome {
+        self.call(Call::Zero { at, len, unmap: false }).await
     }
 
     async fn discard(&self, at: u64, len: u64) -> Outcome {

@@ -11,6 +11,7 @@ mod walk;
 
 use super::Qcow2;
 use super::header::incompatible;
+use super::shadow::Shadow;
 use crate::outcome::Failure;
 use crate::storage::Storage;
 
@@ -53,6 +54,8 @@ pub struct Report {
     pub fragmented: u64,
     /// Where the last cluster in use ends.
     pub image_end: u64,
+    /// All counts were made anew.
+    pub rebuilt: bool,
 }
 
 impl Report {
@@ -66,11 +69,28 @@ impl Report {
 impl<S: Storage> Qcow2<S> {
     /// Checks the image, on which no operation may be under way, and repairs what `repair` allows.
     pub async fn check(&self, repair: Repair) -> Result<Report, Failure> {
+        let report = self.check_once(repair).await?;
+        if !report.rebuilt {
+            return Ok(report);
+        }
+        // Where things lay in each other, the new counts are those of before: once more.
+        let again = self.check_once(repair).await?;
+        let corruptions_fixed = report.corruptions_fixed + again.corruptions_fixed;
+        let findings = [report.findings, again.findings].concat();
+        Ok(Report { corruptions_fixed, findings, ..again })
+    }
+
+    async fn check_once(&self, repair: Repair) -> Result<Report, Failure> {
         self.close().await?;
         let mut walk = Walk::new(self)?;
         walk.all().await?;
-        let Walk { mut report, uses, sound, .. } = walk;
+        let Walk { mut report, uses, mut own, sound, lost, .. } = walk;
         let before = (report.corruptions, report.leaks);
+        if repair == Repair::All && sound && (lost || self.lacks_block(&uses)?) {
+            own.truncate(uses.len());
+            self.rebuild_counts(&mut report, &uses, &own).await?;
+            return Ok(report);
+        }
         self.compare_counts(&mut report, &uses, repair, sound).await?;
         let mut flags = walk::Flags::new(self, repair == Repair::All && sound);
         flags.all(&mut report).await?;
@@ -85,6 +105,38 @@ impl<S: Storage> Qcow2<S> {
             self.close().await?;
         }
         Ok(report)
+    }
+
+    /// Whether something is used that no block counts.
+    fn lacks_block(&self, uses: &[u32]) -> Result<bool, Failure> {
+        let counts = self.geometry.counts();
+        for (index, part) in uses.chunks(counts as usize).enumerate() {
+            let block = self.block(&self.state.borrow(), index as u64);
+            if block.is_ok_and(|block| block.is_none()) && part.iter().any(|uses| *uses > 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All counts anew, in another place. Whatever they were, they are right then; so are the flags.
+    async fn rebuild_counts(
+        &self,
+        report: &mut Report,
+        uses: &[u32],
+        own: &[u32],
+    ) -> Result<(), Failure> {
+        let others: Vec<u64> =
+            uses.iter().zip(own).map(|(uses, own)| u64::from(uses.saturating_sub(*own))).collect();
+        let mut shadow = Shadow::rebuild(self, &others).await?;
+        let l1 = self.state.borrow().l1.clone();
+        shadow.set_l1(l1).await?;
+        shadow.header.incompatible &= !(incompatible::DIRTY | incompatible::CORRUPT);
+        shadow.finish().await?;
+        report.tell(|| "Rebuilt the refcounts".to_owned());
+        report.rebuilt = true;
+        report.corruptions_fixed += std::mem::take(&mut report.corruptions) + 1;
+        Ok(())
     }
 
     async fn compare_counts(

@@ -67,6 +67,16 @@ impl<S: Storage> Qcow2<S> {
         Ok(())
     }
 
+    /// The last close of an image that is opened no more by this process: what is kept until then goes to
+    /// the file as well.
+    pub async fn shut(&self) -> Outcome {
+        self.close().await?;
+        if self.options.read_only || self.options.repair {
+            return Ok(());
+        }
+        self.store_all().await
+    }
+
     /// Whether the file does not say everything yet.
     pub fn has_changed(&self) -> bool {
         let state = self.state.borrow();
@@ -168,6 +178,12 @@ impl<S: Storage> Qcow2<S> {
     }
 
     fn committed(&self, batch: Batch) {
+        self.settle_batch(&batch);
+        self.note_bitmaps();
+        self.journal.forget(batch.mark);
+    }
+
+    fn settle_batch(&self, batch: &Batch) {
         let state = &mut *self.state.borrow_mut();
         let pieces = batch.first.iter().chain(&batch.last).filter(|piece| piece.version > 0);
         for piece in pieces {
@@ -182,7 +198,6 @@ impl<S: Storage> Qcow2<S> {
             let cluster = free.cluster;
             self.note(super::Record::Free { cluster });
         }
-        self.journal.forget(batch.mark);
     }
 
     fn not_committed(&self, batch: Batch) {
@@ -213,6 +228,8 @@ impl State {
         put(40, &header.l1_at.to_be_bytes());
         put(48, &header.reftable_at.to_be_bytes());
         put(56, &header.reftable_clusters.to_be_bytes());
+        put(60, &header.snapshots.to_be_bytes());
+        put(64, &header.snapshots_at.to_be_bytes());
         if header.version > 2 {
             put(72, &header.incompatible.to_be_bytes());
             put(80, &header.compatible.to_be_bytes());

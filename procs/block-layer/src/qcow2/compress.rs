@@ -91,8 +91,37 @@ fn unpack_zstd(packed: &[u8], bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Compresses clusters, on any thread. It belongs to no image: bytes come and bytes go.
+#[derive(Clone)]
+pub struct Packer {
+    compression: Compression,
+    cluster: usize,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    pub(super) fn new(compression: Compression, cluster: u64) -> Self {
+        Self { compression, cluster: cluster as usize }
+    }
+
+    /// The compressed bytes of a cluster, zeroes behind `bytes` included; `None` if they are no fewer.
+    pub fn pack(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if bytes.len() == self.cluster {
+            return compress(self.compression, bytes);
+        }
+        let mut whole = vec![0; self.cluster];
+        whole.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        compress(self.compression, &whole)
+    }
+}
+
 /// The compressed bytes of a cluster; `None` if they are no fewer.
-pub(super) fn compress(compression: Compression, cluster: &[u8]) -> Option<Vec<u8>> {
+fn compress(compression: Compression, cluster: &[u8]) -> Option<Vec<u8>> {
     let packed = match compression {
         Compression::Zlib => {
             let mut packed = vec![0; cluster.len() - 1];

@@ -6,8 +6,9 @@
 //!
 //! Names of other files are carried as text. Nobody here opens them.
 
-mod extensions;
+pub mod extensions;
 mod features;
+mod replace;
 mod write;
 
 use super::OpenError;
@@ -15,6 +16,7 @@ use super::geometry::{END_OF_OFFSETS, Geometry};
 
 pub use extensions::Extensions;
 pub use features::{autoclear, compatible, incompatible};
+pub use replace::replace;
 pub use write::encode;
 
 /// `QFI\xfb`.
@@ -193,6 +195,12 @@ impl Header {
     /// Whether that file is the disk as it is.
     pub fn is_data_file_raw(&self) -> bool {
         self.autoclear & autoclear::RAW_EXTERNAL_DATA != 0
+    }
+
+    /// Whether there are persistent bitmaps, and nobody wrote the image without knowing them.
+    pub fn has_bitmaps(&self) -> bool {
+        let some = self.extensions.bitmaps.is_some_and(|bitmaps| bitmaps.count > 0);
+        some && self.autoclear & autoclear::BITMAPS != 0
     }
 
     fn check(&self) -> Result<(), OpenError> {

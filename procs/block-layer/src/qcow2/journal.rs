@@ -52,6 +52,24 @@ pub enum Record {
         /// Number of the cluster.
         cluster: u64,
     },
+    /// A bitmap was right when it was read, though it is marked as in use.
+    Consistent {
+        /// Where its directory is.
+        directory: u64,
+        /// Its number there.
+        bitmap: u64,
+    },
+    /// A range of a bitmap was set since.
+    Dirty {
+        /// Where its directory is.
+        directory: u64,
+        /// Its number there.
+        bitmap: u64,
+        /// First byte of the disk.
+        at: u64,
+        /// Bytes.
+        len: u64,
+    },
 }
 
 /// Where records are kept.

@@ -39,7 +39,7 @@ impl Range {
 impl<S: Storage> Qcow2<S> {
     /// The range at `at`, at most `len` bytes. Calls with `at` moved on by its length give the rest.
     pub async fn range(&self, at: u64, len: u64) -> Result<Range, Failure> {
-        let _op = self.begin();
+        let _op = self.begin().await;
         let (extent, length) = self.extent(at, len).await?;
         let range = Range {
             start: at,
@@ -62,17 +62,26 @@ impl<S: Storage> Qcow2<S> {
         })
     }
 
+    /// Whether zeroes in this range are entries alone, without bytes.
+    pub fn zeroes_fast(&self, at: u64, len: u64) -> bool {
+        let (cluster, end) = (self.geometry.cluster(), at + len);
+        let whole =
+            at.is_multiple_of(cluster) && (end.is_multiple_of(cluster) || end == self.size());
+        whole && self.version >= 3 && !self.is_external()
+    }
+
     async fn range_below(&self, nothing: Range) -> Result<Range, Failure> {
         let Range { start, length, .. } = nothing;
-        let Some(layer) = &self.backing else {
+        let Some(layer) = self.backing() else {
             return Ok(nothing);
         };
         let there = layer.size().saturating_sub(start).min(length);
         if there == 0 {
             return Ok(nothing);
         }
-        let below = match layer {
-            Layer::Raw { .. } => {
+        let below = match &layer {
+            Layer::Null(_) => Range { length: there, present: true, ..nothing },
+            Layer::Raw(_) => {
                 let (data, offset) = (true, Some(start));
                 Range { length: there, present: true, zero: false, data, offset, ..nothing }
             }

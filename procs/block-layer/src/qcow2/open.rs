@@ -3,14 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use super::bitmaps::Inherited;
+use super::check::Repair;
 use super::claims::{Claim, Claims};
 use super::geometry::OFFSET;
 use super::header::{Header, PROLOGUE, autoclear, incompatible};
-use super::journal::Journal;
+use super::journal::{Journal, Record};
 use super::slices::Slices;
+use super::turns::Turns;
 use super::{Layer, Qcow2, Snapshot, State};
 use crate::memory::Heap;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 use crate::task::RangeLock;
 
@@ -43,7 +46,7 @@ pub enum OpenError {
     Compression(u8),
     /// The dirty bit.
     #[error(
-        "the image was not closed and its refcounts are out of date; repair it: qemu-img check -r all"
+        "the image was not closed, and not everything in it could be repaired; try qemu-img check -r all"
     )]
     Dirty,
     /// The corrupt bit.
@@ -53,10 +56,8 @@ pub enum OpenError {
     #[error("the image is corrupt: {0}; open it read-only, or repair it: qemu-img check -r all")]
     Overlap(String),
     /// Persistent bitmaps.
-    #[error(
-        "the image has persistent bitmaps, which would become wrong; open it read-only, or remove them: qemu-img bitmap --remove"
-    )]
-    Bitmaps,
+    #[error("the image's bitmaps are wrong: {0}; repair it: qemu-img check -r all")]
+    Bitmaps(String),
     /// The header names a backing file and none was given.
     #[error("the image has the backing file '{0}', which was not given")]
     NoBacking(String),
@@ -98,12 +99,21 @@ pub struct Options {
     pub cache: u64,
     /// Files that the header names may be missing: for questions about the image alone.
     pub alone: bool,
+    /// The backing file is the one that was given, or none if none was, whatever the header names: whoever
+    /// gives them has written down the chain, and the header may be a change behind.
+    pub chain_given: bool,
 }
 
 impl Options {
     /// For readers.
-    pub const READ: Self =
-        Self { read_only: true, discard: false, repair: false, cache: CACHE, alone: false };
+    pub const READ: Self = Self {
+        read_only: true,
+        discard: false,
+        repair: false,
+        cache: CACHE,
+        alone: false,
+        chain_given: false,
+    };
     /// For writers.
     pub const WRITE: Self = Self { read_only: false, discard: true, ..Self::READ };
     /// For questions about the image alone.
@@ -117,24 +127,101 @@ impl<S: Storage> Qcow2<S> {
         journal: Box<dyn Journal>,
         options: Options,
     ) -> Result<Self, OpenError> {
+        let wanted = options;
         let Files { file, data, backing } = files;
+        // One that was not closed is repaired before anything of it is believed, as QEMU does.
+        let dirty = !options.read_only && !options.repair && is_dirty(&file).await?;
+        let options = Options { repair: options.repair || dirty, ..options };
+        let state = State::read(&file, options).await?;
+        refuse_files(&state.header, data.is_some(), backing.is_some(), options)?;
+        let mut image = Self {
+            file,
+            data,
+            backing: RefCell::new(backing),
+            journal,
+            geometry: state.header.geometry,
+            version: state.header.version,
+            options,
+            state: RefCell::new(state),
+            clusters: RangeLock::default(),
+            making: RangeLock::default(),
+            structure: RangeLock::default(),
+            commits: RangeLock::default(),
+            changes: RangeLock::default(),
+            turns: Turns::default(),
+            bitmaps: RefCell::default(),
+            shut: Cell::new(false),
+            unpacked: RefCell::new(None),
+            unrecorded: Cell::new(false),
+            replaying: Cell::new(false),
+            packing: Cell::new(None),
+        };
+        let records = image.journal.records();
+        if dirty {
+            image.repair_dirty(&records, wanted).await?;
+        }
+        let options = wanted;
+        if !options.read_only {
+            image.replay(&records).await?;
+        }
+        if !options.repair {
+            image.load_bitmaps(&Inherited::of(&records)).await?;
+        }
+        Ok(image)
+    }
+
+    async fn repair_dirty(&mut self, records: &[Record], wanted: Options) -> Result<(), OpenError> {
+        // Nobody here leaves an image dirty: who did so with changes in the journal lies.
+        if !records.is_empty() || self.check(Repair::All).await?.corruptions > 0 {
+            return Err(OpenError::Dirty);
+        }
+        self.options = wanted;
+        Ok(self.reload().await?)
+    }
+
+    /// Reads everything anew from the file, which says all there is to say. Nobody uses the image
+    /// meanwhile.
+    pub(super) async fn reload(&self) -> Outcome {
+        let fresh = State::read(&self.file, self.options).await.map_err(|error| match error {
+            OpenError::Host(failure) => failure,
+            error => self.damaged(error.to_string()),
+        })?;
+        self.packing.take();
+        self.unpacked.borrow_mut().take();
+        let mut state = self.state.borrow_mut();
+        let old = std::mem::replace(&mut *state, fresh);
+        // These count on.
+        (state.begun, state.durable, state.first_op) = (old.begun, old.durable, old.first_op);
+        state.slices.succeed(&old.slices);
+        state.damage = old.damage;
+        drop(state);
+        self.claim_bitmaps().map_err(|error| self.damaged(error.to_string()))
+    }
+}
+
+impl State {
+    /// Reads what stays in memory.
+    async fn read<S: Storage>(file: &S, options: Options) -> Result<Self, OpenError> {
         let file_size = file.size()?;
-        let bytes = read_bytes(&file, 0, PROLOGUE.min(file_size as usize)).await?;
+        let bytes = read_bytes(file, 0, PROLOGUE.min(file_size as usize)).await?;
         let header = Header::read(&bytes)?;
         refuse_state(&header, options)?;
-        refuse_files(&header, data.is_some(), backing.is_some(), options)?;
         let geometry = header.geometry;
         let entries = header.l1_entries as usize;
-        let l1 = read_numbers(&file, header.l1_at, entries, file_size).await?;
+        let l1 = read_numbers(file, header.l1_at, entries, file_size).await?;
         let entries = ((header.reftable_clusters as u64) << geometry.cluster_bits) / 8;
-        let reftable = read_numbers(&file, header.reftable_at, entries as usize, file_size).await?;
-        let snapshots = Snapshot::read_all(&file, &header, file_size).await?;
+        let reftable = read_numbers(file, header.reftable_at, entries as usize, file_size).await?;
+        let snapshots = Snapshot::read_all(file, &header, file_size).await?;
         let mut prologue = bytes;
+        let unknown = header.autoclear & !autoclear::KNOWN != 0;
+        let mut header = header;
+        header.autoclear &= autoclear::KNOWN;
         prologue.resize(geometry.slice() as usize, 0);
         let cluster = geometry.cluster();
-        let mut state = State {
+        let mut state = Self {
             prologue,
-            header_dirty: false,
+            // Bits that say something about others' data are cleared by whoever does not know it.
+            header_dirty: unknown && !options.read_only,
             l1,
             l1_dirty: BTreeSet::new(),
             reftable,
@@ -161,29 +248,14 @@ impl<S: Storage> Qcow2<S> {
         if !options.read_only && !options.repair {
             claim(&mut state, file_size)?;
         }
-        let image = Self {
-            file,
-            data,
-            backing,
-            journal,
-            geometry,
-            version: state.header.version,
-            options,
-            state: RefCell::new(state),
-            clusters: RangeLock::default(),
-            making: RangeLock::default(),
-            structure: RangeLock::default(),
-            commits: RangeLock::default(),
-            unpacked: RefCell::new(None),
-            unrecorded: Cell::new(false),
-            replaying: Cell::new(false),
-            packing: Cell::new(None),
-        };
-        if !options.read_only {
-            image.replay().await?;
-        }
-        Ok(image)
+        Ok(state)
     }
+}
+
+async fn is_dirty<S: Storage>(file: &S) -> Result<bool, OpenError> {
+    let len = PROLOGUE.min(file.size()? as usize);
+    let header = Header::read(&read_bytes(file, 0, len).await?)?;
+    Ok(header.has(incompatible::DIRTY) && !header.has(incompatible::CORRUPT))
 }
 
 fn refuse_state(header: &Header, options: Options) -> Result<(), OpenError> {
@@ -196,11 +268,7 @@ fn refuse_state(header: &Header, options: Options) -> Result<(), OpenError> {
     if header.has(incompatible::DIRTY) {
         return Err(OpenError::Dirty);
     }
-    let bitmaps = header.extensions.bitmaps.is_some_and(|bitmaps| bitmaps.count > 0);
-    match bitmaps && header.autoclear & autoclear::BITMAPS != 0 {
-        true => Err(OpenError::Bitmaps),
-        false => Ok(()),
-    }
+    Ok(())
 }
 
 fn refuse_files(
@@ -210,6 +278,7 @@ fn refuse_files(
     options: Options,
 ) -> Result<(), OpenError> {
     match &header.backing {
+        _ if options.chain_given => {}
         Some(name) if !backing && !options.alone => return Err(OpenError::NoBacking(name.clone())),
         None if backing => return Err(OpenError::SurplusBacking),
         _ => {}
@@ -261,7 +330,7 @@ fn claim(state: &mut State, file_size: u64) -> Result<(), OpenError> {
         let bytes = u64::from(snapshot.l1_entries) * 8;
         add("a snapshot's L1 table", snapshot.l1_at, bytes, Claim::SnapshotL1)?;
     }
-    if let Some(bitmaps) = &header.extensions.bitmaps {
+    if let Some(bitmaps) = header.extensions.bitmaps.filter(|_| header.has_bitmaps()) {
         let bytes = bitmaps.directory_bytes;
         add("the bitmap directory", bitmaps.directory_at, bytes, Claim::Bitmaps)?;
     }

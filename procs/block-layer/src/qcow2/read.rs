@@ -52,7 +52,7 @@ impl Extent {
 impl<S: Storage> Qcow2<S> {
     /// Fills `into` from the disk. The range lies in it.
     pub async fn read(&self, at: u64, into: Memory) -> Outcome {
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.read_within(at, into).await
     }
 
@@ -64,7 +64,7 @@ impl<S: Storage> Qcow2<S> {
             let (extent, len) = self.extent(at, into.len() - done).await?;
             let part = into.part(done, len);
             match extent {
-                Extent::Data { at, .. } => self.store().read(at, part).await?,
+                Extent::Data { at, .. } => self.guest_data().read(at, part).await?,
                 Extent::Zero { .. } => part.zero()?,
                 Extent::Backing => self.read_backing(at, part).await?,
                 Extent::Compressed { at: packed, len } => {
@@ -77,8 +77,8 @@ impl<S: Storage> Qcow2<S> {
         Ok(())
     }
 
-    async fn read_backing(&self, at: u64, into: Memory) -> Outcome {
-        match &self.backing {
+    pub(super) async fn read_backing(&self, at: u64, into: Memory) -> Outcome {
+        match self.backing() {
             Some(layer) => layer.read(at, into).await,
             None => into.zero(),
         }

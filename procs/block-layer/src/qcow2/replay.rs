@@ -12,10 +12,10 @@ use crate::storage::Storage;
 
 impl<S: Storage> Qcow2<S> {
     /// Applies what the journal has.
-    pub(super) async fn replay(&self) -> Outcome {
+    pub(super) async fn replay(&self, records: &[Record]) -> Outcome {
         self.replaying.set(true);
-        for record in self.journal.records() {
-            self.apply(record).await?;
+        for record in records {
+            self.apply(*record).await?;
         }
         // Taken by requests that were never answered.
         let taken = std::mem::take(&mut self.state.borrow_mut().taken);
@@ -52,6 +52,8 @@ impl<S: Storage> Qcow2<S> {
                 self.apply_free(cluster);
                 Ok(())
             }
+            // They wait until the bitmaps are read.
+            Record::Consistent { .. } | Record::Dirty { .. } => Ok(()),
         }
     }
 

@@ -2,29 +2,33 @@
 
 use super::geometry::Geometry;
 use super::header::MOST_L1_BYTES;
+use super::shadow::Shadow;
 use super::{Granules, Mapping, Qcow2};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 
 impl<S: Storage> Qcow2<S> {
     /// Makes the disk `size` bytes long, a multiple of 512. What is added reads as zeroes, what is cut off
-    /// is gone. The L1 table grows within the clusters it has; one that would have to move is refused
-    /// ([`Failure::TOO_LARGE`]), and so are images with internal snapshots that shrink.
+    /// is gone. As in QEMU, version 2 images with internal snapshots keep their size: their snapshots do
+    /// not say how large the disk was.
     pub async fn resize(&self, size: u64) -> Outcome {
         self.writable()?;
+        self.make_room().await?;
         let old = self.size();
+        if self.version < 3 && !self.state.borrow().snapshots.is_empty() {
+            return Err(Failure::UNSUPPORTED);
+        }
         if size < old {
-            if !self.state.borrow().snapshots.is_empty() {
-                return Err(Failure::UNSUPPORTED);
-            }
             self.discard(size, old - size).await?;
         }
         let entries = self.geometry.l1_entries(size);
-        let room = self.l1_room();
-        if entries > room {
+        if entries * 8 > MOST_L1_BYTES || size > i64::MAX as u64 {
             return Err(Failure::TOO_LARGE);
         }
-        let hides = size > old && self.backing.as_ref().is_some_and(|layer| layer.size() > old);
+        if entries > self.l1_room() {
+            self.move_l1(entries).await?;
+        }
+        let hides = size > old && self.backing().is_some_and(|layer| layer.size() > old);
         {
             let state = &mut *self.state.borrow_mut();
             let had = state.l1.len() as u64;
@@ -38,11 +42,25 @@ impl<S: Storage> Qcow2<S> {
             state.header.size = size;
             state.header_dirty = true;
         }
+        self.resize_bitmaps(size);
+        if size > old && self.is_raw_outside() {
+            // Whoever reads the data file by itself finds all of the disk.
+            self.guest_data().zero(old, size - old).await?;
+        }
         // A longer backing file must not show in the part that is new.
         if hides && self.version > 2 {
             self.zero(old, size - old, true).await?;
         }
         self.close().await
+    }
+
+    /// An L1 table with room for more, elsewhere.
+    async fn move_l1(&self, entries: u64) -> Outcome {
+        let mut shadow = Shadow::begin(self).await?;
+        let mut l1 = self.state.borrow().l1.clone();
+        l1.resize(entries as usize, 0);
+        shadow.set_l1(l1).await?;
+        shadow.finish().await
     }
 
     /// Entries for which the clusters of the L1 table have room.
@@ -54,7 +72,7 @@ impl<S: Storage> Qcow2<S> {
     /// Gives every cluster of the disk a place in the file. What they read as is what the host has there.
     pub async fn preallocate(&self) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
         let clusters = self.size().div_ceil(self.geometry.cluster());
         let mut cluster = 0;
         while cluster < clusters {

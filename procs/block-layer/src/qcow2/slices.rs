@@ -72,6 +72,11 @@ impl Slices {
         Self { slices: HashMap::new(), room, dirty: 0, clock: 0, versions: 0, left: 0 }
     }
 
+    /// These take the place of others: what was being read for those is too old for these.
+    pub fn succeed(&mut self, others: &Self) {
+        self.left = others.left + 1;
+    }
+
     /// What [`insert`](Self::insert) wants to know of the moment at which a read began.
     pub fn moment(&self) -> u64 {
         self.left

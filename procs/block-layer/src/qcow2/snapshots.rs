@@ -1,121 +1,177 @@
-//! Internal snapshots: their table. Each has an L1 table of its own, and shares clusters with the disk.
+//! Internal snapshots: taking one, going back to one, removing one.
+//!
+//! A snapshot is an L1 table of its own. What it refers to is counted once for it, as everything is
+//! counted once for each table through which it is reached; a cluster that is counted more than once is
+//! written nowhere but copied. So the three are sums over tables ([`Shadow::count_tree`]):
+//!
+//! ```text
+//! create   + the disk's tree     a copy of its L1 table joins the snapshot table
+//! apply    + the snapshot's      − the disk's     the disk's L1 table becomes a copy of the snapshot's
+//! delete   − the snapshot's      its L1 table and its place in the snapshot table are gone
+//! ```
+//!
+//! and afterwards the flags of the disk's own tables follow from the counts. All of it comes into force
+//! at once ([`Shadow`](super::shadow)).
+//!
+//! Difference to QEMU: a disk gets L2 tables of its own when a snapshot is taken, not with its next write.
 
-use super::OpenError;
-use super::header::{Header, MOST_L1_BYTES};
-use super::open::read_bytes;
+mod table;
+
+use super::Qcow2;
+use super::geometry::OFFSET;
+use super::header::MOST_L1_BYTES;
+use super::open::read_numbers;
+use super::shadow::Shadow;
+use crate::outcome::Failure;
 use crate::storage::Storage;
 
-/// Bytes of an entry without its texts.
-const FIXED: usize = 40;
+pub use table::Snapshot;
 
-/// Most bytes of the table, as in QEMU.
-const MOST_BYTES: u64 = 64 << 20;
+/// Most snapshots, as in QEMU.
+const MOST: usize = 65536;
 
-/// Most bytes of an entry's extra data, as in QEMU.
-const MOST_EXTRA: usize = 1024;
+/// Longest name.
+const LONGEST_NAME: usize = 1023;
 
-/// Longest entry that is read.
-const LONGEST: u64 = (FIXED + MOST_EXTRA + 2 * 65536) as u64;
-
-/// Bytes of the table that are read at a time.
-const WINDOW: u64 = 2 * LONGEST;
-
-/// One of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Where its L1 table is.
-    pub l1_at: u64,
-    /// Entries of it.
-    pub l1_entries: u32,
-    /// Unique id.
-    pub id: String,
-    /// Name.
-    pub name: String,
-    /// Seconds since 1970.
-    pub seconds: u32,
-    /// And nanoseconds.
-    pub nanoseconds: u32,
-    /// Nanoseconds that the guest had run.
-    pub clock: u64,
-    /// Bytes of the machine's state.
-    pub state_bytes: u64,
-    /// Bytes of the disk; `None`: as the disk is now.
-    pub size: Option<u64>,
-    /// Where the entry ends in the table.
-    pub table_end: u64,
+/// Why it cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// No such snapshot.
+    #[error("there is no snapshot '{0}'")]
+    Missing(String),
+    /// A name that no snapshot can have.
+    #[error("a snapshot's name has 1 to 1023 bytes")]
+    Name,
+    /// As many as there can be.
+    #[error("the image has {MOST} snapshots; delete one")]
+    TooMany,
+    /// Clusters in another file are not counted, so they cannot be shared.
+    #[error("an image with an external data file cannot have internal snapshots")]
+    External,
+    /// They would have to say what changed between two times that are no longer in order.
+    #[error("the image has dirty bitmaps; remove them before going back to a snapshot")]
+    Bitmaps,
+    /// Counts are too narrow.
+    #[error(
+        "clusters of the image are used as often as its refcounts of {0} bits can say; convert it with more refcount_bits"
+    )]
+    Counts(u32),
+    /// The host refused.
+    #[error("{0}")]
+    Host(#[from] Failure),
 }
 
-impl Snapshot {
-    /// Reads the table.
-    pub(super) async fn read_all<S: Storage>(
-        file: &S,
-        header: &Header,
-        file_size: u64,
-    ) -> Result<Vec<Self>, OpenError> {
-        if header.snapshots == 0 {
-            return Ok(Vec::new());
-        }
-        let there = file_size.saturating_sub(header.snapshots_at).min(MOST_BYTES);
-        let mut snapshots: Vec<Self> = Vec::new();
-        // A window at a time: the table does not say how long it is.
-        let (mut window, mut begins) = (Vec::new(), 0);
-        for _ in 0..header.snapshots {
-            let at = snapshots.last().map_or(0, |last| last.table_end);
-            let ends = begins + window.len() as u64;
-            if ends < (at + LONGEST).min(there) {
-                let len = there.saturating_sub(at).min(WINDOW) as usize;
-                (window, begins) = (read_window(file, header.snapshots_at + at, len).await?, at);
-            }
-            let entry = window.get((at - begins) as usize..).unwrap_or_default();
-            snapshots.push(Self::read(entry, at)?);
-        }
-        Ok(snapshots)
+impl<S: Storage> Qcow2<S> {
+    /// Internal snapshots, in the order of their table.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.state.borrow().snapshots.clone()
     }
 
-    fn read(bytes: &[u8], at: u64) -> Result<Self, OpenError> {
-        let wrong =
-            |what: &str| OpenError::Header(format!("a snapshot at {at:#x} of its table: {what}"));
-        if bytes.len() < FIXED {
-            return Err(wrong("the table ends within it"));
+    /// The one with this id, or else with this name.
+    pub fn snapshot(&self, id_or_name: &str) -> Option<Snapshot> {
+        let snapshots = &self.state.borrow().snapshots;
+        let by_id = snapshots.iter().find(|snapshot| snapshot.id == id_or_name);
+        by_id.or_else(|| snapshots.iter().find(|snapshot| snapshot.name == id_or_name)).cloned()
+    }
+
+    /// Takes a snapshot of the disk as it is, at a time since 1970.
+    pub async fn snapshot_create(
+        &self,
+        name: &str,
+        seconds: u32,
+        nanoseconds: u32,
+    ) -> Result<(), SnapshotError> {
+        if name.is_empty() || name.len() > LONGEST_NAME {
+            return Err(SnapshotError::Name);
         }
-        let number = |from: usize, len: usize| {
-            let bytes = bytes.get(from..from + len).unwrap_or_default();
-            bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
-        };
-        let (l1_at, l1_entries) = (number(0, 8), number(8, 4) as u32);
-        let (id_len, name_len) = (number(12, 2) as usize, number(14, 2) as usize);
-        let extra = number(36, 4) as usize;
-        if extra > MOST_EXTRA {
-            return Err(wrong("too much extra data"));
+        let mut shadow = self.shadow().await?;
+        let mut snapshots = self.snapshots();
+        if snapshots.len() >= MOST {
+            return Err(SnapshotError::TooMany);
         }
-        if u64::from(l1_entries) * 8 > MOST_L1_BYTES || !l1_at.is_multiple_of(512) {
-            return Err(wrong("its L1 table"));
+        let l1 = self.state.borrow().l1.clone();
+        self.counted(shadow.count_tree(&l1, true).await)?;
+        let own: Vec<u64> = l1.iter().map(|entry| entry & OFFSET).collect();
+        let l1_at = shadow.place_numbers(&own).await?;
+        let numbers = snapshots.iter().filter_map(|snapshot| snapshot.id.parse::<u64>().ok());
+        let id = numbers.max().unwrap_or(0).saturating_add(1).to_string();
+        let when = (seconds, nanoseconds);
+        snapshots.push(Snapshot::new(id, name, when, l1_at, l1.len() as u32, self.size()));
+        self.set_snapshots(&mut shadow, &snapshots).await?;
+        self.counted(shadow.set_l1(l1).await)?;
+        Ok(shadow.finish().await?)
+    }
+
+    /// The disk becomes what it was, its size included.
+    pub async fn snapshot_apply(&self, id_or_name: &str) -> Result<(), SnapshotError> {
+        let mut shadow = self.shadow().await?;
+        let missing = || SnapshotError::Missing(id_or_name.to_owned());
+        let snapshot = self.snapshot(id_or_name).ok_or_else(missing)?;
+        if self.has_bitmaps() {
+            return Err(SnapshotError::Bitmaps);
         }
-        let names = FIXED + extra;
-        let end = names + id_len + name_len;
-        let text = |from: usize, len: usize| {
-            let bytes = bytes.get(from..from + len).ok_or_else(|| wrong("its name"))?;
-            Ok::<_, OpenError>(String::from_utf8_lossy(bytes).into_owned())
-        };
-        let small_state = number(32, 4);
-        Ok(Self {
-            l1_at,
-            l1_entries,
-            id: text(names, id_len)?,
-            name: text(names + id_len, name_len)?,
-            seconds: number(16, 4) as u32,
-            nanoseconds: number(20, 4) as u32,
-            clock: number(24, 8),
-            state_bytes: if extra >= 8 { number(FIXED, 8) } else { small_state },
-            size: (extra >= 16).then(|| number(FIXED + 8, 8)),
-            table_end: at + end.next_multiple_of(8) as u64,
+        let old = self.state.borrow().l1.clone();
+        let mut l1 = self.l1_of(&snapshot).await?;
+        // Less first: counts may have no room for more.
+        shadow.count_tree(&old, false).await?;
+        self.counted(shadow.count_tree(&l1, true).await)?;
+        let size = snapshot.size.unwrap_or(self.size());
+        if size > i64::MAX as u64 || self.geometry.l1_entries(size) * 8 > MOST_L1_BYTES {
+            return Err(self.damaged(format!("a snapshot of {size} bytes")).into());
+        }
+        let entries = self.geometry.l1_entries(size) as usize;
+        l1.resize(entries.max(l1.len()), 0);
+        shadow.header.size = size;
+        shadow.set_l1(l1).await?;
+        Ok(shadow.finish().await?)
+    }
+
+    /// Removes a snapshot.
+    pub async fn snapshot_delete(&self, id_or_name: &str) -> Result<(), SnapshotError> {
+        let mut shadow = self.shadow().await?;
+        let missing = || SnapshotError::Missing(id_or_name.to_owned());
+        let snapshot = self.snapshot(id_or_name).ok_or_else(missing)?;
+        let l1 = self.l1_of(&snapshot).await?;
+        shadow.count_tree(&l1, false).await?;
+        shadow.release(snapshot.l1_at, u64::from(snapshot.l1_entries) * 8).await?;
+        let others = self.snapshots().into_iter().filter(|other| other.id != snapshot.id);
+        let others: Vec<Snapshot> = others.collect();
+        self.set_snapshots(&mut shadow, &others).await?;
+        let own = self.state.borrow().l1.clone();
+        shadow.set_l1(own).await?;
+        Ok(shadow.finish().await?)
+    }
+
+    async fn shadow(&self) -> Result<Shadow<'_, S>, SnapshotError> {
+        if self.header().has_data_file() {
+            return Err(SnapshotError::External);
+        }
+        Ok(Shadow::begin(self).await?)
+    }
+
+    fn counted<T>(&self, done: Result<T, Failure>) -> Result<T, SnapshotError> {
+        done.map_err(|failure| match failure {
+            Failure::TOO_LARGE => SnapshotError::Counts(1 << self.geometry.refcount_order),
+            failure => failure.into(),
         })
     }
-}
 
-/// `len` bytes at any place, read from the page before it.
-async fn read_window<S: Storage>(file: &S, at: u64, len: usize) -> Result<Vec<u8>, OpenError> {
-    let skip = (at % 4096) as usize;
-    let mut bytes = read_bytes(file, at - skip as u64, skip + len).await?;
-    Ok(bytes.split_off(skip.min(bytes.len())))
+    async fn l1_of(&self, snapshot: &Snapshot) -> Result<Vec<u64>, Failure> {
+        let entries = snapshot.l1_entries as usize;
+        read_numbers(&self.file, snapshot.l1_at, entries, self.file.size()?).await
+    }
+
+    /// Another snapshot table.
+    pub(super) async fn set_snapshots(
+        &self,
+        shadow: &mut Shadow<'_, S>,
+        snapshots: &[Snapshot],
+    ) -> Result<(), Failure> {
+        let old = self.state.borrow().snapshots.last().map_or(0, |last| last.table_end);
+        shadow.release(shadow.header.snapshots_at, old).await?;
+        let table = Snapshot::write_all(snapshots).ok_or(Failure::TOO_LARGE)?;
+        shadow.header.snapshots_at = shadow.place(table).await?;
+        shadow.header.snapshots = snapshots.len() as u32;
+        Ok(())
+    }
 }

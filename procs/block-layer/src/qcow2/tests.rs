@@ -1,5 +1,6 @@
 //! Images in memory: many operations at once, crashes, deaths, and what no image may do.
 
+mod bitmaps;
 mod crash;
 mod refusals;
 mod rig;

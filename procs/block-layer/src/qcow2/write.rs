@@ -6,7 +6,7 @@
 //! and nothing else.
 
 use super::Qcow2;
-use super::compress::compress;
+use super::compress::Packer;
 use super::entry::{Granules, Mapping};
 use super::read::Extent;
 use crate::memory::{Heap, Memory};
@@ -35,18 +35,30 @@ impl<S: Storage> Qcow2<S> {
     /// Writes `from` to the disk. The range lies in it.
     pub async fn write(&self, at: u64, from: Memory) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
         self.make_room().await?;
+        let len = from.len();
+        let done = self.write_within(at, from).await;
+        self.touch(at, len);
+        done?;
+        self.record().await
+    }
+
+    /// The same, as a part of an operation.
+    pub(super) async fn write_within(&self, at: u64, from: Memory) -> Outcome {
         let mut done = 0;
         while done < from.len() {
             let part = from.part(done, from.len());
             done += self.write_some(at + done, part).await?;
         }
-        self.record().await
+        Ok(())
     }
 
-    /// Commits if memory or journal are nearly full.
+    /// Before every change: commits if memory or journal are nearly full.
     pub(super) async fn make_room(&self) -> Outcome {
+        if self.shut.replace(false) {
+            self.use_bitmaps().await?;
+        }
         let crowded = self.state.borrow().slices.is_crowded() || self.journal.is_crowded();
         if crowded { self.commit().await } else { Ok(()) }
     }
@@ -63,7 +75,7 @@ impl<S: Storage> Qcow2<S> {
             if !self.is_external() {
                 self.guard(host, len)?;
             }
-            self.store().write(host, from.part(0, len)).await?;
+            self.guest_data().write(host, from.part(0, len)).await?;
             return Ok(len);
         }
         let geometry = self.geometry;
@@ -82,6 +94,14 @@ impl<S: Storage> Qcow2<S> {
                 self.fill(target, at, from.part(0, len)).await?;
                 Ok(len)
             }
+        }
+    }
+
+    /// Fills granules of a guest cluster that is held, whose table is the disk's own.
+    pub(super) async fn write_held(&self, cluster: u64, at: u64, from: Memory) -> Outcome {
+        match self.target(cluster, 1).await? {
+            None => Ok(()),
+            Some(target) => self.fill(target, at, from).await,
         }
     }
 
@@ -182,7 +202,7 @@ impl<S: Storage> Qcow2<S> {
         if bare
             || (target.fresh && self.is_zero(first, head).await? && self.is_zero(end, tail).await?)
         {
-            return self.store().write(host(at), from.clone()).await;
+            return self.guest_data().write(host(at), from.clone()).await;
         }
         let whole = Memory::from(Heap::zeroes((last - first) as usize));
         // The disk may end within its last cluster: the rest of that stays zeroes.
@@ -191,7 +211,7 @@ impl<S: Storage> Qcow2<S> {
         let tail = tail.min(size.saturating_sub(end));
         self.read_within(end, whole.part(end - first, tail)).await?;
         from.copy_into(&whole.part(at - first, from.len()))?;
-        self.store().write(host(first), whole).await
+        self.guest_data().write(host(first), whole).await
     }
 
     /// Whether a range is known to read as zeroes, without reading it.
@@ -201,9 +221,7 @@ impl<S: Storage> Qcow2<S> {
             let (extent, more) = self.extent(at + done, len - done).await?;
             let zero = match extent {
                 Extent::Zero { .. } => true,
-                Extent::Backing => {
-                    self.backing.as_ref().is_none_or(|backing| backing.size() <= at + done)
-                }
+                Extent::Backing => self.backing().is_none_or(|backing| backing.size() <= at + done),
                 _ => false,
             };
             if !zero {
@@ -215,7 +233,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// The granules of the cluster at `start` that lie between `first` and `last`.
-    fn granules_between(&self, start: u64, first: u64, last: u64) -> u32 {
+    pub(super) fn granules_between(&self, start: u64, first: u64, last: u64) -> u32 {
         let granule = self.geometry.granule();
         let within = |byte: u64| byte.saturating_sub(start).min(self.geometry.cluster());
         let (from, to) = (within(first) / granule, within(last).div_ceil(granule));
@@ -266,36 +284,50 @@ impl<S: Storage> Qcow2<S> {
     fn give_back(&self, target: Target) {
         let was_there = target.old.host == Some(target.at);
         if !self.is_external() && !was_there {
-            self.release(target.at >> self.geometry.cluster_bits, target.count);
+            self.take_back(target.at >> self.geometry.cluster_bits, target.count);
         }
     }
 
+    /// What compresses clusters for this image.
+    pub fn packer(&self) -> Packer {
+        Packer::new(self.state.borrow().header.compression, self.geometry.cluster())
+    }
+
     /// Writes a whole cluster, the last of the disk perhaps in part, compressed if that is shorter.
-    /// For tools that make images: it neither waits for nor holds anything.
     pub async fn write_compressed(&self, at: u64, from: Memory) -> Outcome {
-        self.writable()?;
-        let size = self.geometry.cluster();
-        if !self.geometry.is_start(at) || from.len() > size || self.is_external() {
+        if from.len() > self.geometry.cluster() {
             return Err(Failure::INVALID);
         }
-        let mut bytes = vec![0; size as usize];
-        from.copy_to(&mut bytes[..from.len() as usize])?;
-        let compression = self.state.borrow().header.compression;
-        let Some(packed) = compress(compression, &bytes) else {
-            return self.write(at, from).await;
-        };
-        let _op = self.begin();
+        let mut bytes = vec![0; from.len() as usize];
+        from.copy_to(&mut bytes)?;
+        match self.packer().pack(&bytes) {
+            Some(packed) => self.write_packed(at, from.len(), &packed).await,
+            None => self.write(at, from).await,
+        }
+    }
+
+    /// Writes a whole cluster of `len` bytes, the last of the disk perhaps in part, as a
+    /// [`packer`](Self::packer) has compressed it.
+    pub async fn write_packed(&self, at: u64, len: u64, packed: &[u8]) -> Outcome {
+        self.writable()?;
+        let cluster = self.geometry.cluster();
+        let whole = len == cluster || at.checked_add(len) == Some(self.size());
+        if !self.geometry.is_start(at) || len > cluster || !whole || self.is_external() {
+            return Err(Failure::INVALID);
+        }
+        let _op = self.begin().await;
         self.make_room().await?;
         let cluster = at >> self.geometry.cluster_bits;
         let _held = self.clusters.hold(cluster..cluster + 1).await;
         self.own_table(cluster).await?;
-        let len = packed.len() as u64;
-        let host = self.pack(len).await?;
-        self.guard(host, len)?;
-        self.file.write(host, Heap::copy_of(&packed).into()).await?;
+        let bytes = packed.len() as u64;
+        let host = self.pack(bytes).await?;
+        self.guard(host, bytes)?;
+        self.file.write(host, Heap::copy_of(packed).into()).await?;
         let old = self.mapping(cluster).await?;
-        self.put(cluster, Mapping::Compressed { at: host, len }).await?;
+        self.put(cluster, Mapping::Compressed { at: host, len: bytes }).await?;
         self.release_mapping(old, None);
+        self.touch(at, len);
         self.record().await
     }
 

@@ -23,10 +23,17 @@ impl<S: Storage> Qcow2<S> {
     /// The range reads as zeroes; with `unmap` its clusters may be given back.
     pub async fn zero(&self, at: u64, len: u64, unmap: bool) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
+        let done = self.zero_within(at, len, unmap).await;
+        self.touch(at, len);
+        done?;
+        self.record().await
+    }
+
+    async fn zero_within(&self, at: u64, len: u64, unmap: bool) -> Outcome {
         self.make_room().await?;
         if self.is_raw_outside() {
-            self.store().zero(at, len).await?;
+            self.guest_data().zero(at, len).await?;
         }
         let wish = if unmap { Wish::Unmap } else { Wish::Zero };
         let granule = self.geometry.granule();
@@ -41,19 +48,26 @@ impl<S: Storage> Qcow2<S> {
             self.each_cluster(whole.start, whole.end, wish).await?;
             self.write_zeroes(whole.end, end).await?;
         }
-        self.record().await
+        Ok(())
     }
 
     /// The range is no longer needed. Whole clusters of it are given back and read as zeroes.
     pub async fn discard(&self, at: u64, len: u64) -> Outcome {
         self.writable()?;
-        let _op = self.begin();
+        let _op = self.begin().await;
+        let done = self.discard_within(at, len).await;
+        self.touch(at, len);
+        done?;
+        self.record().await
+    }
+
+    async fn discard_within(&self, at: u64, len: u64) -> Outcome {
         self.make_room().await?;
         if self.is_raw_outside() {
-            return self.store().discard(at, len).await;
+            return self.guest_data().discard(at, len).await;
         }
         // Version 2 has no zeroes of its own: with a backing file the old bytes would come back.
-        if self.version < 3 && self.backing.is_some() {
+        if self.version < 3 && self.has_backing() {
             return Ok(());
         }
         let cluster = self.geometry.cluster();
@@ -63,10 +77,10 @@ impl<S: Storage> Qcow2<S> {
         if begin < end {
             self.each_cluster(begin, end, Wish::Unmap).await?;
         }
-        self.record().await
+        Ok(())
     }
 
-    fn is_raw_outside(&self) -> bool {
+    pub(super) fn is_raw_outside(&self) -> bool {
         self.is_external() && self.state.borrow().header.is_data_file_raw()
     }
 
@@ -75,7 +89,7 @@ impl<S: Storage> Qcow2<S> {
         let cluster = self.geometry.cluster();
         let whole_end = if end == self.size() { end } else { self.geometry.start(end) };
         let begin = at.next_multiple_of(cluster);
-        if self.version > 2 || self.backing.is_some() || begin >= whole_end {
+        if self.version > 2 || self.has_backing() || begin >= whole_end {
             return self.write_zeroes(at, end).await;
         }
         self.write_zeroes(at, begin).await?;
@@ -90,12 +104,13 @@ impl<S: Storage> Qcow2<S> {
             let (extent, len) = self.extent(at, (end - at).min(PIECE)).await?;
             let zero = match extent {
                 Extent::Zero { .. } => true,
-                Extent::Backing => self.backing.is_none(),
+                Extent::Backing => !self.has_backing(),
                 _ => false,
             };
             if !zero {
                 let zeroes = Memory::from(Heap::zeroes(len as usize));
-                Box::pin(self.write(at, zeroes)).await?;
+                self.make_room().await?;
+                self.write_within(at, zeroes).await?;
             }
             at += len;
         }
@@ -112,7 +127,7 @@ impl<S: Storage> Qcow2<S> {
             let stays = match extent {
                 Extent::Zero { at: None } => true,
                 Extent::Zero { at: Some(_) } => wish == Wish::Zero,
-                Extent::Backing => self.backing.is_none() || self.version < 3,
+                Extent::Backing => !self.has_backing() || self.version < 3,
                 _ => false,
             };
             if stays {

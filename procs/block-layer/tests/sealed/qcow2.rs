@@ -75,7 +75,7 @@ impl Chain {
     fn look(&self) -> (Vec<u8>, Vec<String>) {
         let plain = |path: &Path| Plain::new(File::open(path).unwrap().into(), true).unwrap();
         let storage = plain(&self.dir.path().join("base"));
-        let backing = Some(Layer::Raw { storage, size: SIZE });
+        let backing = Some(Layer::raw(storage, SIZE));
         let file = plain(&self.dir.path().join("top"));
         let files = Files { file, data: None, backing };
         let image = finish(Qcow2::open(files, Box::new(Nothing), Options::READ)).unwrap();

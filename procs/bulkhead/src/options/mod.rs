@@ -1,20 +1,22 @@
 //! From text to spec: the options, and the TOML file that has the same names.
 
+mod chain;
 mod cpu;
 mod disk;
 mod export;
 mod file;
 mod gdb;
-mod keyed;
+pub mod keyed;
 mod number;
 mod output;
 mod size;
 mod spec;
 
-pub use cpu::without_jit;
+pub use cpu::software;
 pub use keyed::nearest;
 pub use number::seconds;
 pub use output::{Console, Serial};
+pub use size::{bytes, small_bytes};
 pub use spec::{RunPlan, storage, vm};
 
 #[cfg(test)]

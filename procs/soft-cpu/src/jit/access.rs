@@ -16,7 +16,7 @@ use iced_x86::{Instruction, Register};
 use super::emit::{A, B, Emitter, Hole, Host, Opcode, Place, Rm, condition, signed};
 use super::layout::{self, Home, slot};
 use crate::memory::ram::PAGE;
-use crate::memory::tlb::{ENTRIES, Entry};
+use crate::memory::tlb::{ENTRIES, Entry, NEVER};
 use crate::state::Reg;
 
 /// Where a memory operand is.
@@ -239,6 +239,7 @@ const ADDEND: i32 = std::mem::offset_of!(Entry, addend) as i32;
 const ENTRY_SHIFT: u8 = (PAGE.trailing_zeros() - size_of::<Entry>().trailing_zeros()) as u8;
 /// The low bits of an address that an aligned access must not have.
 const ALIGNMENT: u64 = 15;
+const _: () = assert!((NEVER % PAGE) & !ALIGNMENT != 0);
 const ENTRY_MASK: i32 = ((ENTRIES - 1) * size_of::<Entry>()) as i32;
 
 fn check_constant(code: &mut Emitter, linear: u64, size: u32, tag: i32) -> Option<Passed> {

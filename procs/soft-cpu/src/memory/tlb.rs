@@ -17,8 +17,9 @@ use super::walk::Translation;
 /// Entries of a bank.
 pub(crate) const ENTRIES: usize = 4096;
 
-/// A tag that no page has: not a multiple of the page size.
-pub const NEVER: u64 = 1;
+/// A tag that no page has: not a multiple of the page size. Nor has it any of the lowest four bits, which compiled code
+/// leaves an address that has to be aligned.
+pub const NEVER: u64 = 1 << 11;
 
 /// Which entries an access may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

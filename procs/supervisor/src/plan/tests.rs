@@ -55,6 +55,7 @@ impl Host {
             engine: bulkhead_protocol::spec::EngineSpec::Kvm,
             debug_exit: None,
             gdb: None,
+            nbd: vec![],
             weaker: vec![],
         }
     }
@@ -73,6 +74,7 @@ impl Host {
             queues: 1,
             cpu: None,
             delay_ms: 0,
+            on_error: Default::default(),
         }
     }
 
@@ -86,6 +88,7 @@ impl Host {
                 queues: 2,
                 read_only: false,
             }],
+            nbd: vec![],
             weaker: vec![],
         }
     }

@@ -2,11 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::spec::CacheMode;
 
 use super::machine::Engine;
 use super::{Disk, Machine, Plan, Source};
+use crate::images::chain::{Layer, Service};
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -33,7 +35,8 @@ impl Display for Plan {
                 process(f, soft.class(), "", holds, &self.core_cpus)?;
             }
             if let Some(gdb) = &self.gdb {
-                let holds = format!("a debugger's socket at {}, a channel to core", gdb.address);
+                let holds =
+                    format!("a debugger's socket at {}, a channel to core", gdb.door.address);
                 process(f, ProcessClass::Gdb, "", &holds, &[])?;
             }
             if machine.console {
@@ -47,10 +50,17 @@ impl Display for Plan {
         }
         for disk in &self.disks {
             if let Source::Image(image) = &disk.source {
-                let holds = format!("{}, block rings", image.path.display());
+                let files: Vec<_> = image.chain.layers().iter().map(path).collect();
+                let holds = format!("{}, block rings", files.join(", "));
                 process(f, ProcessClass::BlockLayer, &disk.id, &holds, &disk.cpus)?;
-                let holds = "block rings, in-flight table, granted memory";
-                process(f, ProcessClass::VhostBlk, &disk.id, holds, &disk.cpus)?;
+                if self.machine.is_some() || disk.export.is_some() {
+                    let holds = "block rings, in-flight table, granted memory";
+                    process(f, ProcessClass::VhostBlk, &disk.id, holds, &disk.cpus)?;
+                }
+                for export in &disk.nbd {
+                    let holds = format!("the socket at {}, a block ring", export.door.address);
+                    process(f, ProcessClass::NbdServer, &disk.id, &holds, &[])?;
+                }
             }
         }
         Ok(())
@@ -77,22 +87,42 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
     match &disk.source {
         Source::Foreign(foreign) => write!(f, "vhost-user {}", foreign.path.display())?,
         Source::Image(image) => {
-            let cache = match image.cache {
+            let Service { cache, read_only, .. } = image.service;
+            let cache = match cache {
                 CacheMode::None => "none",
                 CacheMode::Writeback => "writeback",
                 CacheMode::Unsafe => "unsafe",
             };
-            let access = if image.read_only { "read-only" } else { "read-write" };
-            let path = image.path.display();
-            let format = if image.qcow2.is_some() { "qcow2" } else { "raw" };
+            let access = if read_only { "read-only" } else { "read-write" };
+            let top = image.chain.top();
+            let (path, format) = match top.map(|top| (path(top), top.format)) {
+                Some((path, LayerFormat::Qcow2)) => (path, "qcow2"),
+                Some((path, LayerFormat::Raw)) => (path, "raw"),
+                None => return Ok(()),
+            };
             write!(f, "{path}, {format}, {access}, locked, cache {cache}")?;
         }
     }
     write!(f, ", {} queue{}", disk.queues(), plural(disk.queues()))?;
     match &disk.export {
-        Some(export) => writeln!(f, ", socket {}", export.path.display()),
-        None => writeln!(f),
+        Some(export) => writeln!(f, ", socket {}", export.path.display())?,
+        None => writeln!(f)?,
     }
+    for export in &disk.nbd {
+        let access = if export.read_only { "read-only" } else { "read-write" };
+        let tls = match &export.tls {
+            None => "",
+            Some(tls) if tls.clients.is_some() => ", TLS, clients verified",
+            Some(_) => ", TLS",
+        };
+        let (name, at) = (&export.name, &export.door.address);
+        writeln!(f, "  nbd      {name}: {access}, {at}{tls}")?;
+    }
+    Ok(())
+}
+
+fn path(layer: &Layer) -> String {
+    layer.path.display().to_string()
 }
 
 fn plural(count: u16) -> &'static str {

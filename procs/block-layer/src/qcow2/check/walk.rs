@@ -30,6 +30,10 @@ pub(super) struct Walk<'a, S> {
     pub(super) uses: Vec<u32>,
     /// Nothing refers to where nothing can be: counts may be repaired.
     pub(super) sound: bool,
+    /// Of them those by refcount table and blocks.
+    pub(super) own: Vec<u32>,
+    /// A block of counts is not where it can be.
+    pub(super) lost: bool,
     file_size: u64,
     next_host: Option<u64>,
 }
@@ -47,6 +51,8 @@ impl<'a, S: Storage> Walk<'a, S> {
             report: Report { total, ..Report::default() },
             uses: vec![0; clusters as usize],
             sound: true,
+            own: vec![0; clusters as usize],
+            lost: false,
             file_size,
             next_host: None,
         })
@@ -74,17 +80,31 @@ impl<'a, S: Storage> Walk<'a, S> {
             self.use_range(header.snapshots_at, last.table_end, "the snapshot table");
         }
         self.bitmaps(&header).await?;
-        let bytes = u64::from(header.reftable_clusters) * cluster;
-        self.use_range(header.reftable_at, bytes, "the refcount table");
-        for (index, entry) in reftable.iter().enumerate().filter(|(_, entry)| **entry != 0) {
+        self.counts(header.reftable_at, u64::from(header.reftable_clusters), &reftable);
+        Ok(())
+    }
+
+    /// The counts themselves. What is wrong with them is no harm to anything else: they can be made anew.
+    fn counts(&mut self, table_at: u64, clusters: u64, table: &[u64]) {
+        let geometry = self.image.geometry;
+        let others = self.uses.clone();
+        let sound = self.sound;
+        self.use_range(table_at, clusters * geometry.cluster(), "the refcount table");
+        for (index, entry) in table.iter().enumerate().filter(|(_, entry)| **entry != 0) {
             let at = entry & !511;
-            if !image.geometry.is_start(at) || entry & 511 != 0 {
+            if !geometry.is_start(at) || entry & 511 != 0 {
                 self.wrong(|| format!("ERROR refcount block {index} at {entry:#x} is not aligned"));
             } else {
-                self.use_range(at, cluster, "a refcount block");
+                self.use_range(at, geometry.cluster(), "a refcount block");
             }
         }
-        Ok(())
+        self.lost = sound && !self.sound;
+        self.sound = sound;
+        for ((own, uses), others) in self.own.iter_mut().zip(&self.uses).zip(others) {
+            *own = uses - others;
+            // Counts that lie in something else.
+            self.lost |= *own > 1 || (*own > 0 && others > 0);
+        }
     }
 
     fn wrong(&mut self, finding: impl FnOnce() -> String) {

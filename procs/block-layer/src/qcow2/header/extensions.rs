@@ -13,7 +13,7 @@ mod kind {
     pub const DATA_FILE: u32 = 0x4441_5441;
 }
 
-pub(super) use kind::{BACKING_FORMAT, DATA_FILE, FEATURE_NAMES};
+pub(super) use kind::{BACKING_FORMAT, BITMAPS, DATA_FILE, FEATURE_NAMES};
 
 /// Bytes of an entry of the feature name table: kind, bit, name.
 pub(super) const FEATURE_BYTES: usize = 48;

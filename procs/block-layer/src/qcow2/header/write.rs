@@ -1,21 +1,38 @@
 //! A header as it is written into a fresh image.
 
-use super::extensions::{BACKING_FORMAT, DATA_FILE, FEATURE_BYTES, FEATURE_NAMES};
+use super::extensions::{BACKING_FORMAT, BITMAPS, DATA_FILE, FEATURE_BYTES, FEATURE_NAMES};
 use super::features::NAMES;
 use super::{Compression, Header, MAGIC, OWN_BYTES};
 
 /// The bytes of a header with its extensions and the backing file's name; `None` if they do not fit
 /// into a cluster. The names of features are left out first: they are for people.
 pub fn encode(header: &Header) -> Option<Vec<u8>> {
-    [true, false].into_iter().find_map(|named| {
-        let bytes = encode_with(header, named);
-        (bytes.len() as u64 <= header.geometry.cluster()).then_some(bytes)
-    })
+    let cluster = header.geometry.cluster() as usize;
+    [true, false].into_iter().map(|named| encode_with(header, named)).find(|b| b.len() <= cluster)
 }
 
 fn encode_with(header: &Header, named: bool) -> Vec<u8> {
     let mut bytes = fixed(header);
+    bytes.extend(extensions(header, named));
+    if let Some(name) = &header.backing {
+        let at = bytes.len() as u64;
+        bytes[8..16].copy_from_slice(&at.to_be_bytes());
+        bytes[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
+        bytes.extend(name.as_bytes());
+    }
+    bytes
+}
+
+/// The extensions with their end; those that say where something is come first.
+pub(super) fn extensions(header: &Header, named: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
     let extensions = &header.extensions;
+    if let Some(bitmaps) = &extensions.bitmaps {
+        let mut data = words([bitmaps.count, 0]).collect::<Vec<u8>>();
+        data.extend(bitmaps.directory_bytes.to_be_bytes());
+        data.extend(bitmaps.directory_at.to_be_bytes());
+        extend(&mut bytes, BITMAPS, &data);
+    }
     if let Some(format) = &extensions.backing_format {
         extend(&mut bytes, BACKING_FORMAT, format.as_bytes());
     }
@@ -29,17 +46,11 @@ fn encode_with(header: &Header, named: bool) -> Vec<u8> {
         extend(&mut bytes, *kind, data);
     }
     bytes.extend([0; 8]);
-    if let Some(name) = &header.backing {
-        let at = bytes.len() as u64;
-        bytes[8..16].copy_from_slice(&at.to_be_bytes());
-        bytes[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
-        bytes.extend(name.as_bytes());
-    }
     bytes
 }
 
 /// The numbers of a header, in their order; where the backing file's name is comes once it is known.
-fn fixed(header: &Header) -> Vec<u8> {
+pub(super) fn fixed(header: &Header) -> Vec<u8> {
     let geometry = header.geometry;
     let mut bytes = Vec::with_capacity(1024);
     bytes.extend(words([MAGIC, header.version, 0, 0, 0, geometry.cluster_bits]));

@@ -7,9 +7,30 @@ use crate::storage::memory::Entry;
 /// Crash states of each run with the other tests; `BULKHEAD_CRASHES` sets another number.
 const FEW: u64 = 60;
 
-fn states() -> u64 {
+pub fn states() -> u64 {
     let given = std::env::var("BULKHEAD_CRASHES").ok();
     given.and_then(|text| text.parse().ok()).unwrap_or(FEW)
+}
+
+/// `BULKHEAD_QEMU_CHECK=N`: QEMU checks every Nth state too.
+pub fn qemu_check(number: u64, bytes: &[u8], name: &str) {
+    let given = std::env::var("BULKHEAD_QEMU_CHECK").ok();
+    let Some(every) = given.and_then(|text| text.parse::<u64>().ok()) else {
+        return;
+    };
+    if !number.is_multiple_of(every.max(1)) {
+        return;
+    }
+    let dir = tempfile::TempDir::new_in("/dev/shm").unwrap();
+    std::fs::write(dir.path().join("base"), []).unwrap();
+    std::fs::write(dir.path().join("image"), bytes).unwrap();
+    let mut program = std::process::Command::new("qemu-img");
+    program.args(["check", "-f", "qcow2", "image"]).current_dir(dir.path());
+    let output = program.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    // 3: leaks, which are no errors.
+    let sound = matches!(output.status.code(), Some(0 | 3));
+    assert!(sound, "{name}: {}", String::from_utf8_lossy(&text));
 }
 
 /// Random work with flushes; the disk as each flush left it, by the number of the mark in the log.
@@ -20,7 +41,10 @@ fn work(kind: &Kind, seed: u64) -> (Rig, Vec<Vec<u8>>) {
     for round in 1..10 {
         rig.run_together(&mut steps, 6);
         finish(rig.image().flush()).unwrap();
-        rig.file.mark(round);
+        rig.file.mark(round * 2 - 1);
+        flushed.push(rig.model.clone());
+        assert!(rig.snapshot_step(&mut steps), "{kind:?}, {seed}: a snapshot");
+        rig.file.mark(round * 2);
         flushed.push(rig.model.clone());
     }
     (rig, flushed)
@@ -40,6 +64,10 @@ fn every_crash_leaves_an_image_without_errors_and_with_all_that_was_flushed() {
                 let bytes = rig.file.crashed(entries, || chance.below(4) < odds);
                 let name = format!("{kind:?}, {seed}, state {state}");
                 rig.check_bytes(bytes.clone(), &name);
+                qemu_check(state, &bytes, &name);
+                if state % 8 == 0 {
+                    rig.verify_snapshots(&bytes, &name);
+                }
                 let disk = rig.disk_of(bytes);
                 let mark = log[..entries].iter().rev().find_map(|entry| match entry {
                     Entry::Mark(mark) => Some(*mark as usize),
@@ -74,10 +102,49 @@ fn a_killed_process_loses_nothing_that_was_answered() {
                     let _ = finish(rig.image().flush());
                     rig.file.heal();
                 }
+                if steps.below(3) == 0 {
+                    assert!(rig.snapshot_step(&mut steps), "{name}: a snapshot");
+                }
                 if steps.below(2) == 0 {
                     rig.reopen();
                     rig.verify(&name);
                 }
+            }
+            rig.close_and_check(&name);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_in_the_middle_of_a_snapshot_has_taken_it_or_not() {
+    for (number, kind) in KINDS.iter().enumerate() {
+        for seed in 0..6 {
+            let name = format!("{kind:?}, {seed}");
+            let mut rig = Rig::new(kind, seed);
+            let mut steps = Steps::new(seed * 13 + number as u64);
+            for _ in 0..10 {
+                rig.run_together(&mut steps, 3);
+                rig.snapshot_step(&mut steps);
+                rig.run_together(&mut steps, 3);
+                let (model, snapshots) = (rig.model.clone(), rig.snapshots.clone());
+                rig.file.fail_after(steps.below(40), Failure::IO);
+                let applied = rig.snapshot_step(&mut steps) && rig.model != model;
+                rig.file.heal();
+                rig.reopen();
+                if !applied {
+                    // It may have come into force and not have been told so.
+                    let now = super::rig::read(&rig.image(), 0, rig.model.len() as u64);
+                    let known = snapshots.iter().any(|(_, model)| *model == now);
+                    assert!(now == model || known, "{name}: the disk is none that ever was");
+                    rig.model = now;
+                }
+                let there = rig.image().snapshots();
+                rig.snapshots = snapshots;
+                rig.snapshots.retain(|(name, _)| there.iter().any(|other| other.name == *name));
+                rig.verify(&name);
+                let bytes = rig.file.bytes();
+                rig.check_bytes(bytes.clone(), &name);
+                rig.verify_snapshots(&bytes, &name);
             }
             rig.close_and_check(&name);
         }

@@ -100,6 +100,11 @@ pub struct Rig {
     pub journal: Remembered,
     pub model: Vec<u8>,
     pub options: Options,
+    /// What the disk was, by the names of its snapshots.
+    pub snapshots: Vec<(String, Vec<u8>)>,
+    /// Sectors that were written, zeroed or discarded.
+    pub touched: Vec<bool>,
+    taken: u64,
     kind: Kind,
     image: Option<Rc<Qcow2<MemoryFile>>>,
 }
@@ -108,7 +113,7 @@ fn backing(kind: &Kind) -> Option<Layer<MemoryFile>> {
     kind.backing.then(|| {
         // Shorter than the disk.
         let bytes = backing_bytes();
-        Layer::Raw { size: bytes.len() as u64, storage: MemoryFile::with(bytes) }
+        Layer::raw(MemoryFile::with(bytes.clone()), bytes.len() as u64)
     })
 }
 
@@ -138,8 +143,17 @@ impl Rig {
         let mut model = if kind.backing { backing_bytes() } else { Vec::new() };
         model.resize(size as usize, 0);
         let journal = Remembered::default();
-        let mut rig =
-            Self { file, journal, model, options: Options::WRITE, kind: kind.clone(), image: None };
+        let mut rig = Self {
+            file,
+            journal,
+            model,
+            options: Options::WRITE,
+            snapshots: Vec::new(),
+            touched: vec![false; size as usize / 512],
+            taken: 0,
+            kind: kind.clone(),
+            image: None,
+        };
         rig.reopen();
         rig
     }
@@ -250,6 +264,7 @@ impl Rig {
 
     pub fn remember(&mut self, step: Step) {
         let range = step.range();
+        self.touched[range.start as usize / 512..range.end as usize / 512].fill(true);
         let range = range.start as usize..range.end as usize;
         match step {
             Step::Write { byte, .. } => self.model[range].fill(byte),
@@ -262,6 +277,58 @@ impl Rig {
                 }
             }
             Step::Flush => {}
+        }
+    }
+
+    /// Takes a snapshot, goes back to one, or removes one; `false`: it failed, and changed nothing.
+    pub fn snapshot_step(&mut self, steps: &mut Steps) -> bool {
+        let image = self.image();
+        let chosen = steps.below(self.snapshots.len().max(1) as u64) as usize;
+        let there = self.snapshots.get(chosen).cloned();
+        match (steps.below(4), there) {
+            (2, Some((name, model))) => {
+                let done = finish(image.snapshot_apply(&name)).is_ok();
+                if done {
+                    self.model = model;
+                }
+                done
+            }
+            (3, Some((name, _))) => {
+                let done = finish(image.snapshot_delete(&name)).is_ok();
+                if done {
+                    self.snapshots.remove(chosen);
+                }
+                done
+            }
+            _ => {
+                self.taken += 1;
+                let name = format!("s{}", self.taken);
+                let done = finish(image.snapshot_create(&name, 1, 2));
+                if done.is_ok() {
+                    self.snapshots.push((name, self.model.clone()));
+                }
+                let narrow = self.kind.refcount_bits == 1;
+                matches!(done, Ok(()) | Err(SnapshotError::Counts(1)) if done.is_ok() || narrow)
+            }
+        }
+    }
+
+    /// Every snapshot of these bytes of the file reads as it was taken.
+    pub fn verify_snapshots(&self, bytes: &[u8], name: &str) {
+        let open = || {
+            let file = MemoryFile::with(bytes.to_vec());
+            open(file, &self.kind, Box::new(journal::Nothing), Options::WRITE).unwrap()
+        };
+        for snapshot in open().snapshots() {
+            let Some((_, model)) = self.snapshots.iter().find(|(name, _)| *name == snapshot.name)
+            else {
+                continue;
+            };
+            let image = open();
+            finish(image.snapshot_apply(&snapshot.name)).unwrap();
+            let now = read(&image, 0, model.len() as u64);
+            assert!(now == *model, "{name}: snapshot {} is not what was taken", snapshot.name);
+            check(image.file().bytes(), &self.kind, u64::MAX, name);
         }
     }
 
@@ -287,6 +354,16 @@ impl Rig {
         let image =
             open(MemoryFile::with(bytes), &self.kind, Box::new(journal::Nothing), Options::READ);
         read(&image.unwrap(), 0, self.model.len() as u64)
+    }
+
+    pub fn open_bytes(&self, bytes: Vec<u8>) -> Qcow2<MemoryFile> {
+        let nothing = Box::new(journal::Nothing);
+        open(MemoryFile::with(bytes), &self.kind, nothing, Options::READ).unwrap()
+    }
+
+    pub fn open_for_writing(&self, bytes: Vec<u8>) -> Qcow2<MemoryFile> {
+        let nothing = Box::new(journal::Nothing);
+        open(MemoryFile::with(bytes), &self.kind, nothing, Options::WRITE).unwrap()
     }
 
     pub fn check_bytes(&self, bytes: Vec<u8>, name: &str) {

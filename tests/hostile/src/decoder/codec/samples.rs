@@ -24,8 +24,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbAddress, GdbSpec, OnCrash,
-    SoftSpec, Spec, StorageSpec, VmSpec,
+    Address, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec, NbdSpec,
+    OnCrash, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -153,13 +153,15 @@ fn vm() -> VmSpec {
         on_crash: OnCrash::Reset,
         engine: EngineSpec::Soft(SoftSpec { jit: true, trace: false }),
         debug_exit: Some(0xf4),
-        gdb: Some(GdbSpec { listen: GdbAddress::Path("/run/gdb".into()), wait: true }),
+        gdb: Some(GdbSpec { listen: Address::Path("/run/gdb".into()), wait: true }),
+        nbd: Vec::new(),
         weaker: vec![Layer::Cgroup],
     }
 }
 
 fn disk(source: DiskSource) -> DiskSpec {
-    DiskSpec { id: "d0".into(), source, serial: "s".into(), queues: 2, cpu: Some(1), delay_ms: 0 }
+    let (id, serial, on_error) = ("d0".into(), "s".into(), Default::default());
+    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), delay_ms: 0, on_error }
 }
 
 fn storage() -> StorageSpec {
@@ -167,7 +169,22 @@ fn storage() -> StorageSpec {
         ExportSpec { disk: "d0".into(), socket: "/tmp/e".into(), queues: 2, read_only: true };
     let source = DiskSource::VhostUser { socket: "/tmp/s".into() };
     let disks = vec![disk(source)];
-    StorageSpec { name: "st".into(), disks, exports: vec![export], weaker: Vec::new() }
+    let tls = Some(TlsSpec { folder: "/etc/pki".into(), verify: true });
+    let nbd = NbdSpec {
+        disk: "d0".into(),
+        listen: Address::Path("/tmp/n".into()),
+        name: "n".into(),
+        description: "a disk".into(),
+        read_only: false,
+        tls,
+    };
+    StorageSpec {
+        name: "st".into(),
+        disks,
+        exports: vec![export],
+        nbd: vec![nbd],
+        weaker: Vec::new(),
+    }
 }
 
 fn start(spec: Spec) -> SessionCommand {
@@ -266,7 +283,7 @@ fn block_plan() -> BlockPlan {
         cpus: vec![0, 0],
     };
     let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
-    BlockPlan { node, exports: vec![export.clone(), export], delay_ms: 0 }
+    BlockPlan::serving(node, vec![export.clone(), export])
 }
 
 fn report() -> SealReport {

@@ -1,44 +1,11 @@
 //! The command beside `qemu-img`: the same images, the same answers.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod chains;
+mod changes;
+mod run;
 
+use run::{facts, must, ours, qemu, raw_disk, theirs};
 use tempfile::TempDir;
-
-fn ours(arguments: &[&str], folder: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-img"));
-    command.args(arguments).current_dir(folder).output().expect("bulkhead-img runs")
-}
-
-fn must(arguments: &[&str], folder: &Path) -> String {
-    let output = ours(arguments, folder);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {text}{complaint}");
-    text
-}
-
-fn qemu(arguments: &[&str], folder: &Path) -> Option<Output> {
-    Command::new("qemu-img").args(arguments).current_dir(folder).output().ok()
-}
-
-/// `None` where there is no qemu-img.
-fn theirs(arguments: &[&str], folder: &Path) -> Option<String> {
-    let output = qemu(arguments, folder)?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "qemu-img {arguments:?}: {complaint}");
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn raw_disk(folder: &Path) {
-    let mut bytes = vec![0; 5 << 20];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        if index / 300_000 % 3 != 1 {
-            *byte = (index / 1000 % 251) as u8;
-        }
-    }
-    std::fs::write(folder.join("disk.raw"), bytes).expect("a raw disk");
-}
 
 const OPTIONS: [&str; 8] = [
     "compat=0.10",
@@ -72,10 +39,6 @@ fn converted_images_are_those_disks_and_free_of_errors() {
         let theirs = theirs(&["info", "-f", "qcow2", "--output=json", "disk.q"], dir);
         assert_eq!(facts(&ours), facts(&theirs.expect("qemu-img info")), "{options}");
     }
-}
-
-fn facts(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).expect("JSON")
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! Who may go past a disk: lanes with a lease, as long as nobody needs to see every request.
+//!
+//! The executor hands leases out and takes them back ([`Bypass::may_lend`] says which); whoever is to see
+//! every request bars them first, and waits until the last one is back.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// See the module. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Bypass(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    barred: Cell<u32>,
+    lent: Cell<u32>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+/// Nobody goes past the disk until this is dropped.
+#[derive(Debug)]
+pub struct Barred(Bypass);
+
+impl Bypass {
+    /// Whether lanes may have leases. Once this is `false`, they are to be taken back.
+    pub fn may_lend(&self) -> bool {
+        self.0.barred.get() == 0
+    }
+
+    /// A lane has got one.
+    pub fn lent(&self) {
+        self.0.lent.set(self.0.lent.get() + 1);
+    }
+
+    /// A lane has given it back: nothing that it did under it goes on.
+    pub fn returned(&self) {
+        self.0.lent.set(self.0.lent.get().saturating_sub(1));
+        if self.0.lent.get() == 0 {
+            for waker in self.0.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Lanes that have one.
+    pub fn out(&self) -> u32 {
+        self.0.lent.get()
+    }
+
+    /// Bars leases, and waits until the last one is back.
+    pub async fn bar(&self) -> Barred {
+        self.0.barred.set(self.0.barred.get() + 1);
+        let barred = Barred(self.clone());
+        std::future::poll_fn(|context| match self.0.lent.get() {
+            0 => Poll::Ready(()),
+            _ => {
+                self.0.waiting.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
+        barred
+    }
+}
+
+impl Drop for Barred {
+    fn drop(&mut self) {
+        let state = &self.0.0;
+        state.barred.set(state.barred.get() - 1);
+    }
+}

@@ -1,0 +1,7 @@
+//! Jobs in memory: what they leave behind, races with requests, crashes and deaths, errors.
+
+mod crash;
+mod errors;
+mod race;
+mod results;
+pub(crate) mod rig;

@@ -1,0 +1,107 @@
+//! What lies below an image: the layer, its name in the header, and taking bytes over from it.
+
+use super::entry::{Granules, Mapping};
+use super::read::Extent;
+use super::{Layer, Qcow2};
+use crate::memory::{Heap, Memory};
+use crate::outcome::{Failure, Outcome};
+use crate::storage::Storage;
+
+/// Longest name, as in QEMU.
+const LONGEST_NAME: usize = 1023;
+
+impl<S: Storage> Qcow2<S> {
+    /// The next layer.
+    pub fn backing(&self) -> Option<Layer<S>> {
+        self.backing.borrow().clone()
+    }
+
+    pub(super) fn has_backing(&self) -> bool {
+        self.backing.borrow().is_some()
+    }
+
+    /// Another next layer, or none; what the header names stays.
+    pub fn set_backing(&self, backing: Option<Layer<S>>) {
+        *self.backing.borrow_mut() = backing;
+    }
+
+    /// Names another backing file, and its format, in the header; durable when it returns. Bytes that
+    /// the image has not itself must read the same with both.
+    pub async fn name_backing(&self, named: Option<(&str, &str)>) -> Outcome {
+        self.writable()?;
+        if named.is_some_and(|(name, _)| name.len() > LONGEST_NAME) {
+            return Err(Failure::INVALID);
+        }
+        let _alone = self.alone().await?;
+        let mut header = self.header();
+        header.backing = named.map(|(name, _)| name.to_owned());
+        header.extensions.backing_format = named.map(|(_, format)| format.to_owned());
+        self.switch(&header).await
+    }
+
+    /// Where the bytes at `at` are, and how many of `len` follow them there.
+    pub(super) async fn whereabouts(&self, at: u64, len: u64) -> Result<(Extent, u64), Failure> {
+        let _op = self.begin().await;
+        self.extent(at, len).await
+    }
+
+    /// Makes what the range reads as the image's own, where it comes from the backing file.
+    pub async fn adopt(&self, at: u64, len: u64) -> Outcome {
+        self.writable()?;
+        let end = (at + len).min(self.size());
+        let mut at = at;
+        while at < end {
+            let (extent, len) = self.extent(at, end - at).await?;
+            let size = match self.backing() {
+                Some(backing) if extent == Extent::Backing => backing.size(),
+                _ => 0,
+            };
+            // Behind the end of the backing file are zeroes, with it or without.
+            if size <= at {
+                at += len;
+                continue;
+            }
+            let cluster = at >> self.geometry.cluster_bits;
+            self.adopt_cluster(cluster).await?;
+            at = (cluster + 1) << self.geometry.cluster_bits;
+        }
+        Ok(())
+    }
+
+    async fn adopt_cluster(&self, cluster: u64) -> Outcome {
+        let _op = self.begin().await;
+        self.make_room().await?;
+        let _held = self.clusters.hold(cluster..cluster + 1).await;
+        let begin = cluster << self.geometry.cluster_bits;
+        let end = (begin + self.geometry.cluster()).min(self.size());
+        let mut at = begin;
+        while at < end {
+            let (extent, len) = self.extent(at, end - at).await?;
+            if extent == Extent::Backing {
+                self.adopt_granules(cluster, at, len).await?;
+            }
+            at += len;
+        }
+        self.record().await
+    }
+
+    /// Granules of one cluster, which is held. `at` starts one.
+    async fn adopt_granules(&self, cluster: u64, at: u64, len: u64) -> Outcome {
+        let memory = Memory::from(Heap::zeroes(len as usize));
+        self.read_backing(at, memory.clone()).await?;
+        self.own_table(cluster).await?;
+        let zero = memory.is_zero()?;
+        let old = self.mapping(cluster).await?;
+        let all = Granules::all(self.geometry);
+        let bare = matches!(old, Mapping::Plain(Granules { allocated: 0, host: None, .. }));
+        if zero && self.version > 2 && (bare || all != 1) {
+            let touched =
+                self.granules_between(cluster << self.geometry.cluster_bits, at, at + len);
+            if let Mapping::Plain(old) = old {
+                let zero = old.zero | touched;
+                return self.put(cluster, Mapping::Plain(Granules { zero, ..old })).await;
+            }
+        }
+        self.write_held(cluster, at, memory).await
+    }
+}
