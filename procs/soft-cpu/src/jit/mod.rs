@@ -15,8 +15,7 @@
 //! The memory that it lies in is mapped twice, for writing and for execution; nothing here maps or
 //! protects.
 //!
-//! Absent on purpose: code outside 64-bit mode, instructions that cross pages, single-step, breakpoints:
-//! the interpreter's. Optimization beyond one block.
+//! Absent on purpose: code outside 64-bit mode, single-step, breakpoints: the interpreter's. Optimization beyond one block.
 
 mod access;
 mod checked;
