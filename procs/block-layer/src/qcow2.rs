@@ -104,6 +104,8 @@ pub struct Qcow2<S> {
     changes: RangeLock,
     turns: Turns,
     bitmaps: RefCell<Vec<Rc<Tracked>>>,
+    /// They went to the file; a change would make them wrong there.
+    shut: Cell<bool>,
     /// What was decompressed last: descriptor and bytes.
     unpacked: RefCell<Option<(u64, Rc<[u8]>)>>,
     /// A record found no room: no answer before the next commit.

@@ -8,18 +8,27 @@ pub mod inflight_packed;
 pub mod inflight_split;
 pub mod kernel;
 pub mod machine;
+pub mod nbd_handshake;
+pub mod nbd_request;
 pub mod packed_queue;
 pub mod page_tables;
 pub mod pci;
 pub mod profile;
 pub mod qcow2;
+pub mod qcow2_bitmaps;
+pub mod qcow2_counts;
+pub mod qcow2_header;
+pub mod qcow2_packed;
+pub mod qcow2_snapshots;
+pub mod qcow2_tables;
 pub mod ring;
 pub mod ring_header;
 pub mod split_queue;
 pub mod vhost_backend;
 pub mod vhost_frontend;
 
-mod guest;
+pub(crate) mod guest;
+mod qcow2_part;
 mod recovery;
 
 /// What a decoder made of an input.
@@ -65,7 +74,8 @@ macro_rules! decoders {
 
 decoders! {
     block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
-    packed_queue page_tables pci profile qcow2 ring ring_header split_queue vhost_backend
+    nbd_handshake nbd_request packed_queue page_tables pci profile qcow2 qcow2_bitmaps qcow2_counts qcow2_header
+    qcow2_packed qcow2_snapshots qcow2_tables ring ring_header split_queue vhost_backend
     vhost_frontend
 }
 

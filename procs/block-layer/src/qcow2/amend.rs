@@ -5,6 +5,7 @@
 //! subclusters, the compression, an external data file) is refused by the caller: converting does it.
 
 use super::entry::{Granules, Mapping};
+use super::geometry::OFFSET;
 use super::header::compatible;
 use super::shadow::Shadow;
 use super::{Qcow2, Snapshot};
@@ -137,16 +138,23 @@ impl<S: Storage> Qcow2<S> {
     async fn write_out_zeroes(&self) -> Outcome {
         let below = self.header().backing.is_some();
         let (bits, size) = (self.geometry.cluster_bits, self.size());
-        for cluster in 0..size.div_ceil(self.geometry.cluster()) {
-            let old = self.mapping(cluster).await?;
-            let Mapping::Plain(Granules { zero: 1.., .. }) = old else {
-                continue;
-            };
-            if below {
+        let entries = self.geometry.entries();
+        let tables = self.state.borrow().l1.clone();
+        let there = tables.iter().enumerate().filter(|(_, entry)| **entry & OFFSET != 0);
+        for (index, _) in there {
+            let first = index as u64 * entries;
+            for cluster in first..first + entries {
+                let old = self.mapping(cluster).await?;
+                let Mapping::Plain(Granules { zero: 1.., .. }) = old else {
+                    continue;
+                };
+                // What lies behind the end of the disk hides nothing.
                 let at = cluster << bits;
-                let len = self.geometry.cluster().min(size - at);
-                self.write(at, Memory::from(Heap::zeroes(len as usize))).await?;
-            } else {
+                if below && at < size {
+                    let len = self.geometry.cluster().min(size - at);
+                    self.write(at, Memory::from(Heap::zeroes(len as usize))).await?;
+                    continue;
+                }
                 let _op = self.begin().await;
                 self.make_room().await?;
                 self.own_table(cluster).await?;

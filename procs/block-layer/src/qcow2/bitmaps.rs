@@ -36,7 +36,7 @@ const LONGEST_NAME: usize = 1023;
 /// Most bitmaps of an image, as in QEMU.
 const MOST: usize = 65535;
 
-/// Granules for which there are bits in memory, of one bitmap.
+/// Most granules of all bitmaps of an image together.
 const MOST_GRANULES: u64 = 1 << 32;
 
 /// Why it cannot be.
@@ -187,15 +187,16 @@ impl<S: Storage> Qcow2<S> {
         if !granularity.is_power_of_two() || !possible.contains(&granularity) {
             return Err(BitmapError::Granularity(granularity));
         }
-        if self.size() / granularity >= MOST_GRANULES {
-            return Err(BitmapError::TooFine(granularity));
-        }
         let mut bitmaps = self.bitmaps();
         if bitmaps.iter().any(|bitmap| bitmap.name == name) {
             return Err(BitmapError::Exists(name.to_owned()));
         }
         if bitmaps.len() >= MOST {
             return Err(BitmapError::TooMany);
+        }
+        let had = bitmaps.iter().map(|other| self.size().div_ceil(other.granularity()));
+        if had.sum::<u64>() + self.size().div_ceil(granularity) > MOST_GRANULES {
+            return Err(BitmapError::TooFine(granularity));
         }
         let bits = Bitmap::new(self.size(), granularity);
         bitmaps.push(Rc::new(Tracked {

@@ -150,6 +150,7 @@ impl<S: Storage> Qcow2<S> {
             changes: RangeLock::default(),
             turns: Turns::default(),
             bitmaps: RefCell::default(),
+            shut: Cell::new(false),
             unpacked: RefCell::new(None),
             unrecorded: Cell::new(false),
             replaying: Cell::new(false),

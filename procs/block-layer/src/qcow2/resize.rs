@@ -13,6 +13,7 @@ impl<S: Storage> Qcow2<S> {
     /// not say how large the disk was.
     pub async fn resize(&self, size: u64) -> Outcome {
         self.writable()?;
+        self.make_room().await?;
         let old = self.size();
         if self.version < 3 && !self.state.borrow().snapshots.is_empty() {
             return Err(Failure::UNSUPPORTED);
@@ -42,6 +43,10 @@ impl<S: Storage> Qcow2<S> {
             state.header_dirty = true;
         }
         self.resize_bitmaps(size);
+        if size > old && self.is_raw_outside() {
+            // Whoever reads the data file by itself finds all of the disk.
+            self.guest_data().zero(old, size - old).await?;
+        }
         // A longer backing file must not show in the part that is new.
         if hides && self.version > 2 {
             self.zero(old, size - old, true).await?;

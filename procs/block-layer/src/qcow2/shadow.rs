@@ -135,6 +135,13 @@ impl<'a, S: Storage> Shadow<'a, S> {
 
     /// How often a cluster will be used.
     pub(super) async fn count(&mut self, cluster: u64) -> Result<u64, Failure> {
+        // What no table has room for is counted by nobody, and costs no memory here.
+        let index = cluster / self.geometry.counts();
+        if !self.blocks.contains_key(&index)
+            && self.reftable.get(index as usize).is_none_or(|at| *at == 0)
+        {
+            return Ok(0);
+        }
         let (geometry, counts) = (self.geometry, self.geometry.counts());
         let block = self.block(cluster / counts).await?;
         Ok(count::get(geometry, &block.new, (cluster % counts) as usize))
@@ -189,6 +196,14 @@ impl<'a, S: Storage> Shadow<'a, S> {
             }
         }
         Ok(then)
+    }
+
+    /// The same for what is in use, and must be counted therefore.
+    async fn change_used(&mut self, cluster: u64, up: bool) -> Result<u64, Failure> {
+        if self.count(cluster).await? == 0 {
+            return Err(self.image.damaged(format!("cluster {cluster:#x} is used, not counted")));
+        }
+        self.change(cluster, up).await
     }
 
     /// A use of each of these bytes' clusters ends.
@@ -271,19 +286,19 @@ impl<'a, S: Storage> Shadow<'a, S> {
     pub(super) async fn count_tree(&mut self, l1: &[u64], up: bool) -> Outcome {
         let bits = self.geometry.cluster_bits;
         for at in l1.iter().map(|entry| entry & OFFSET).filter(|at| *at != 0) {
-            self.change(at >> bits, up).await?;
+            self.change_used(at >> bits, up).await?;
             let table = self.table(at).await?;
             for entry in table.chunks_exact(self.geometry.entry() as usize) {
                 match self.mapping(entry)? {
                     Mapping::Compressed { at, len } => {
                         for cluster in at >> bits..=(at + len - 1) >> bits {
-                            self.change(cluster, up).await?;
+                            self.change_used(cluster, up).await?;
                         }
                     }
                     Mapping::Plain(Granules { host: Some(at), .. })
                         if !self.header.has_data_file() =>
                     {
-                        self.change(at >> bits, up).await?;
+                        self.change_used(at >> bits, up).await?;
                     }
                     Mapping::Plain(_) => {}
                 }

@@ -19,6 +19,7 @@ mod table;
 
 use super::Qcow2;
 use super::geometry::OFFSET;
+use super::header::MOST_L1_BYTES;
 use super::open::read_numbers;
 use super::shadow::Shadow;
 use crate::outcome::Failure;
@@ -111,9 +112,13 @@ impl<S: Storage> Qcow2<S> {
         }
         let old = self.state.borrow().l1.clone();
         let mut l1 = self.l1_of(&snapshot).await?;
-        self.counted(shadow.count_tree(&l1, true).await)?;
+        // Less first: counts may have no room for more.
         shadow.count_tree(&old, false).await?;
+        self.counted(shadow.count_tree(&l1, true).await)?;
         let size = snapshot.size.unwrap_or(self.size());
+        if size > i64::MAX as u64 || self.geometry.l1_entries(size) * 8 > MOST_L1_BYTES {
+            return Err(self.damaged(format!("a snapshot of {size} bytes")).into());
+        }
         let entries = self.geometry.l1_entries(size) as usize;
         l1.resize(entries.max(l1.len()), 0);
         shadow.header.size = size;

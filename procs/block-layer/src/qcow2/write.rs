@@ -54,8 +54,11 @@ impl<S: Storage> Qcow2<S> {
         Ok(())
     }
 
-    /// Commits if memory or journal are nearly full.
+    /// Before every change: commits if memory or journal are nearly full.
     pub(super) async fn make_room(&self) -> Outcome {
+        if self.shut.replace(false) {
+            self.use_bitmaps().await?;
+        }
         let crowded = self.state.borrow().slices.is_crowded() || self.journal.is_crowded();
         if crowded { self.commit().await } else { Ok(()) }
     }

@@ -80,7 +80,7 @@ impl<S: Storage> Qcow2<S> {
         Ok(())
     }
 
-    fn is_raw_outside(&self) -> bool {
+    pub(super) fn is_raw_outside(&self) -> bool {
         self.is_external() && self.state.borrow().header.is_data_file_raw()
     }
 

@@ -70,6 +70,18 @@ impl Chain {
         self.links.last().unwrap()
     }
 
+    pub fn set_size(&mut self, size: u64) {
+        if let Some(top) = self.links.last_mut() {
+            top.size = size;
+        }
+    }
+
+    pub fn set_version(&mut self, version: u32) {
+        if let Some(top) = self.links.last_mut() {
+            top.version = version;
+        }
+    }
+
     pub fn open(&self, options: Options) -> Qcow2<Plain> {
         let mut below = None;
         for link in &self.links[..self.links.len() - 1] {

@@ -6,6 +6,7 @@
 
 mod chain;
 mod chance;
+mod change;
 mod qemu;
 mod work;
 
@@ -65,4 +66,34 @@ fn what_is_written_here_qemu_reads_and_finds_free_of_errors() {
         work::same_bytes(&chain, name);
         work::same_check(&chain, name);
     });
+}
+
+#[test]
+fn what_either_changes_of_a_whole_image_the_other_finds() {
+    for_each(|mut chance, name| {
+        let mut chain = match chance.one_in(2) {
+            true => Chain::by_qemu(&mut chance),
+            false => Chain::by_us(&mut chance),
+        };
+        work::qemu_writes(&chain, &mut chance);
+        for _ in 0..2 {
+            if !has_snapshots(&chain) {
+                change::amend(&mut chain, &mut chance, name);
+                work::same_check(&chain, name);
+            }
+            match chance.below(2) {
+                0 => {
+                    change::snapshots(&chain, &mut chance, name);
+                }
+                _ => change::bitmaps(&chain, &mut chance, name),
+            }
+            work::same_bytes(&chain, name);
+            work::same_map(&chain, name);
+            work::same_check(&chain, name);
+        }
+    });
+}
+
+fn has_snapshots(chain: &Chain) -> bool {
+    !chain.open(bulkhead_block_layer::qcow2::Options::READ).snapshots().is_empty()
 }

@@ -13,7 +13,7 @@ use super::chance::Chance;
 use super::qemu;
 
 /// A random range of sectors of a disk.
-fn range(chance: &mut Chance, size: u64) -> (u64, u64) {
+pub fn range(chance: &mut Chance, size: u64) -> (u64, u64) {
     let longest = chance.of(&[4096, 65536, 400_000]);
     let at = chance.below(size / 512) * 512;
     let len = (chance.below(longest) / 512 + 1) * 512;
@@ -35,7 +35,7 @@ pub fn qemu_writes(chain: &Chain, chance: &mut Chance) {
     }
 }
 
-fn count_bits(link: &Link) -> u64 {
+pub fn count_bits(link: &Link) -> u64 {
     let info = qemu::must(&["info", "--output=json", qemu::path(&link.path)]);
     let info: Value = serde_json::from_str(&info).unwrap();
     info["format-specific"]["data"]["refcount-bits"].as_u64().unwrap()
@@ -93,7 +93,7 @@ pub fn we_write(chain: &Chain, chance: &mut Chance, name: &str) -> Vec<u8> {
             assert!(read_all(&image) == model, "{name}, step {step}: read back");
         }
     }
-    finish(image.close()).unwrap();
+    finish(image.shut()).unwrap();
     model
 }
 
@@ -131,6 +131,11 @@ fn read_all(image: &Qcow2<Plain>) -> Vec<u8> {
     read(image, 0, image.size())
 }
 
+/// What we read.
+pub fn ours(chain: &Chain) -> Vec<u8> {
+    read_all(&chain.open(Options::READ))
+}
+
 /// What QEMU reads.
 fn by_qemu(chain: &Chain) -> Vec<u8> {
     let raw = chain.top().path.with_extension("raw");
@@ -146,7 +151,7 @@ fn by_qemu(chain: &Chain) -> Vec<u8> {
     std::fs::read(raw).unwrap()
 }
 
-fn difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
+pub fn difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
     ours.iter()
         .zip(theirs)
         .position(|(a, b)| a != b)

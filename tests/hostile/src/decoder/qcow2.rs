@@ -19,6 +19,12 @@ const MOST: u64 = 256 << 10;
 
 /// The input is the file.
 pub fn run(bytes: &[u8]) -> Verdict {
+    attempt(bytes)
+}
+
+/// Everything that is done with images is done with this one. It is accepted if it could be written, and
+/// nothing was found wrong with it.
+pub(super) fn attempt(bytes: &[u8]) -> Verdict {
     let mut verdict = Verdict::Refused;
     for options in [Options::READ, Options::WRITE] {
         let file = MemoryFile::with(bytes.to_vec());
@@ -26,9 +32,13 @@ pub fn run(bytes: &[u8]) -> Verdict {
         let Ok(image) = finish(Qcow2::open(files, Box::new(Nothing), options)) else {
             continue;
         };
-        verdict = Verdict::Accepted;
         let size = image.size().min(MOST);
-        let _read = finish(image.read(0, Heap::zeroes(size as usize).into()));
+        let read = finish(image.read(0, Heap::zeroes(size as usize).into()));
+        let checked = finish(image.check(Repair::Nothing));
+        let sound = checked.is_ok_and(|report| report.corruptions == 0);
+        if sound && read.is_ok() && image.damage().is_none() {
+            verdict = Verdict::Accepted;
+        }
         let len = PIECE.min(size);
         if len > 0 && finish(image.write(0, Heap::copy_of(&vec![7; len as usize]).into())).is_ok() {
             let back = Heap::zeroes(len as usize);
@@ -37,9 +47,48 @@ pub fn run(bytes: &[u8]) -> Verdict {
         }
         let _discarded = finish(image.discard(0, size / 2 / 512 * 512 + 512.min(size)));
         let _flushed = finish(image.flush());
+        change(&image);
+        let _shut = finish(image.shut());
         let _checked = finish(image.check(Repair::Nothing));
     }
+    repair(bytes);
     verdict
+}
+
+/// Snapshots and bitmaps, those that are there too.
+fn change(image: &Qcow2<MemoryFile>) {
+    for bitmap in image.bitmaps().iter().take(4) {
+        let _bits = finish(image.bitmap_bits(bitmap.name()));
+        let _cleared = finish(image.bitmap_clear(bitmap.name()));
+        let _gone = finish(image.bitmap_remove(bitmap.name()));
+    }
+    let _added = finish(image.bitmap_add("own", 65536, true));
+    let _taken = finish(image.snapshot_create("own", 1, 2));
+    let _gone = finish(image.bitmap_remove("own"));
+    for snapshot in image.snapshots().iter().take(4) {
+        let _applied = finish(image.snapshot_apply(&snapshot.id));
+        let _gone = finish(image.snapshot_delete(&snapshot.id));
+    }
+    let _resized = finish(image.resize(96 << 10));
+}
+
+/// What was repaired, and is said to be right, is right.
+fn repair(bytes: &[u8]) {
+    let file = MemoryFile::with(bytes.to_vec());
+    let files = Files { file: file.clone(), data: None, backing: None };
+    let options = Options { repair: true, alone: true, ..Options::WRITE };
+    let Ok(image) = finish(Qcow2::open(files, Box::new(Nothing), options)) else {
+        return;
+    };
+    let Ok(report) = finish(image.check(Repair::All)) else {
+        return;
+    };
+    if report.corruptions == 0 && report.leaks == 0 {
+        let files = Files { file, data: None, backing: None };
+        let again = finish(Qcow2::open(files, Box::new(Nothing), options)).expect("it was opened");
+        let report = finish(again.check(Repair::Nothing)).expect("it was checked");
+        assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.findings);
+    }
 }
 
 /// Small images of several kinds, with some clusters.

@@ -211,7 +211,7 @@ impl<S: Storage> Pursuit<S> {
         let old = self.disk.top();
         let change = change(&old).ok_or(Failure::INVALID)?;
         // It is left as a whole image. If it cannot be written any more, that is why it is left.
-        let _best = old.close().await;
+        let _best = old.shut().await;
         host.switch(&change).await?;
         self.disk.apply(&change, drained);
         Ok(())

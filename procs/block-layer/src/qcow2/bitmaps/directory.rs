@@ -152,6 +152,7 @@ impl<S: Storage> Qcow2<S> {
         let len = place.directory_bytes as usize;
         let bytes = read_bytes(&self.file, place.directory_at, len).await?;
         let (mut rest, mut bitmaps, mut names) = (&bytes[..], Vec::new(), HashSet::new());
+        let mut granules = 0;
         for _ in 0..place.count {
             let (mut entry, used) = Entry::read(rest)?;
             let name = String::from_utf8_lossy(&entry.name).into_owned();
@@ -159,8 +160,13 @@ impl<S: Storage> Qcow2<S> {
                 return wrong(format!("two are called '{name}'"));
             }
             entry.table = self.read_table(&header, &entry, &name, file_size).await?;
+            granules += header.size.div_ceil(entry.granularity());
+            if granules > MOST_GRANULES {
+                return wrong("they have more bits than fit into memory".to_owned());
+            }
             rest = rest.get(used..).unwrap_or_default();
-            let since = Bitmap::new(self.size(), entry.granularity());
+            // Memory for bits comes with the bits.
+            let since = Bitmap::new(0, entry.granularity());
             bitmaps.push(Rc::new(Tracked {
                 name,
                 enabled: Cell::new(entry.flags & AUTO != 0),
@@ -244,7 +250,7 @@ impl<S: Storage> Qcow2<S> {
             match at {
                 0 => {}
                 ALL_SET => {
-                    bits.set(first * granularity, cluster * 8 * granularity);
+                    bits.set(first.saturating_mul(granularity), cluster * 8 * granularity);
                 }
                 at if !seen.insert(at) => {
                     let name = &bitmap.name;

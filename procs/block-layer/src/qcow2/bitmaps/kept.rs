@@ -87,8 +87,8 @@ impl<S: Storage> Qcow2<S> {
             if let Some(bits) = &mut *bitmap.bits.borrow_mut() {
                 bits.resize(size);
                 bitmap.changed.set(true);
+                bitmap.since.borrow_mut().resize(size);
             }
-            bitmap.since.borrow_mut().resize(size);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{Tracked, kept};
+use crate::bitmap::Bitmap;
 use crate::memory::Heap;
 use crate::outcome::{Failure, Outcome};
 use crate::qcow2::header::{autoclear, extensions::Bitmaps};
@@ -27,6 +28,7 @@ impl<S: Storage> Qcow2<S> {
                 continue;
             }
             let mut bits = self.read_bits(bitmap).await?;
+            *bitmap.since.borrow_mut() = Bitmap::new(self.size(), bitmap.granularity());
             for (at, len) in kept.dirty(directory, index as u64) {
                 bits.set(at, len);
                 bitmap.since.borrow_mut().set(at, len);
@@ -34,12 +36,17 @@ impl<S: Storage> Qcow2<S> {
             }
             *bitmap.bits.borrow_mut() = Some(bits);
         }
+        Ok(self.use_bitmaps().await?)
+    }
+
+    /// From here on the file's bits are not those of the disk.
+    pub(in crate::qcow2) async fn use_bitmaps(&self) -> Outcome {
         // First the journal: a mark without its word would make them inconsistent.
         self.note_bitmaps();
         if self.bitmaps().iter().all(|bitmap| bitmap.is_in_use()) {
             return Ok(());
         }
-        Ok(self.mark_in_use(true).await?)
+        self.mark_in_use(true).await
     }
 
     pub(super) fn directory_at(&self) -> u64 {
@@ -68,9 +75,11 @@ impl<S: Storage> Qcow2<S> {
             return Ok(());
         }
         match bitmaps.iter().any(|bitmap| bitmap.changed.get()) {
-            true => self.store(bitmaps, false).await,
-            false => self.mark_in_use(false).await,
+            true => self.store(bitmaps, false).await?,
+            false => self.mark_in_use(false).await?,
         }
+        self.shut.set(true);
+        Ok(())
     }
 
     /// Makes these the image's bitmaps, as they are now. All of it comes into force at once.
@@ -140,7 +149,8 @@ impl<S: Storage> Qcow2<S> {
         }
         for bitmap in bitmaps {
             let mut since = bitmap.since.borrow_mut();
-            *since = crate::bitmap::Bitmap::new(self.size(), bitmap.granularity());
+            let size = if bitmap.bits.borrow().is_some() { self.size() } else { 0 };
+            *since = Bitmap::new(size, bitmap.granularity());
         }
         Ok(())
     }
@@ -161,7 +171,7 @@ impl<S: Storage> Qcow2<S> {
     async fn place_bits(
         &self,
         shadow: &mut Shadow<'_, S>,
-        bits: &crate::bitmap::Bitmap,
+        bits: &Bitmap,
     ) -> Result<Vec<u64>, Failure> {
         let cluster = self.geometry.cluster();
         let mut table = Vec::new();

@@ -1,0 +1,14 @@
+//! The bitmap directory of a qcow2 image, and a bitmap's table.
+
+use super::Verdict;
+use super::qcow2_part::{self, Part};
+
+/// The input takes its place.
+pub fn run(bytes: &[u8]) -> Verdict {
+    qcow2_part::run(Part::Bitmaps, bytes)
+}
+
+/// As it is in an image.
+pub fn samples() -> Vec<Vec<u8>> {
+    qcow2_part::samples(Part::Bitmaps)
+}
