@@ -8,6 +8,7 @@
 
 mod calls;
 mod desk;
+mod mapped;
 mod timers;
 
 use std::rc::Rc;
@@ -19,11 +20,12 @@ use bulkhead_protocol::device::DiskInfo;
 
 pub use calls::CallId;
 pub use desk::Desk;
+use mapped::Known;
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Operation};
 use crate::executor::Mail;
-use crate::lane::{Forwarded, Lease, ToLane};
+use crate::lane::{Forwarded, Lease, Mapped, ToLane};
 use crate::mailbox::Mailbox;
 use crate::node::{Delay, Node, Opened, Served};
 use crate::outcome::{Failure, Outcome};
@@ -43,7 +45,11 @@ const TURN: usize = 256;
 pub struct Graph {
     disk: Rc<Disk<Served>>,
     info: DiskInfo,
+    /// Where clusters are, for lanes, and at which of the disk's changes that began.
+    mapped: Rc<Known>,
     tasks: Tasks,
+    /// Requests that no lane could perform by itself.
+    forwarded: u64,
     desk: Rc<Desk>,
     /// When changed metadata is written though nobody asked for it.
     write_back: Option<Instant>,
@@ -67,7 +73,15 @@ impl Graph {
         if !delay.is_zero() {
             disk.set_nodes(vec![Rc::new(Node::Delay(Delay(delay)))]);
         }
-        Ok(Self { disk, info, tasks: Tasks::default(), desk, write_back: None })
+        Ok(Self {
+            disk,
+            info,
+            mapped: Rc::default(),
+            tasks: Tasks::default(),
+            forwarded: 0,
+            desk,
+            write_back: None,
+        })
     }
 
     /// What the disk is.
@@ -93,12 +107,27 @@ impl Graph {
 
     /// What lanes may do without asking, as things are now.
     pub fn lease(&self) -> Option<Lease> {
-        match self.disk.top() {
-            Layer::Raw(raw) if self.disk.may_lend() => {
-                Some(Lease::Whole(Arc::clone(raw.storage().image())))
-            }
-            Layer::Raw(_) | Layer::Qcow2(_) | Layer::Null(_) => None,
+        if !self.disk.may_lend() {
+            return None;
         }
+        match self.disk.top() {
+            Layer::Raw(raw) => Some(Lease::Whole(Arc::clone(raw.storage().image()))),
+            Layer::Qcow2(image) => {
+                let changes = self.disk.bypass().changes();
+                let known = &mut *self.mapped.borrow_mut();
+                if known.as_ref().is_none_or(|(since, _)| *since != changes) {
+                    let file = Arc::clone(image.guest_data().image());
+                    *known = Some((changes, Arc::new(Mapped::new(file, image.cluster_size()))));
+                }
+                known.as_ref().map(|(_, mapped)| Lease::Mapped(Arc::clone(mapped)))
+            }
+            Layer::Null(_) => None,
+        }
+    }
+
+    /// Requests so far that no lane could perform by itself.
+    pub fn forwarded(&self) -> u64 {
+        self.forwarded
     }
 
     /// A lane has given its lease back.
@@ -111,6 +140,7 @@ impl Graph {
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane } = forwarded;
         let tag = request.tag;
+        self.forwarded += 1;
         // It was on its way while its incarnation ended, and has missed `discard_revoked`.
         if revoked.load(Ordering::Acquire) {
             drop(arena);
@@ -123,9 +153,9 @@ impl Graph {
         }
         let operation = Operation::of(request.action, &arena);
         drop(arena);
-        let disk = Rc::clone(&self.disk);
+        let (disk, mapped) = (Rc::clone(&self.disk), Rc::clone(&self.mapped));
         self.tasks.spawn(async move {
-            let outcome = disk.perform(&operation, &revoked).await;
+            let outcome = mapped::perform(&disk, &mapped, &operation, &revoked).await;
             // The answer is the last that is seen of a request: its arena may be unmapped now.
             drop(operation);
             lane.post(ToLane::Done { tag, outcome });

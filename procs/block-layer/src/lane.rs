@@ -19,6 +19,7 @@
 
 mod lease;
 mod link;
+mod mapped;
 mod sleep;
 mod thread;
 
@@ -31,6 +32,7 @@ use bulkhead_sys::eventfd::Doorbell;
 
 pub use lease::Lease;
 pub use link::Attachment;
+pub use mapped::Mapped;
 use thread::Lane;
 
 use crate::executor::Mail;
@@ -65,6 +67,15 @@ pub enum ToLane {
         /// How.
         outcome: Outcome,
     },
+    /// A worker is done with what was performed under a lease.
+    Worked {
+        /// The request's tag.
+        tag: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A worker found no space for what was performed under a lease: the executor decides.
+    Full(Request),
     /// Report [`Report::Beat`].
     Beat(u64),
     /// The process ends (in tests: the executor is dropped).

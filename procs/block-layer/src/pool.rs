@@ -16,7 +16,7 @@ use std::thread;
 use crate::executor::Mail;
 use crate::graph::CallId;
 use crate::image::{Call, Image};
-use crate::lane::{Forwarded, ToLane};
+use crate::lane::ToLane;
 use crate::mailbox::Mailbox;
 use crate::outcome::{Failure, Outcome};
 use crate::request::Request;
@@ -45,15 +45,12 @@ pub struct Job {
 /// Who is told how a job ended.
 #[derive(Debug)]
 pub enum Answer {
-    /// The lane that took the request; the executor instead if space is missing, which decides what
-    /// becomes of it then.
+    /// The lane that took the request.
     Lane {
         /// Its mailbox.
         lane: Arc<Mailbox<ToLane>>,
-        /// The request's tag.
-        tag: u64,
-        /// The executor's mailbox.
-        executor: Arc<Mailbox<Mail>>,
+        /// The request, as the lane took it.
+        request: Request,
     },
     /// The executor, for a request in the graph.
     Executor {
@@ -67,7 +64,12 @@ pub enum Answer {
 impl Answer {
     fn send(self, outcome: Outcome) {
         match self {
-            Self::Lane { lane, tag, .. } => lane.post(ToLane::Done { tag, outcome }),
+            Self::Lane { lane, request } if outcome == Err(Failure::NO_SPACE) => {
+                lane.post(ToLane::Full(request));
+            }
+            Self::Lane { lane, request } => {
+                lane.post(ToLane::Worked { tag: request.tag, outcome });
+            }
             Self::Executor { executor, call } => executor.post(Mail::Worked { call, outcome }),
         }
     }
@@ -145,19 +147,8 @@ fn work(shared: &Shared) {
         };
         // The answer is the last that is seen of a job: whoever drains counts answers, and afterwards
         // nothing may hold the arena or the image.
-        drop(image);
-        match (answer, call) {
-            (Answer::Lane { lane, tag, executor }, Call::Request { action, arena })
-                if outcome == Err(Failure::NO_SPACE) =>
-            {
-                let request = Request { tag, action };
-                executor.post(Mail::Perform(Forwarded { request, arena, revoked, lane }));
-            }
-            (answer, call) => {
-                drop((call, revoked));
-                answer.send(outcome);
-            }
-        }
+        drop((image, call, revoked));
+        answer.send(outcome);
     }
 }
 

@@ -239,7 +239,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// Where guest data is.
-    fn guest_data(&self) -> &S {
+    pub fn guest_data(&self) -> &S {
         self.data.as_ref().unwrap_or(&self.file)
     }
 }

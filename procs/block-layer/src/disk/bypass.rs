@@ -15,6 +15,8 @@ pub struct Bypass(Rc<State>);
 struct State {
     barred: Cell<u32>,
     lent: Cell<u32>,
+    /// How often leases were barred for a change of what they cover.
+    changes: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -48,8 +50,19 @@ impl Bypass {
         self.0.lent.get()
     }
 
+    /// How often leases were barred: what somebody knew for lanes before is worth nothing after it.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.get()
+    }
+
     /// Bars leases, and waits until the last one is back.
     pub async fn bar(&self) -> Barred {
+        self.0.changes.set(self.0.changes.get() + 1);
+        self.bar_briefly().await
+    }
+
+    /// The same for one request that changes what lanes know, and tells them itself.
+    pub async fn bar_briefly(&self) -> Barred {
         self.0.barred.set(self.0.barred.get() + 1);
         let barred = Barred(self.clone());
         std::future::poll_fn(|context| match self.0.lent.get() {

@@ -58,7 +58,10 @@ impl Executor {
             BlockOrder::InternalSnapshot { snapshot, create, time } => {
                 let record = Rc::clone(&self.record);
                 self.on_graph(|disk| async move {
+                    // Clusters that lanes write in place become the snapshot's too.
+                    let drained = disk.drain().await;
                     let done = internal_snapshot(&disk, &snapshot, create, time).await;
+                    drop(drained);
                     record.tell(BlockEvent::Answer { call, answer: answered(done) });
                 });
             }

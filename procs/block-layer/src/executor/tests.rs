@@ -1,5 +1,6 @@
 //! The whole block layer in one process: rings and real files on either side.
 
+mod mapped;
 mod rig;
 
 use bulkhead_protocol::block_ring::{

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Mapped;
 use crate::image::Image;
 use crate::request::Action;
 
@@ -11,14 +12,17 @@ use crate::request::Action;
 pub enum Lease {
     /// Every action on the whole disk, each byte at its own place in the image.
     Whole(Arc<Image>),
+    /// Reads and writes of clusters whose places are known.
+    Mapped(Arc<Mapped>),
 }
 
 impl Lease {
-    /// The image on which `action` may be performed; `None`: ask the executor.
+    /// The image on which `action` may be performed, and the action there; `None`: ask the executor.
     #[inline]
-    pub fn covers(&self, _action: Action) -> Option<&Arc<Image>> {
+    pub fn covers(&self, action: Action) -> Option<(&Arc<Image>, Action)> {
         match self {
-            Self::Whole(image) => Some(image),
+            Self::Whole(image) => Some((image, action)),
+            Self::Mapped(mapped) => mapped.translate(action),
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Lane {
     pub(super) bells: Option<Bells>,
     pub(super) state: State,
     pub(super) held: Held,
+    /// Requests at workers: performed under the lease.
+    under_lease: u32,
     pub(super) pace: Pace,
     /// The instant from which `pace` counts.
     pub(super) began: Instant,
@@ -84,6 +86,7 @@ impl Lane {
             bells: None,
             state: State::Empty,
             held: Held::None,
+            under_lease: 0,
             pace: Pace::new(),
             began: Instant::now(),
             ended: false,
@@ -121,6 +124,14 @@ impl Lane {
             ToLane::Lease(Some(lease)) => self.held = Held::Lease(lease),
             ToLane::Lease(None) => self.held = Held::Returning,
             ToLane::Done { tag, outcome } => self.returned(tag, outcome),
+            ToLane::Worked { tag, outcome } => {
+                self.under_lease = self.under_lease.saturating_sub(1);
+                self.returned(tag, outcome);
+            }
+            ToLane::Full(request) => {
+                self.under_lease = self.under_lease.saturating_sub(1);
+                self.send_again(request);
+            }
             ToLane::Beat(number) => self.report(Report::Beat(number)),
             ToLane::End => self.ended = true,
         }
@@ -152,6 +163,7 @@ impl Lane {
             jobs: &mut self.jobs,
             executor: &self.executor,
             mailbox: &self.mailbox,
+            under_lease: &mut self.under_lease,
             completed: &mut self.unpublished,
         };
         let mut taken = 0;
@@ -177,6 +189,19 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// A request for which there was no space: it is out still, at the executor now.
+    fn send_again(&mut self, request: Request) {
+        let (State::Serving(link) | State::Draining(link)) = &self.state else {
+            return;
+        };
+        self.executor.post(Mail::Perform(Forwarded {
+            request,
+            arena: link.server.arena.clone(),
+            revoked: Arc::clone(&link.revoked),
+            lane: Arc::clone(&self.mailbox),
+        }));
     }
 
     /// Shows the peer its completions and wakes it if it sleeps; ends what has come to its end.
@@ -216,11 +241,7 @@ impl Lane {
             self.state = State::Empty;
             self.report(Report::Detached);
         }
-        let quiet = match &self.state {
-            State::Empty => true,
-            State::Serving(link) | State::Draining(link) => link.is_quiet(),
-        };
-        if quiet && matches!(self.held, Held::Returning) {
+        if self.under_lease == 0 && matches!(self.held, Held::Returning) {
             self.held = Held::None;
             self.report(Report::LeaseReturned);
         }
@@ -239,6 +260,7 @@ struct Desk<'a> {
     jobs: &'a mut Vec<Job>,
     executor: &'a Arc<Mailbox<Mail>>,
     mailbox: &'a Arc<Mailbox<ToLane>>,
+    under_lease: &'a mut u32,
     completed: &'a mut u64,
 }
 
@@ -254,11 +276,11 @@ impl Desk<'_> {
     #[inline]
     fn perform(&mut self, request: Request) -> Result<(), LinkFault> {
         let Request { tag, action } = request;
-        let Some(image) = self.lease.and_then(|lease| lease.covers(action)) else {
+        let Some((image, there)) = self.lease.and_then(|lease| lease.covers(action)) else {
             self.forward(request);
             return Ok(());
         };
-        match image.attempt(action, &self.link.server.arena) {
+        match image.attempt(there, &self.link.server.arena) {
             // What becomes of it is for the executor to decide.
             Attempt::Done(Err(Failure::NO_SPACE)) => {
                 self.forward(request);
@@ -267,13 +289,14 @@ impl Desk<'_> {
             Attempt::Done(outcome) => self.complete(tag, outcome),
             Attempt::WouldBlock { done } => {
                 self.link.sent();
+                *self.under_lease += 1;
                 let lane = Arc::clone(self.mailbox);
                 self.jobs.push(Job {
                     image: Arc::clone(image),
-                    call: Call::Request { action, arena: self.link.server.arena.clone() },
+                    call: Call::Request { action: there, arena: self.link.server.arena.clone() },
                     done,
                     revoked: Arc::clone(&self.link.revoked),
-                    answer: Answer::Lane { lane, tag, executor: Arc::clone(self.executor) },
+                    answer: Answer::Lane { lane, request },
                 });
                 Ok(())
             }

@@ -45,6 +45,24 @@ impl<S: Storage> Qcow2<S> {
         self.extent(at, len).await
     }
 
+    /// Where a guest cluster is that is written in place, all of it: for lanes. `None`: nowhere, or nobody
+    /// knows without reading.
+    pub fn placed(&self, cluster: u64) -> Option<u64> {
+        self.writable().ok()?;
+        let state = &mut *self.state.borrow_mut();
+        let place = self.place(state, cluster).ok()??;
+        match self.peek(state, place).ok()?? {
+            Mapping::Plain(Granules { host: Some(host), owned: true, allocated, .. })
+                if allocated == Granules::all(self.geometry) =>
+            {
+                let first = host >> self.geometry.cluster_bits;
+                let free = self.is_external() || state.claims.of(first, 1).is_none();
+                free.then_some(host)
+            }
+            _ => None,
+        }
+    }
+
     /// Makes what the range reads as the image's own, where it comes from the backing file.
     pub async fn adopt(&self, at: u64, len: u64) -> Outcome {
         self.writable()?;

@@ -144,6 +144,9 @@ impl Process {
         assert!(matches!(process.next(), FromHelper::Sealed(_)));
         process.tell(BlockCommand::Plan(Box::new(plan)), &fds);
         let event = process.event();
+        if matches!(event, BlockEvent::Opened(_)) {
+            assert!(matches!(process.event(), BlockEvent::Headers(_)));
+        }
         assert!(matches!(process.next(), FromHelper::Ready));
         (process, event)
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use bulkhead_protocol::block::{BlockPlan, ExportPlan, NodePlan};
+use bulkhead_protocol::block::{BlockPlan, ExportPlan, JOURNAL_BYTES, NodePlan, Qcow2Plan};
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest};
 use bulkhead_protocol::device::RingShape;
 use bulkhead_protocol::spec::CacheMode;
@@ -14,6 +14,9 @@ use bulkhead_sys::mapping::{Rights, SharedMapping};
 use tempfile::NamedTempFile;
 
 use super::super::*;
+use crate::qcow2::create::{Wanted, create};
+use crate::storage::Plain;
+use crate::task::finish;
 
 pub const PAGE: u64 = 4096;
 pub const SIZE: u64 = 4 << 20;
@@ -27,6 +30,7 @@ const TAIL: usize = 128;
 pub struct Disk {
     file: NamedTempFile,
     cache: CacheMode,
+    qcow2: bool,
 }
 
 impl Disk {
@@ -42,7 +46,16 @@ impl Disk {
     fn new(cache: CacheMode, folder: &str) -> Self {
         let file = NamedTempFile::new_in(folder).unwrap();
         file.as_file().set_len(SIZE).unwrap();
-        Self { file, cache }
+        Self { file, cache, qcow2: false }
+    }
+
+    /// An empty image.
+    pub fn qcow2(cache: CacheMode, folder: &str) -> Self {
+        let disk = Self { qcow2: true, ..Self::new(cache, folder) };
+        disk.file.as_file().set_len(0).unwrap();
+        let plain = Plain::new(disk.file.reopen().unwrap().into(), true).unwrap();
+        finish(create(&plain, &Wanted { size: SIZE, ..Wanted::default() })).unwrap();
+        disk
     }
 
     fn open(&self) -> OwnedFd {
@@ -92,6 +105,9 @@ fn geometry() -> RingGeometry {
 /// A plan, its descriptors, and for each queue its ring and submission doorbell.
 pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(OwnedFd, Doorbell)>) {
     let (mut fds, mut ends) = (vec![disk.open()], Vec::new());
+    if disk.qcow2 {
+        fds.push(bulkhead_sys::memfd::create_sealed("journal", JOURNAL_BYTES).unwrap());
+    }
     let exports = exports.iter().enumerate().map(|(number, queues)| {
         for _ in 0..*queues {
             let ring = bulkhead_ring::create(geometry(), 1).unwrap();
@@ -111,7 +127,14 @@ pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(Owne
         }
     });
     let exports = exports.collect();
-    let node = NodePlan::Raw { cache: disk.cache, discard: true, read_only: false };
+    let (cache, discard, read_only) = (disk.cache, true, false);
+    let node = match disk.qcow2 {
+        false => NodePlan::Raw { cache, discard, read_only },
+        true => {
+            let (data_file, backing) = (false, Vec::new());
+            NodePlan::Qcow2(Qcow2Plan { cache, discard, read_only, data_file, backing })
+        }
+    };
     (BlockPlan::serving(node, exports), fds, ends)
 }
 
