@@ -7,6 +7,7 @@
 use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::block_control::{BlockRequest, BlockResponse};
 use crate::class::ProcessClass;
 use crate::event::Event;
 use crate::launch::{Layer, LayerState};
@@ -43,6 +44,8 @@ pub enum Request {
     Console,
     /// Send every event from now on.
     Events,
+    /// Something about disks.
+    Block(Box<BlockRequest>),
 }
 
 /// Life cycle of an instance.
@@ -122,6 +125,8 @@ pub enum Response {
     Console,
     /// One event of those asked for by `Events`.
     Event(Event),
+    /// Answer to `Block`.
+    Block(BlockResponse),
 }
 
 /// From `control` to the supervisor.

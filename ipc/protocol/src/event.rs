@@ -1,7 +1,10 @@
 //! What happened, for people and programs: one JSON line per event.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use crate::block::JobStatus;
 use crate::class::ProcessClass;
 use crate::crash::{Crash, Word};
 
@@ -127,6 +130,110 @@ pub enum EventKind {
     },
     /// A frontend went away.
     FrontendDisconnected {
+        /// Which disk.
+        id: String,
+    },
+    /// A disk goes over to another chain of files.
+    GraphChanged {
+        /// Which disk.
+        id: String,
+        /// Its files from now on, the top layer first.
+        layers: Vec<PathBuf>,
+    },
+    /// The header of an image names another backing file than was given. It is not opened.
+    BackingMismatch {
+        /// Which disk.
+        id: String,
+        /// The image.
+        path: PathBuf,
+        /// What its header says; empty: nothing.
+        named: String,
+        /// What was given and is used; empty: nothing.
+        given: String,
+    },
+    /// A job started.
+    JobStarted {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+    },
+    /// A job changed its state.
+    JobStatusChanged {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+        /// Its state.
+        status: JobStatus,
+    },
+    /// Disk and target of a job are the same: it may be completed.
+    JobReady {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+    },
+    /// A job has done what it was for.
+    JobCompleted {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+        /// Bytes done.
+        offset: u64,
+        /// Bytes in all.
+        len: u64,
+    },
+    /// A job was cancelled.
+    JobCancelled {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+        /// Bytes done.
+        offset: u64,
+        /// Bytes in all.
+        len: u64,
+    },
+    /// A job could not go on.
+    JobFailed {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+        /// Why.
+        reason: String,
+    },
+    /// The block layer of a job died; the job begins again in its successor.
+    JobRestarted {
+        /// Which disk.
+        id: String,
+        /// Which job.
+        job: String,
+    },
+    /// A block layer died, and with it a dirty bitmap that it kept in memory only.
+    BitmapLost {
+        /// Which disk.
+        id: String,
+        /// Its name.
+        bitmap: String,
+    },
+    /// A request or a job met an error.
+    BlockError {
+        /// Which disk.
+        id: String,
+        /// Which job; none: the guest's request.
+        job: Option<String>,
+        /// What was to be done.
+        operation: String,
+        /// Errno.
+        errno: i32,
+        /// It waits until it is resumed, or until there is space.
+        paused: bool,
+    },
+    /// No request waits any more after an error.
+    BlockErrorOver {
         /// Which disk.
         id: String,
     },

@@ -13,6 +13,7 @@
 //! | [`gdb`] | supervisor → gdb, gdb ↔ core |
 //! | [`device`] | supervisor ↔ device processes (blk, console, rng) |
 //! | [`block`] | supervisor ↔ block-layer |
+//! | [`block_control`] | about disks, within [`control`] |
 //! | [`block_ring`] | the entries on the rings between vhost-blk and block-layer |
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
 //! | [`record`] | what an instance's folder says to other commands |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod block_control;
 pub mod block_ring;
 pub mod class;
 pub mod control;

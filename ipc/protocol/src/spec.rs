@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block_control::ErrorPolicy;
 use crate::class::ProcessClass;
 use crate::core::EngineKind;
 use crate::launch::Layer;
@@ -87,6 +88,24 @@ pub struct DiskSpec {
     pub cpu: Option<u32>,
     /// Milliseconds that every request waits before it is performed: to rehearse recovery.
     pub delay_ms: u32,
+    /// What is done about errors.
+    pub on_error: OnError,
+}
+
+/// What is done about errors of a disk's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnError {
+    /// When a read fails.
+    pub read: ErrorPolicy,
+    /// When anything else fails.
+    pub write: ErrorPolicy,
+}
+
+impl Default for OnError {
+    /// QEMU's.
+    fn default() -> Self {
+        Self { read: ErrorPolicy::Report, write: ErrorPolicy::Enospc }
+    }
 }
 
 /// What happens when the guest crashes (triple fault, internal error).

@@ -350,12 +350,6 @@ impl<S: Storage> Disk<S> {
         let top = self.top();
         top.close().await
     }
-
-    /// The same when the disk is served no more by this process.
-    pub async fn shut(&self) -> Outcome {
-        let top = self.top();
-        top.shut().await
-    }
 }
 
 async fn perform<S: Storage>(top: &Layer<S>, operation: &Operation) -> Outcome {

@@ -8,11 +8,20 @@
 //! process that hangs. Workers do not count. A disk that stalls is no fault of this process, and
 //! its successor would stall as well.
 
+mod bitmaps;
+mod complaints;
 mod export;
+mod jobs;
+mod layers;
+mod leases;
 mod open;
+mod order;
+mod record;
+mod snapshot;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -92,7 +101,16 @@ pub struct Executor {
     mail: Vec<Mail>,
     pool: Arc<Pool>,
     lanes: Vec<LaneHandle>,
+    /// What each lane has of a lease.
+    lent: Vec<leases::Lent>,
     graph: Option<Graph>,
+    /// The chain's names, and who waits for the supervisor.
+    record: Rc<record::Record>,
+    jobs: Rc<jobs::Jobs>,
+    bitmaps: Rc<bitmaps::Bitmaps>,
+    complaints: complaints::Complaints,
+    /// The same of those that wait.
+    stops: complaints::Complaints,
     exports: Vec<Export>,
     beat: Option<Beat>,
     alive: Option<Alive>,
@@ -108,6 +126,7 @@ impl Executor {
         let mailbox = Arc::new(Mailbox::new()?);
         let begun = Arc::new(Barrier::new(1 + workers + lanes));
         let pool = Arc::new(Pool::start(workers, &begun)?);
+        let lent = vec![leases::Lent::None; lanes];
         let lanes = (0..lanes)
             .map(|number| {
                 LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox))
@@ -119,7 +138,13 @@ impl Executor {
             mail: Vec::with_capacity(64),
             pool,
             lanes,
+            lent,
             graph: None,
+            record: Rc::default(),
+            jobs: Rc::default(),
+            bitmaps: Rc::default(),
+            complaints: complaints::Complaints::default(),
+            stops: complaints::Complaints::default(),
             exports: Vec::new(),
             beat: None,
             alive: None,
@@ -145,6 +170,9 @@ impl Executor {
             BlockCommand::Attach { export, queues, incarnation } => {
                 self.attach(export, queues, incarnation, fds)
             }
+            BlockCommand::Order { call, order } => self.order(call, order, fds),
+            BlockCommand::Switched { change } => self.changed(change, Ok(())),
+            BlockCommand::Abandoned { change, reason } => self.changed(change, Err(reason)),
         }
     }
 
@@ -156,6 +184,7 @@ impl Executor {
             self.handle(message);
         }
         self.mail = mail;
+        self.settle_leases();
     }
 
     fn handle(&mut self, message: Mail) {
@@ -174,7 +203,7 @@ impl Executor {
             Report::Detached => self.lane_left(lane),
             Report::Beat(number) => self.lane_beat(number),
             Report::Progressed => self.progressed = true,
-            Report::LeaseReturned => {}
+            Report::LeaseReturned => self.lease_returned(lane),
         }
     }
 
@@ -188,6 +217,7 @@ impl Executor {
         if let Some(graph) = &mut self.graph {
             graph.due(Instant::now());
         }
+        self.settle_leases();
     }
 
     /// The end: what only memory has goes to the files, once the requests that are under way are over or
@@ -254,6 +284,7 @@ impl Executor {
 
     /// What is to be told to the supervisor, oldest first.
     pub fn events(&mut self) -> std::vec::Drain<'_, BlockEvent> {
+        self.gather();
         self.events.drain(..)
     }
 }

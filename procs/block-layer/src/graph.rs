@@ -100,6 +100,12 @@ impl Graph {
         }
     }
 
+    /// A lane has given its lease back.
+    pub fn lease_returned(&mut self) {
+        self.disk.bypass().returned();
+        self.settle();
+    }
+
     /// A request that a lane may not perform itself; the lane is told how it ended.
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane } = forwarded;
@@ -162,7 +168,8 @@ impl Graph {
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        finish(self.disk.shut())
+        let top = self.disk.top();
+        finish(top.shut())
     }
 
     fn settle(&mut self) {

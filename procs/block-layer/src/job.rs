@@ -91,4 +91,6 @@ impl<S: Storage> Job<S> {
 }
 
 #[cfg(test)]
+pub(crate) use tests::rig;
+#[cfg(test)]
 mod tests;

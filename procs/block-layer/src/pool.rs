@@ -16,9 +16,10 @@ use std::thread;
 use crate::executor::Mail;
 use crate::graph::CallId;
 use crate::image::{Call, Image};
-use crate::lane::ToLane;
+use crate::lane::{Forwarded, ToLane};
 use crate::mailbox::Mailbox;
 use crate::outcome::{Failure, Outcome};
+use crate::request::Request;
 
 /// A worker's stack: system calls with a few words of arguments.
 const STACK: usize = 64 * 1024;
@@ -44,12 +45,15 @@ pub struct Job {
 /// Who is told how a job ended.
 #[derive(Debug)]
 pub enum Answer {
-    /// The lane that took the request.
+    /// The lane that took the request; the executor instead if space is missing, which decides what
+    /// becomes of it then.
     Lane {
         /// Its mailbox.
         lane: Arc<Mailbox<ToLane>>,
         /// The request's tag.
         tag: u64,
+        /// The executor's mailbox.
+        executor: Arc<Mailbox<Mail>>,
     },
     /// The executor, for a request in the graph.
     Executor {
@@ -63,7 +67,7 @@ pub enum Answer {
 impl Answer {
     fn send(self, outcome: Outcome) {
         match self {
-            Self::Lane { lane, tag } => lane.post(ToLane::Done { tag, outcome }),
+            Self::Lane { lane, tag, .. } => lane.post(ToLane::Done { tag, outcome }),
             Self::Executor { executor, call } => executor.post(Mail::Worked { call, outcome }),
         }
     }
@@ -141,8 +145,19 @@ fn work(shared: &Shared) {
         };
         // The answer is the last that is seen of a job: whoever drains counts answers, and afterwards
         // nothing may hold the arena or the image.
-        drop((image, call, revoked));
-        answer.send(outcome);
+        drop(image);
+        match (answer, call) {
+            (Answer::Lane { lane, tag, executor }, Call::Request { action, arena })
+                if outcome == Err(Failure::NO_SPACE) =>
+            {
+                let request = Request { tag, action };
+                executor.post(Mail::Perform(Forwarded { request, arena, revoked, lane }));
+            }
+            (answer, call) => {
+                drop((call, revoked));
+                answer.send(outcome);
+            }
+        }
     }
 }
 

@@ -102,6 +102,21 @@ impl Tasks {
         next.is_some()
     }
 
+    /// Takes one of the tasks on that were woken: the one that `choose` picks of so many. `false`: none
+    /// was.
+    #[cfg(test)]
+    pub fn step_any(&mut self, choose: impl FnOnce(usize) -> usize) -> bool {
+        let next = {
+            let mut ready = self.ready.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = ready.len();
+            if count == 0 { None } else { ready.remove(choose(count)) }
+        };
+        if let Some(place) = next {
+            self.poll(place);
+        }
+        next.is_some()
+    }
+
     /// Tasks that are not over.
     pub fn running(&self) -> usize {
         self.running

@@ -77,6 +77,8 @@ pub enum Command {
     Console(Target),
     /// Follow events, one JSON line each
     Events(Target),
+    /// Disks: snapshots, copies, jobs and bitmaps, while they are served
+    Block(Box<crate::block::cli::BlockOptions>),
     /// Show what each process class may do
     Policy(PolicyOptions),
     /// Compare a running instance's processes with their manifests
@@ -119,7 +121,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// A disk: path=FILE,format=raw[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
-    /// discard=on|off,queues=N,cpu=N,delay=MS] or vhost-user=SOCKET[,id=ID]; may be given again
+    /// discard=on|off,queues=N,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] or vhost-user=SOCKET[,id=ID]; a
+    /// POLICY is report, ignore, stop or enospc; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…")]
     pub disks: Vec<String>,
     /// Add a virtio-console: stdio, pty, socket=PATH, file=PATH, or off
@@ -171,7 +174,7 @@ pub struct StorageOptions {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// A disk: id=ID,path=FILE,format=raw[,readonly,serial=TEXT,cache=none|writeback|unsafe,
-    /// discard=on|off,cpu=N,delay=MS]; may be given again
+    /// discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS]; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…", required = true)]
     pub disks: Vec<String>,
     /// An export: vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly]; may be given again

@@ -7,6 +7,7 @@
 //! Exit codes: 0 as asked, 1 failed, 2 refused before anything started, 3 the guest crashed.
 #![forbid(unsafe_code)]
 
+mod block;
 mod choice;
 mod cli;
 mod instance;
@@ -42,6 +43,7 @@ fn dispatch(command: cli::Command) -> anyhow::Result<std::process::ExitCode> {
         Command::Kill(target) => instance::commands::kill(&target),
         Command::Console(target) => instance::console::attach(&target),
         Command::Events(target) => instance::events::follow(&target),
+        Command::Block(options) => block::run(*options),
         Command::Policy(options) => policy::show(&options),
         Command::Audit(options) => policy::audit(&options),
         Command::Completions(options) => cli::completions(&options),

@@ -43,6 +43,10 @@ pub fn later(request: Request) -> Verdict {
             let reason = format!("a time-out of {timeout_ms} ms is longer than a day");
             Verdict::Answer(Response::Refused(reason))
         }
+        Request::Block(request) => match request.check() {
+            Ok(()) => Verdict::Ask(Request::Block(request)),
+            Err(malformed) => Verdict::Answer(Response::Refused(malformed.to_string())),
+        },
         Request::Processes
         | Request::Status
         | Request::Counters

@@ -54,9 +54,7 @@ pub struct Identity {
 impl Found {
     /// Opens what was found. It is the same object even if the path leads elsewhere by now.
     pub fn open(&self, flags: OFlag) -> io::Result<OwnedFd> {
-        let link = format!("/proc/self/fd/{}", self.path.as_raw_fd());
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY);
-        Ok(openat2(AT_FDCWD, link.as_str(), how)?)
+        reopen(&self.path, flags)
     }
 
     /// Which object it is.
@@ -81,6 +79,13 @@ impl Found {
     pub fn into_fd(self) -> OwnedFd {
         self.path
     }
+}
+
+/// Opens once more, and perhaps otherwise, what a descriptor names.
+pub fn reopen(fd: impl AsFd, flags: OFlag) -> io::Result<OwnedFd> {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY);
+    Ok(openat2(AT_FDCWD, link.as_str(), how)?)
 }
 
 /// Finds a user's path, relative to the working directory.

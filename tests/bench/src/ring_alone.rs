@@ -91,7 +91,7 @@ impl Process {
             cpus: Vec::new(),
         };
         let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
-        let plan = BlockPlan { node, exports: vec![export], delay_ms: 0 };
+        let plan = BlockPlan::serving(node, vec![export]);
         let message = ToHelper::Role(BlockCommand::Plan(Box::new(plan)));
         let fds: [BorrowedFd<'_>; 4] =
             [image.as_fd(), ring.as_fd(), submit.as_fd(), complete.as_fd()];

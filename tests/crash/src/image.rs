@@ -1,5 +1,6 @@
 //! The images that scenes are played on.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,29 +88,39 @@ impl Image {
     }
 
     /// The disk's bytes; of a qcow2 image as QEMU reads them, once it has found no error and no leak.
-    fn bytes(&self) -> std::fs::File {
-        if self.backing.is_none() {
-            return std::fs::File::open(self.path()).expect("the image");
+    fn bytes(&self) -> File {
+        match self.backing {
+            None => File::open(self.path()).expect("the image"),
+            Some(_) => qcow2_bytes(self.path()),
         }
-        let raw = NamedTempFile::new().expect("a raw image");
-        let run = |arguments: &[&str], files: &[&Path]| {
-            let status = Command::new("qemu-img").args(arguments).args(files).status();
-            assert!(status.expect("qemu-img").success(), "qemu-img {arguments:?} complains");
-        };
-        run(&["check", "-q", "-f", "qcow2"], &[self.path()]);
-        run(&["convert", "-f", "qcow2", "-O", "raw"], &[self.path(), raw.path()]);
-        raw.reopen().expect("the raw image")
     }
 
     /// Reads every block of the book on the host, past all that was tested.
     pub fn judge(&self, ledger: &Ledger) -> Result<(), Fault> {
-        let file = self.bytes();
-        let mut block = [0; BLOCK];
-        for place in 0..ledger.len() {
-            let offset = ledger.number(place) * BLOCK as u64;
-            file.read_exact_at(&mut block, offset).expect("a block");
-            ledger.judge(place, &block)?;
-        }
-        Ok(())
+        judge_bytes(&self.bytes(), ledger)
     }
+}
+
+/// The disk that a qcow2 image and those below it are, as QEMU reads them, once it has found no error and no
+/// leak.
+pub fn qcow2_bytes(path: &Path) -> File {
+    let raw = NamedTempFile::new().expect("a raw image");
+    let run = |arguments: &[&str], files: &[&Path]| {
+        let status = Command::new("qemu-img").args(arguments).args(files).status();
+        assert!(status.expect("qemu-img").success(), "qemu-img {arguments:?} complains");
+    };
+    run(&["check", "-q", "-f", "qcow2"], &[path]);
+    run(&["convert", "-f", "qcow2", "-O", "raw"], &[path, raw.path()]);
+    raw.reopen().expect("the raw image")
+}
+
+/// Reads every block of the book.
+pub fn judge_bytes(file: &File, ledger: &Ledger) -> Result<(), Fault> {
+    let mut block = [0; BLOCK];
+    for place in 0..ledger.len() {
+        let offset = ledger.number(place) * BLOCK as u64;
+        file.read_exact_at(&mut block, offset).expect("a block");
+        ledger.judge(place, &block)?;
+    }
+    Ok(())
 }

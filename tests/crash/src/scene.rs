@@ -80,6 +80,11 @@ impl Scene {
     /// Ends the load, reads everything by the disk, ends the instance, reads everything on the host.
     /// Waits `settle` before the last look, for whatever might still land.
     pub fn end(self, settle: Duration) {
+        self.end_on(settle, Image::judge);
+    }
+
+    /// The same, with another way to look at the host.
+    pub fn end_on(self, settle: Duration, judge: impl Fn(&Image, &Ledger) -> Result<(), Fault>) {
         self.shared.stop.store(true, Ordering::Relaxed);
         let ledgers: Vec<Ledger> = self
             .drivers
@@ -94,7 +99,7 @@ impl Scene {
         thread::sleep(settle);
         assert!(self.storage.end().success(), "bulkhead storage did not end well");
         for ledger in &ledgers {
-            if let Err(fault) = self.image.judge(ledger) {
+            if let Err(fault) = judge(&self.image, ledger) {
                 panic!("on the host: {fault}");
             }
         }

@@ -1,6 +1,7 @@
 //! What tests and benchmarks drive the project with, from outside.
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod frontend;
 pub mod kernel;
 pub mod programs;

@@ -62,6 +62,11 @@ impl Export {
         })
     }
 
+    /// Its lanes' numbers.
+    pub(super) fn lanes(&self) -> Range<usize> {
+        self.lanes.clone()
+    }
+
     fn limits(&self, disk: DiskInfo) -> Limits {
         Limits {
             size: disk.size,

@@ -42,9 +42,17 @@ impl Executor {
         };
         self.events.push(BlockEvent::Opened(graph.info()));
         self.graph = Some(graph);
+        self.record.begin(plan.layers);
+        self.events.push(BlockEvent::Headers(self.layer_reports()));
+        self.throttle(plan.limits);
+        self.set_policy(plan.on_error);
         let mut first_lane = 0;
         for export in plan.exports {
             first_lane = self.open_export(export, first_lane, &mut fds)?;
+        }
+        for job in plan.jobs {
+            let its = fds.by_ref().take(job.fd_count()).collect();
+            self.start_job(None, job, its);
         }
         Ok(())
     }
@@ -57,7 +65,6 @@ impl Executor {
         fds: &mut impl Iterator<Item = OwnedFd>,
     ) -> Result<usize, ExecutorError> {
         let lanes = first_lane..first_lane + usize::from(plan.queues);
-        let lease = self.graph.as_ref().and_then(Graph::lease);
         let mut next = || fds.next().ok_or(ExecutorError::Command("a plan that lacks descriptors"));
         let mut rings = Vec::new();
         for (queue, lane) in self.lanes[lanes.clone()].iter().enumerate() {
@@ -67,11 +74,11 @@ impl Executor {
                 complete: Doorbell::from_fd(next()?),
                 cpu: plan.cpus.get(queue).copied(),
             });
-            lane.post(ToLane::Lease(lease.clone()));
         }
         let (number, queues, incarnation) = (plan.export, plan.queues, plan.incarnation);
         let end = lanes.end;
         self.exports.push(Export::new(plan, lanes)?);
+        self.settle_leases();
         self.attach(number, queues, incarnation, rings)?;
         Ok(end)
     }

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use super::control::Side;
 use crate::memory::{Heap, Memory};
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::qcow2::{Held, Layer};
 use crate::storage::Storage;
 
@@ -14,6 +14,9 @@ pub(super) const LONGEST: u64 = 512 << 10;
 
 /// Copies of one job at a time: with [`LONGEST`], its memory.
 pub(super) const AT_A_TIME: usize = 4;
+
+/// Bytes that become zeroes together where the target has no clusters.
+const UNIT: u64 = 64 << 10;
 
 /// Copies a range, as it reads on `from`, to the same place in `to`. Ranges that are known to read as
 /// zeroes become zeroes there without being read. What comes from `base` or below it is left out.
@@ -36,11 +39,36 @@ pub(super) async fn copy<S: Storage>(
         } else if piece.held == Held::Data {
             let memory = Memory::from(Heap::zeroes(piece.len as usize));
             from.read(at, memory.clone()).await.map_err(source)?;
-            to.write(at, memory).await.map_err(target)?;
+            write_sparsely(to, at, memory).await.map_err(target)?;
         } else {
             to.zero(at, piece.len, true).await.map_err(target)?;
         }
         done += piece.len;
+    }
+    Ok(())
+}
+
+/// Writes bytes, and as zeroes the pieces that are nothing else: holes of a raw file are read as data.
+async fn write_sparsely<S: Storage>(to: &Layer<S>, at: u64, from: Memory) -> Outcome {
+    let unit = to.cluster_size().unwrap_or(UNIT);
+    let mut done = 0;
+    while done < from.len() {
+        // Up to the next bound of a unit, then on as long as the units are alike.
+        let first = (unit - (at + done) % unit).min(from.len() - done);
+        let zero = from.part(done, first).is_zero()?;
+        let mut len = first;
+        while done + len < from.len() {
+            let next = from.part(done + len, unit);
+            if next.is_zero()? != zero {
+                break;
+            }
+            len += next.len();
+        }
+        match zero {
+            true => to.zero(at + done, len, true).await?,
+            false => to.write(at + done, from.part(done, len)).await?,
+        }
+        done += len;
     }
     Ok(())
 }

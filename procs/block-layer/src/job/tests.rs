@@ -1,1 +1,7 @@
-//! Tests.
+//! Jobs in memory: what they leave behind, races with requests, crashes and deaths, errors.
+
+mod crash;
+mod errors;
+mod race;
+mod results;
+pub(crate) mod rig;

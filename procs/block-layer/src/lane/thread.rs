@@ -13,7 +13,7 @@ use super::{Forwarded, Lease, Report, ToLane};
 use crate::executor::Mail;
 use crate::image::{Attempt, Call};
 use crate::mailbox::Mailbox;
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::pool::{Answer, Job, Pool};
 use crate::request::Request;
 
@@ -237,7 +237,7 @@ struct Desk<'a> {
     link: &'a mut Link,
     lease: Option<&'a Lease>,
     jobs: &'a mut Vec<Job>,
-    executor: &'a Mailbox<Mail>,
+    executor: &'a Arc<Mailbox<Mail>>,
     mailbox: &'a Arc<Mailbox<ToLane>>,
     completed: &'a mut u64,
 }
@@ -259,6 +259,11 @@ impl Desk<'_> {
             return Ok(());
         };
         match image.attempt(action, &self.link.server.arena) {
+            // What becomes of it is for the executor to decide.
+            Attempt::Done(Err(Failure::NO_SPACE)) => {
+                self.forward(request);
+                Ok(())
+            }
             Attempt::Done(outcome) => self.complete(tag, outcome),
             Attempt::WouldBlock { done } => {
                 self.link.sent();
@@ -268,7 +273,7 @@ impl Desk<'_> {
                     call: Call::Request { action, arena: self.link.server.arena.clone() },
                     done,
                     revoked: Arc::clone(&self.link.revoked),
-                    answer: Answer::Lane { lane, tag },
+                    answer: Answer::Lane { lane, tag, executor: Arc::clone(self.executor) },
                 });
                 Ok(())
             }

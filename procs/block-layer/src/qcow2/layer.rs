@@ -184,7 +184,8 @@ impl<S: Storage> Layer<S> {
         }
     }
 
-    /// Writes that, and what is kept until an image is left: its bitmaps are no longer in use.
+    /// The last close of a layer that this process writes no more: what is kept until then goes to its file
+    /// as well.
     pub async fn shut(&self) -> Outcome {
         match self {
             Self::Qcow2(image) => image.shut().await,

@@ -136,6 +136,33 @@ impl<S: Storage> Qcow2<S> {
         }
     }
 
+    /// Clusters that were given out are nobody's after all. Nothing has ever referred to them, so they are
+    /// free at once: a request that is tried until there is space takes the same ones again.
+    pub(super) fn take_back(&self, first: u64, count: u64) {
+        for cluster in first..first + count {
+            let state = &mut *self.state.borrow_mut();
+            let block = self.block(state, cluster / self.geometry.counts()).ok().flatten();
+            let freed = block.and_then(|block| {
+                let (at, index) = self.count_place(block, cluster);
+                let geometry = self.geometry;
+                let change = |slice: &mut super::slices::Slice| {
+                    count::set(geometry, &mut slice.bytes, index, 0);
+                };
+                state.slices.change(at, change)
+            });
+            if freed.is_some() {
+                state.taken.remove(&cluster);
+                state.hint = state.hint.min(cluster);
+                self.note(Record::Count { cluster, count: 0 });
+            } else {
+                let (commit, op) = (state.begun + 1, state.first_op + state.ops.len() as u64);
+                state.taken.remove(&cluster);
+                state.frees.push_back(Free { cluster, commit, op });
+                self.note(Record::Free { cluster });
+            }
+        }
+    }
+
     /// Counts down what was released, as far as the file agrees and nobody can still look there.
     pub(super) async fn reclaim(&self) -> Outcome {
         while let Some(cluster) = self.next_reclaimable() {

@@ -162,7 +162,7 @@ impl<S: Storage> Qcow2<S> {
             old => self.copy_table(old, new.at, cluster).await,
         };
         if let Err(failure) = done {
-            self.release(new.at >> self.geometry.cluster_bits, 1);
+            self.take_back(new.at >> self.geometry.cluster_bits, 1);
             return Err(failure);
         }
         self.adopt_table(index, new.at)?;

@@ -284,7 +284,7 @@ impl<S: Storage> Qcow2<S> {
     fn give_back(&self, target: Target) {
         let was_there = target.old.host == Some(target.at);
         if !self.is_external() && !was_there {
-            self.release(target.at >> self.geometry.cluster_bits, target.count);
+            self.take_back(target.at >> self.geometry.cluster_bits, target.count);
         }
     }
 

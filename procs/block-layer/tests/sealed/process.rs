@@ -139,7 +139,7 @@ impl Process {
             read_only: false,
             cpus: vec![0; usize::from(queues)],
         };
-        let plan = BlockPlan { node, exports: vec![export], delay_ms };
+        let plan = BlockPlan { delay_ms, ..BlockPlan::serving(node, vec![export]) };
         let mut process = Self { child, channel: ours, queues: ends };
         assert!(matches!(process.next(), FromHelper::Sealed(_)));
         process.tell(BlockCommand::Plan(Box::new(plan)), &fds);

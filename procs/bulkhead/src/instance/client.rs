@@ -13,8 +13,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use crate::refusal::refuse;
 use crate::runtime_dir;
 
-/// How long an answer may take.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long an answer may take: longer than the control process waits for its supervisor.
+const DEADLINE: Duration = Duration::from_secs(12);
 
 /// A connection that has said hello.
 #[derive(Debug)]

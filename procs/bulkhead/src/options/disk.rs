@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format};
+use bulkhead_protocol::block_control::ErrorPolicy;
+use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError};
 
 use super::keyed::{Keyed, nearest};
 
@@ -17,6 +18,8 @@ const KEYS: &[&str] = &[
     "queues",
     "cpu",
     "delay",
+    "rerror",
+    "werror",
     "vhost-user",
     "data-file",
     "backing",
@@ -66,6 +69,10 @@ pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
         queues: u16::try_from(queues)?,
         cpu: keyed.number("cpu", 0, 1023)?,
         delay_ms: keyed.number("delay", 0, DELAY_MOST)?.unwrap_or(0),
+        on_error: OnError {
+            read: policy(&mut keyed, "rerror", ErrorPolicy::Report)?,
+            write: policy(&mut keyed, "werror", ErrorPolicy::Enospc)?,
+        },
         source: source(&mut keyed)?,
     })
 }
@@ -81,7 +88,7 @@ pub fn is_name(name: &str) -> bool {
 
 fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
     if let Some(socket) = keyed.value("vhost-user")? {
-        let image = ["path", "format", "cache", "discard", "readonly", "delay"];
+        let image = ["path", "format", "cache", "discard", "readonly", "delay", "rerror", "werror"];
         for key in image {
             if keyed.value(key).map_or(true, |value| value.is_some()) {
                 let reason = format!("'{key}' is of an image, 'vhost-user' of another program's");
@@ -152,6 +159,20 @@ fn backing(keyed: &mut Keyed) -> anyhow::Result<Vec<BackingSpec>> {
         }
     }
     Ok(layers)
+}
+
+fn policy(keyed: &mut Keyed, key: &str, usual: ErrorPolicy) -> anyhow::Result<ErrorPolicy> {
+    match keyed.value(key)?.as_deref() {
+        None => Ok(usual),
+        Some("report") => Ok(ErrorPolicy::Report),
+        Some("ignore") => Ok(ErrorPolicy::Ignore),
+        Some("stop") => Ok(ErrorPolicy::Stop),
+        Some("enospc") => Ok(ErrorPolicy::Enospc),
+        Some(other) => {
+            let remedy = nearest(other, &["report", "ignore", "stop", "enospc"]);
+            Err(keyed.refuse(&format!("'{key}={other}' is not known"), &remedy))
+        }
+    }
 }
 
 fn cache(keyed: &mut Keyed) -> anyhow::Result<CacheMode> {

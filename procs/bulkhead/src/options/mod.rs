@@ -5,7 +5,7 @@ mod disk;
 mod export;
 mod file;
 mod gdb;
-mod keyed;
+pub mod keyed;
 mod number;
 mod output;
 mod size;
@@ -15,6 +15,7 @@ pub use cpu::without_jit;
 pub use keyed::nearest;
 pub use number::seconds;
 pub use output::{Console, Serial};
+pub use size::{bytes, small_bytes};
 pub use spec::{RunPlan, storage, vm};
 
 #[cfg(test)]

@@ -48,6 +48,32 @@ fn line(kind: &EventKind) -> Option<String> {
             "the guest has instructions that the software CPU lacks (met {seen} times, the last at {:#x}: {bytes})",
             rip.0
         ),
+        EventKind::GraphChanged { id, layers } => {
+            let names: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
+            format!("disk {id} consists of {} now", names.join(" on "))
+        }
+        EventKind::BackingMismatch { id, path, named, given } => format!(
+            "disk {id}: the header of {} names '{named}' as its backing file, '{given}' is used",
+            path.display()
+        ),
+        EventKind::JobReady { id, job } => format!("job {job} on disk {id} is ready"),
+        EventKind::JobCompleted { id, job, .. } => format!("job {job} on disk {id} is completed"),
+        EventKind::JobCancelled { id, job, .. } => format!("job {job} on disk {id} was cancelled"),
+        EventKind::JobFailed { id, job, reason } => {
+            format!("job {job} on disk {id} failed: {reason}")
+        }
+        EventKind::JobRestarted { id, job } => {
+            format!("job {job} on disk {id} begins again in its block layer's successor")
+        }
+        EventKind::BlockErrorOver { id } => format!("disk {id}: nothing waits any more"),
+        EventKind::BitmapLost { id, bitmap } => {
+            format!("bitmap {bitmap} of disk {id} died with its block layer: copy the disk in full")
+        }
+        EventKind::BlockError { id, job, operation, errno, paused } => {
+            let whose = job.as_ref().map_or_else(String::new, |job| format!(", job {job}"));
+            let waits = if *paused { "; it waits" } else { "" };
+            format!("disk {id}{whose}: {operation} failed with errno {errno}{waits}")
+        }
         EventKind::NeedsReset { id, reason } => format!("device {id} needs a reset: {reason}"),
         EventKind::PoisonRequest { id } => {
             format!("a request of {id} that ended three processes was answered with an error")

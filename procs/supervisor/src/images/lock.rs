@@ -1,6 +1,6 @@
 //! Image locks that QEMU, its tools and we all respect.
 //!
-//! Called by the plan. The bytes are those of QEMU's file driver (`raw_apply_lock_bytes` and
+//! Called by the plan, and when a layer comes to be written or ceases to be. The bytes are those of QEMU's file driver (`raw_apply_lock_bytes` and
 //! `raw_check_lock_bytes` in block/file-posix.c): whoever uses a permission holds a shared lock on
 //! byte 100 + its number, whoever will not share one holds a shared lock on byte 200 + its number; one
 //! takes one's own bytes first and then asks whether anyone holds a byte of the other side.
@@ -80,7 +80,7 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct ImageLock {
     /// Never passed on.
-    _own: OwnedFd,
+    own: OwnedFd,
 }
 
 impl ImageLock {
@@ -93,15 +93,56 @@ impl ImageLock {
             }
         }
         hold(image, purpose)?;
-        Ok(ImageLock { _own: own })
+        Ok(ImageLock { own })
     }
+
+    /// From reading to writing: `old` is the image's description, `new` the one that takes its place. On an
+    /// error all is as it was.
+    pub fn widen(&self, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), LockError> {
+        release(old)?;
+        let widened = self.try_widen(new);
+        if widened.is_err() {
+            release(new)?;
+            release(self.own.as_fd())?;
+            hold(self.own.as_fd(), Use::Read)?;
+            hold(old, Use::Read)?;
+        }
+        widened
+    }
+
+    fn try_widen(&self, new: BorrowedFd<'_>) -> Result<(), LockError> {
+        hold(self.own.as_fd(), Use::Write)?;
+        for byte in Use::Write.others_bytes() {
+            if is_blocked(&self.own, LockKind::Exclusive, byte, 1)? {
+                return Err(LockError::Taken);
+            }
+        }
+        hold(new, Use::Write)
+    }
+
+    /// From writing to reading: `old` is the image's description, `new` the one that takes its place.
+    pub fn narrow(&self, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> io::Result<()> {
+        let held = |result: Result<(), LockError>| match result {
+            Err(LockError::Host(error)) => Err(error),
+            // Nobody excludes a reader as long as we do not share writing.
+            _ => Ok(()),
+        };
+        held(hold(new, Use::Read))?;
+        release(old)?;
+        let written = USED + Permission::Write as u64;
+        unlock(&self.own, written, 1)
+    }
+}
+
+fn release(fd: BorrowedFd<'_>) -> io::Result<()> {
+    unlock(fd, USED, UNSHARED - USED + 8)
 }
 
 /// Takes our own bytes. They are shared locks, so only a foreign exclusive lock is in the way.
 fn hold(fd: BorrowedFd<'_>, purpose: Use) -> Result<(), LockError> {
     for byte in purpose.own_bytes() {
         if !try_lock(fd, LockKind::Shared, byte, 1)? {
-            unlock(fd, USED, UNSHARED - USED + 8)?;
+            release(fd)?;
             return Err(LockError::Taken);
         }
     }

@@ -58,6 +58,10 @@ impl Instance {
             streams: Streams::default(),
             calls: Vec::new(),
             counts: Vec::new(),
+            orders: Vec::new(),
+            queries: Vec::new(),
+            snapshots: Vec::new(),
+            folder: std::env::current_dir().unwrap_or_default(),
             api,
             proc: Proc::open()?,
             started: false,
@@ -140,12 +144,13 @@ impl Instance {
         let server = self.post(Role::BlockLayer(disk), id, cpus, threads.clone());
         let client = self.post(Role::Blk(disk), id, cpus, threads);
         let device = self.machine.is_some().then_some(self.devices.len());
-        let source = self.plan.disks.get(planned).map(|disk| &disk.source);
-        let has_journal = matches!(source, Some(Source::Image(image)) if image.qcow2.is_some());
-        let mut made = Disk::new(planned, (server, client), device, queues)?;
-        if has_journal {
-            made = made.with_journal()?;
+        let source = self.plan.disks.get_mut(planned).map(|disk| &mut disk.source);
+        if let Some(Source::Image(image)) = source
+            && !image.service.read_only
+        {
+            image.chain.prepare()?;
         }
+        let made = Disk::new(planned, (server, client), device, queues)?;
         if device.is_some() {
             let table = Some(made.inflight.try_clone()?);
             let backend = Backend::Own(client);

@@ -88,6 +88,7 @@ impl Instance {
             Request::Status => self.status(),
             Request::Counters => return self.count(call),
             Request::Console => return self.answer_console(call),
+            Request::Block(request) => return self.on_block_request(call, *request),
             Request::Kill => {
                 self.conclude(Outcome::Ended(EndReason::Killed));
                 Response::Done

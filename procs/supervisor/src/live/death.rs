@@ -191,7 +191,10 @@ impl Instance {
     /// The other processes learn that this one is gone and reaped.
     fn lost(&mut self, role: Role) {
         match role {
-            Role::BlockLayer(disk) => self.fenced(disk, |fence| fence.server_reaped()),
+            Role::BlockLayer(disk) => {
+                self.fenced(disk, |fence| fence.server_reaped());
+                self.block_layer_lost(disk);
+            }
             Role::Blk(disk) => {
                 self.blk_lost(disk);
                 self.fenced(disk, |fence| fence.client_reaped());
@@ -200,6 +203,7 @@ impl Instance {
             Role::Control => {
                 self.calls.clear();
                 self.counts.clear();
+                self.forget_queries();
             }
             Role::Core | Role::SoftCpu(_) | Role::Gdb | Role::Sink(_) => {}
         }

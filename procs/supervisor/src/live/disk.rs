@@ -4,19 +4,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_protocol::block::{
-    BlockCommand, BlockEvent, BlockPlan, ExportPlan, JOURNAL_BYTES, LayerFormat, LayerPlan,
-    NodePlan, Qcow2Plan,
-};
+use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
+use bulkhead_protocol::block_control::Limits;
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
 use bulkhead_ring::RingGeometry;
 use bulkhead_sys::eventfd::Doorbell;
 
+use super::block::job::Job;
 use super::device::Queues;
 use super::token::PostIndex;
 use super::{Instance, Outcome};
 use crate::fence::{Action, Fence, Incarnation};
-use crate::plan::{EXPORT_QUEUE, Image, Source, VM_QUEUE};
+use crate::plan::{EXPORT_QUEUE, Source, VM_QUEUE};
 use crate::refusal::refuse;
 
 /// The only consumer of a disk's graph so far.
@@ -37,12 +36,19 @@ pub struct Disk {
     pub frontend: bool,
     /// In-flight table of its vhost-blk.
     pub inflight: OwnedFd,
-    /// What its block-layer has not written into a qcow2 image yet; none for a raw one.
-    journal: Option<OwnedFd>,
+    /// Jobs of its graph.
+    pub jobs: Vec<Job>,
+    /// Jobs that have ended and were not dismissed.
+    pub concluded: Vec<JobReport>,
+    /// Bitmaps that its block-layer keeps in memory only.
+    pub bitmaps: Vec<String>,
+    /// What its consumers were told that it is, once that is known.
+    pub info: Option<DiskInfo>,
+    /// Limits that its user set.
+    pub limits: Limits,
     fence: Fence,
     bells: Vec<Bells>,
     rings: Vec<OwnedFd>,
-    info: Option<DiskInfo>,
     queues: Queues,
 }
 
@@ -71,19 +77,16 @@ impl Disk {
             device,
             frontend: false,
             inflight: queues.inflight()?,
-            journal: None,
+            jobs: Vec::new(),
+            concluded: Vec::new(),
+            bitmaps: Vec::new(),
+            info: None,
+            limits: Limits::default(),
             fence: Fence::new(),
             bells: (0..queues.count).map(|_| bells()).collect::<std::io::Result<_>>()?,
             rings: Vec::new(),
-            info: None,
             queues,
         })
-    }
-
-    /// Gives it a journal, as writers of formats with metadata need one.
-    pub fn with_journal(mut self) -> std::io::Result<Self> {
-        self.journal = Some(bulkhead_sys::memfd::create_sealed("journal", JOURNAL_BYTES)?);
-        Ok(self)
     }
 
     /// Its queues.
@@ -170,7 +173,12 @@ impl Instance {
         Ok(())
     }
 
-    fn tell_server(&mut self, post: PostIndex, command: BlockCommand, fds: &[BorrowedFd<'_>]) {
+    pub(super) fn tell_server(
+        &mut self,
+        post: PostIndex,
+        command: BlockCommand,
+        fds: &[BorrowedFd<'_>],
+    ) {
         if let Some(process) = self.posts.get_mut(post).and_then(|post| post.planned_mut()) {
             // An error is a death, which the pidfd tells.
             let _ = process.command(command, fds);
@@ -189,21 +197,26 @@ impl Instance {
             return;
         };
         let read_only = planned.export.as_ref().is_some_and(|export| export.read_only);
+        let export = ExportPlan {
+            export: EXPORT,
+            queues: here.queues.count,
+            ring: RingShape::DEFAULT,
+            incarnation,
+            read_only: image.service.read_only || read_only,
+            cpus: planned.cpus.clone(),
+        };
         let command = BlockCommand::Plan(Box::new(BlockPlan {
-            node: node_plan(image),
-            exports: vec![ExportPlan {
-                export: EXPORT,
-                queues: here.queues.count,
-                ring: RingShape::DEFAULT,
-                incarnation,
-                read_only: image.read_only || read_only,
-                cpus: planned.cpus.clone(),
-            }],
+            node: image.chain.plan(image.service),
+            layers: image.chain.named(),
+            exports: vec![export],
             delay_ms: planned.delay_ms,
+            limits: here.limits,
+            on_error: planned.on_error,
+            jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
-        let mut fds = image_fds(image);
-        fds.extend(here.journal.iter().filter(|_| !image.read_only).map(AsFd::as_fd));
+        let mut fds = image.chain.fds(image.service);
         fds.extend(here.ring_fds());
+        fds.extend(here.jobs.iter().flat_map(|job| job.fds(&image.chain)));
         let post = here.server;
         if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
             let _ = process.command(command, &fds);
@@ -249,10 +262,12 @@ impl Instance {
             BlockEvent::Refused { reason } => self.on_image_refused(disk, post, reason),
             BlockEvent::Detached { .. } => self.fenced(disk, |fence| fence.server_detached()),
             BlockEvent::ExportFault { .. } => self.fenced(disk, |fence| fence.client_at_fault()),
+            event => self.on_graph_news(disk, post, event),
         }
     }
 
-    /// The disk never changes during the life of an instance: the guest was told what it is.
+    /// What the guest was told a disk is stays so during the life of an instance, whatever files it
+    /// consists of.
     fn on_opened(&mut self, disk: usize, post: PostIndex, info: DiskInfo) {
         let Some(here) = self.disks.get_mut(disk) else {
             return;
@@ -262,7 +277,7 @@ impl Instance {
                 here.info = Some(info);
                 self.fenced(disk, |fence| fence.disk_is_known());
             }
-            Some(known) if known == info => {}
+            Some(known) if is_as_told(known, info) => {}
             Some(_) => self.condemn(post, "the image is not what it was".into()),
         }
     }
@@ -276,7 +291,9 @@ impl Instance {
             return self.condemn(post, format!("the image cannot be opened: {reason}"));
         }
         let path = match &planned.source {
-            Source::Image(image) => image.path.display().to_string(),
+            Source::Image(image) => {
+                image.chain.top().map_or_else(String::new, |top| top.path.display().to_string())
+            }
             Source::Foreign(foreign) => foreign.path.display().to_string(),
         };
         let option = format!("--disk {}", planned.id);
@@ -285,30 +302,8 @@ impl Instance {
     }
 }
 
-/// The graph of an image.
-fn node_plan(image: &Image) -> NodePlan {
-    let Image { cache, discard, read_only, .. } = *image;
-    let Some(qcow2) = &image.qcow2 else {
-        return NodePlan::Raw { cache, discard, read_only };
-    };
-    let layer = |qcow2: bool| LayerPlan {
-        format: if qcow2 { LayerFormat::Qcow2 } else { LayerFormat::Raw },
-        data_file: false,
-    };
-    NodePlan::Qcow2(Qcow2Plan {
-        cache,
-        discard,
-        read_only,
-        data_file: qcow2.data_file.is_some(),
-        backing: qcow2.backing.iter().map(|backing| layer(backing.qcow2)).collect(),
-    })
-}
-
-/// Its files in the order of the plan.
-fn image_fds(image: &Image) -> Vec<BorrowedFd<'_>> {
-    let qcow2 = image.qcow2.as_ref();
-    let data = qcow2.and_then(|qcow2| qcow2.data_file.as_ref());
-    let backing = qcow2.into_iter().flat_map(|qcow2| &qcow2.backing);
-    let others = data.into_iter().chain(backing.map(|backing| &backing.file));
-    std::iter::once(image.file.as_fd()).chain(others.map(|other| other.file.as_fd())).collect()
+/// Whether a guest that was told `known` is well served by a graph that is `info`.
+fn is_as_told(known: DiskInfo, info: DiskInfo) -> bool {
+    (known.size, known.read_only) == (info.size, info.read_only)
+        && known.logical_block.is_multiple_of(info.logical_block.max(1))
 }

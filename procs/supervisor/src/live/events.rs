@@ -33,12 +33,7 @@ impl Instance {
 
     /// An event of this instance, now.
     pub(super) fn event(&self, kind: EventKind) -> Event {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Event {
-            time: since_epoch.map_or(0, |time| time.as_micros() as u64),
-            vm: self.plan.name.clone(),
-            kind,
-        }
+        Event { time: now(), vm: self.plan.name.clone(), kind }
     }
 
     /// Tells those who asked `control`.
@@ -63,4 +58,10 @@ impl Instance {
             self.tell(EventKind::Started);
         }
     }
+}
+
+/// Microseconds since the epoch.
+pub fn now() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_epoch.map_or(0, |time| time.as_micros() as u64)
 }

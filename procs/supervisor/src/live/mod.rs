@@ -10,11 +10,13 @@
 //! | [`post`], [`process`] | who holds which place, and in which phase |
 //! | [`launch`], [`life`], [`death`], [`pulse`] | ordering, attesting and planning, reaping, heartbeats |
 //! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`], [`gdb`] | what the plan of each role is, and what its death means |
+//! | [`block`] | graphs and jobs: what users ask, and the record of it |
 //! | [`control`], [`session`], [`events`] | who asks, who is told |
 //! | [`end`] | tearing down |
 
 mod allowance;
 mod begin;
+mod block;
 mod control;
 mod cords;
 mod death;
@@ -93,6 +95,8 @@ enum Due {
     Redial(usize),
     /// The listening socket of this disk is watched again.
     Listen(usize),
+    /// The members of this transaction should be ready by now.
+    Snapshot(u64),
 }
 
 /// The instance. Its plan's folder is the last thing to be dropped.
@@ -114,6 +118,12 @@ pub struct Instance {
     calls: Vec<Call>,
     /// Calls that wait for soft-cpu's counters.
     counts: Vec<u64>,
+    /// What block-layers have not answered, and who waits for more than one answer.
+    orders: Vec<block::order::Waiting>,
+    queries: Vec<block::query::Query>,
+    snapshots: Vec<block::snapshot::Snapshot>,
+    /// The working directory, as text: users' paths begin there.
+    folder: std::path::PathBuf,
     api: control::Api,
     proc: crate::attest::Proc,
     started: bool,
@@ -179,6 +189,7 @@ impl Instance {
                 Due::Suspected(post, ticket) => self.suspicion_is_due(post, ticket),
                 Due::Redial(device) => self.redial(device),
                 Due::Listen(disk) => self.listen_again(disk),
+                Due::Snapshot(number) => self.snapshot_is_due(number),
             }
         }
     }

@@ -1,17 +1,20 @@
 //! Disks: images opened and locked, foreign backends found.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, Spec};
-use nix::fcntl::OFlag;
+use bulkhead_protocol::spec::{
+    BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Spec,
+};
 
 use super::{Export, checked_wish};
-use crate::images::lock::{ImageLock, LockError, Use};
+use crate::images::chain::{Chain, Layer, Service};
 use crate::images::owner;
-use crate::open::{Found, Identity, Kind, find};
+use crate::images::take::{LockedFile, Wanted};
+use crate::open::{Identity, Kind, find};
 use crate::placement::{QueueCpus, Wish};
 use crate::refusal::{refuse, refuse_path};
 
@@ -29,6 +32,8 @@ pub struct Disk {
     pub cpus: QueueCpus,
     /// Rehearsal delay of each request in milliseconds.
     pub delay_ms: u32,
+    /// What is done about errors.
+    pub on_error: OnError,
     /// Where its bytes are.
     pub source: Source,
     /// Its listening socket, in a storage instance.
@@ -44,50 +49,13 @@ pub enum Source {
     Foreign(Foreign),
 }
 
-/// An opened, locked image.
+/// Opened, locked images: one, or a chain of them.
 #[derive(Debug)]
 pub struct Image {
-    /// As the user wrote it.
-    pub path: PathBuf,
-    /// The description that block-layers get.
-    pub file: OwnedFd,
-    /// Which object it is.
-    pub identity: Identity,
-    /// Host caching.
-    pub cache: CacheMode,
-    /// Whether discards reach the image.
-    pub discard: bool,
-    /// Refuse writes.
-    pub read_only: bool,
-    /// What else a qcow2 image consists of; `None`: the image is raw.
-    pub qcow2: Option<Qcow2>,
-    _lock: ImageLock,
-}
-
-/// The other files of a qcow2 image.
-#[derive(Debug)]
-pub struct Qcow2 {
-    /// Its external data file.
-    pub data_file: Option<LockedFile>,
-    /// Its backing files, the nearest first.
-    pub backing: Vec<Backing>,
-}
-
-/// A file with its lock.
-#[derive(Debug)]
-pub struct LockedFile {
-    /// The description that block-layers get.
-    pub file: OwnedFd,
-    _lock: ImageLock,
-}
-
-/// A backing file.
-#[derive(Debug)]
-pub struct Backing {
-    /// The file, opened for reading.
-    pub file: LockedFile,
-    /// It is a qcow2 image itself.
-    pub qcow2: bool,
+    /// Its files.
+    pub chain: Chain,
+    /// How they are served.
+    pub service: Service,
 }
 
 /// A foreign backend's socket.
@@ -112,10 +80,14 @@ impl Disk {
         let Source::Image(image) = &self.source else {
             return 0;
         };
-        match bulkhead_sys::file::is_in_memory(&image.file) {
-            Ok(true) => bulkhead_sys::file::size(&image.file).unwrap_or(0),
-            _ => 0,
-        }
+        let in_memory = |layer: &Layer| {
+            let file = &layer.file.file;
+            match bulkhead_sys::file::is_in_memory(file) {
+                Ok(true) => bulkhead_sys::file::size(file).unwrap_or(0),
+                _ => 0,
+            }
+        };
+        image.chain.top().map_or(0, in_memory)
     }
 
     /// Plans a disk; `before` are those planned already.
@@ -129,22 +101,10 @@ impl Disk {
         let source = match &spec.source {
             DiskSource::VhostUser { socket } => Source::Foreign(foreign(&option, socket)?),
             DiskSource::Image { path, format, cache, discard, read_only } => {
-                let neighbours = Neighbours { instances, before };
-                let raw = *format == Format::Raw;
-                let option = option.as_str();
-                let wanted =
-                    Wanted { option, path, cache: *cache, read_only: *read_only, whole: raw };
-                let (locked, identity) = wanted.take(&neighbours)?;
-                Source::Image(Image {
-                    path: path.clone(),
-                    file: locked.file,
-                    identity,
-                    cache: *cache,
-                    discard: *discard,
-                    read_only: *read_only,
-                    qcow2: wanted.others(format, &neighbours)?,
-                    _lock: locked._lock,
-                })
+                let neighbours = Neighbours { option: &option, instances, before };
+                let service = Service { cache: *cache, discard: *discard, read_only: *read_only };
+                let chain = Chain::new(neighbours.layers(path, format, service)?);
+                Source::Image(Image { chain, service })
             }
         };
         Ok(Self {
@@ -152,6 +112,7 @@ impl Disk {
             serial: spec.serial.clone(),
             cpus,
             delay_ms: spec.delay_ms,
+            on_error: spec.on_error,
             source,
             export: None,
         })
@@ -174,157 +135,86 @@ pub fn wishes(spec: &Spec, vcpus: u32, mask: &[u32]) -> Result<Vec<Wish>, Refusa
     spec.disks().iter().map(wish).collect()
 }
 
-/// An image as the user wants it.
-struct Wanted<'a> {
-    option: &'a str,
-    path: &'a Path,
-    cache: CacheMode,
-    read_only: bool,
-    /// Its length is the disk's, and so a multiple of a sector.
-    whole: bool,
-}
-
 /// Who else may use an image.
 struct Neighbours<'a> {
+    option: &'a str,
     instances: &'a [InstanceRecord],
     before: &'a [Disk],
 }
 
-enum Fault {
-    Refused(Refusal),
-    Locked,
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl Wanted<'_> {
-    fn take(&self, neighbours: &Neighbours<'_>) -> Result<(LockedFile, Identity), Refusal> {
-        let found = find(self.path).map_err(|error| refuse_path(self.option, self.path, &error))?;
-        let identity = found.identity();
-        match self.open_and_lock(&found) {
-            Ok((file, lock)) => Ok((LockedFile { file, _lock: lock }, identity)),
-            Err(Fault::Refused(refusal)) => Err(refusal),
-            Err(Fault::Locked) => {
-                let Neighbours { instances, before } = *neighbours;
-                Err(locked(self.option, self.path, identity, instances, before))
-            }
+impl Neighbours<'_> {
+    fn owner(&self, identity: Identity) -> String {
+        let is_it = |disk: &&Disk| match &disk.source {
+            Source::Image(image) => image.chain.layers().iter().any(|layer| layer.is(identity)),
+            Source::Foreign(_) => false,
+        };
+        match self.before.iter().find(is_it) {
+            Some(disk) => format!("disk {} of this very instance", disk.id),
+            None => owner::name(self.instances, identity),
         }
     }
 
-    /// The other files of this image. Backing files are read, and by pages: nobody's flush waits for them.
-    fn others(
+    fn take(&self, path: &Path, service: Service) -> Result<LockedFile, Refusal> {
+        let Service { cache, read_only, .. } = service;
+        let wanted = Wanted { option: self.option, path, cache, read_only };
+        let locked = wanted.take(&|identity| self.owner(identity))?;
+        check_size(&wanted, &locked)?;
+        Ok(locked)
+    }
+
+    /// The layers of an image. Backing files are read, and by pages: nobody's flush waits for them.
+    fn layers(
         &self,
+        path: &Path,
         format: &Format,
-        neighbours: &Neighbours<'_>,
-    ) -> Result<Option<Qcow2>, Refusal> {
+        service: Service,
+    ) -> Result<Vec<Layer>, Refusal> {
+        let file = self.take(path, service)?;
         let Format::Qcow2 { data_file, backing } = format else {
-            return Ok(None);
+            check_sectors(self.option, path, &file)?;
+            return Ok(vec![layer(path, LayerFormat::Raw, file)]);
         };
-        let data_file = match data_file {
-            Some(path) => Some(Wanted { path, whole: false, ..*self }.take(neighbours)?.0),
-            None => None,
-        };
-        let layer = |layer: &BackingSpec| {
-            let path = &layer.path;
-            let cache = CacheMode::Writeback;
-            let wanted = Wanted { path, cache, read_only: true, whole: false, ..*self };
-            Ok(Backing { file: wanted.take(neighbours)?.0, qcow2: layer.qcow2 })
-        };
-        let backing = backing.iter().map(layer).collect::<Result<_, Refusal>>()?;
-        Ok(Some(Qcow2 { data_file, backing }))
-    }
-
-    fn open_and_lock(&self, found: &Found) -> Result<(OwnedFd, ImageLock), Fault> {
-        self.check_kind(found)?;
-        let file = found.open(self.flags()).map_err(|error| self.host(&error))?;
-        self.check_size(&file)?;
-        let own = found.open(self.flags() - OFlag::O_DIRECT);
-        let own = own.map_err(|error| self.host(&error))?;
-        let purpose = if self.read_only { Use::Read } else { Use::Write };
-        let lock = ImageLock::take(file.as_fd(), own, purpose).map_err(|error| match error {
-            LockError::Taken => Fault::Locked,
-            LockError::Host(_) => Fault::Refused(self.refuse(
-                &error.to_string(),
-                "move it to a file system with open-file-description locks",
-            )),
-        })?;
-        Ok((file, lock))
-    }
-
-    fn flags(&self) -> OFlag {
-        let access = match self.read_only {
-            true => OFlag::O_RDONLY,
-            false => OFlag::O_RDWR,
-        };
-        match self.cache {
-            CacheMode::None => access | OFlag::O_DIRECT,
-            CacheMode::Writeback | CacheMode::Unsafe => access,
+        let mut top = layer(path, LayerFormat::Qcow2, file);
+        if let Some(path) = data_file {
+            top.data_file = Some(self.take(path, service)?);
         }
-    }
-
-    fn check_kind(&self, found: &Found) -> Result<(), Refusal> {
-        match found.kind {
-            Kind::File | Kind::BlockDevice => Ok(()),
-            Kind::Directory => Err(self.refuse("it is a directory", "name an image in it")),
-            Kind::Socket => {
-                Err(self.refuse("it is a socket", "a vhost-user backend is vhost-user=SOCKET"))
-            }
-            _ => Err(self.refuse("it is no file or block device", "name an image")),
+        let mut layers = vec![top];
+        let below = Service { cache: CacheMode::Writeback, read_only: true, ..service };
+        for BackingSpec { path, qcow2 } in backing {
+            let format = if *qcow2 { LayerFormat::Qcow2 } else { LayerFormat::Raw };
+            layers.push(layer(path, format, self.take(path, below)?));
         }
-    }
-
-    fn check_size(&self, file: &OwnedFd) -> Result<(), Refusal> {
-        match bulkhead_sys::file::size(file) {
-            Err(error) => Err(self.host(&error)),
-            Ok(0) => Err(self.refuse("it is empty", "make it larger, as with truncate -s 1G")),
-            Ok(size) if self.whole && !size.is_multiple_of(SECTOR) => Err(self.refuse(
-                &format!("its size of {size} bytes is no multiple of 512"),
-                "pad it, as with truncate -s %512",
-            )),
-            Ok(_) => Ok(()),
-        }
-    }
-
-    fn host(&self, error: &std::io::Error) -> Refusal {
-        match error.raw_os_error() {
-            Some(libc::EINVAL) if self.cache == CacheMode::None => {
-                self.refuse("its file system has no direct I/O", "use cache=writeback")
-            }
-            Some(libc::EACCES | libc::EPERM) if !self.read_only => self.refuse(
-                "you may not open it for writing",
-                "check its permissions, or add readonly",
-            ),
-            _ => refuse_path(self.option, self.path, error),
-        }
-    }
-
-    fn refuse(&self, reason: &str, remedy: &str) -> Refusal {
-        refuse(self.option, self.path.display(), reason, remedy)
+        Ok(layers)
     }
 }
 
-fn locked(
-    option: &str,
-    path: &Path,
-    identity: Identity,
-    instances: &[InstanceRecord],
-    before: &[Disk],
-) -> Refusal {
-    let is_it = |disk: &&Disk| match &disk.source {
-        Source::Image(image) => image.identity == identity,
-        Source::Foreign(_) => false,
-    };
-    let owner = match before.iter().find(is_it) {
-        Some(disk) => format!("disk {} of this very instance", disk.id),
-        None => owner::name(instances, identity),
-    };
-    let reason = format!("it is locked by {owner}");
-    let remedy = "end that first, or open it readonly in both";
-    refuse(option, path.display(), reason, remedy)
+fn layer(path: &Path, format: LayerFormat, file: LockedFile) -> Layer {
+    // As headers name it from now on, and as it is found again whatever the working directory is.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (data_file, journal) = (None, None);
+    Layer { number: 0, path, format, file, data_file, journal }
+}
+
+fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {
+    match bulkhead_sys::file::size(&locked.file) {
+        Err(error) => Err(wanted.host(&error)),
+        Ok(0) => Err(wanted.refuse("it is empty", "make it larger, as with truncate -s 1G")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A raw image's length is the disk's, and so a multiple of a sector.
+fn check_sectors(option: &str, path: &Path, locked: &LockedFile) -> Result<(), Refusal> {
+    let size = bulkhead_sys::file::size(&locked.file);
+    match size.map_err(|error| refuse_path(option, path, &error))? {
+        size if size.is_multiple_of(SECTOR) => Ok(()),
+        size => Err(refuse(
+            option,
+            path.display(),
+            format!("its size of {size} bytes is no multiple of 512"),
+            "pad it, as with truncate -s %512",
+        )),
+    }
 }
 
 fn foreign(option: &str, path: &Path) -> Result<Foreign, Refusal> {

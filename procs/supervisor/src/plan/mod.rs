@@ -169,12 +169,13 @@ fn image_record(disk: &Disk) -> Option<ImageRecord> {
     let Source::Image(image) = &disk.source else {
         return None;
     };
+    let top = image.chain.top()?;
     Some(ImageRecord {
         id: disk.id.clone(),
-        path: image.path.clone(),
-        device: image.identity.device,
-        inode: image.identity.inode,
-        read_only: image.read_only,
+        path: top.path.clone(),
+        device: top.file.identity.device,
+        inode: top.file.identity.inode,
+        read_only: image.service.read_only,
     })
 }
 

@@ -73,6 +73,7 @@ impl Host {
             queues: 1,
             cpu: None,
             delay_ms: 0,
+            on_error: Default::default(),
         }
     }
 

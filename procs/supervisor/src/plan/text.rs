@@ -2,11 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_protocol::spec::CacheMode;
 
 use super::machine::Engine;
 use super::{Disk, Machine, Plan, Source};
+use crate::images::chain::{Layer, Service};
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -47,7 +49,8 @@ impl Display for Plan {
         }
         for disk in &self.disks {
             if let Source::Image(image) = &disk.source {
-                let holds = format!("{}, block rings", image.path.display());
+                let files: Vec<_> = image.chain.layers().iter().map(path).collect();
+                let holds = format!("{}, block rings", files.join(", "));
                 process(f, ProcessClass::BlockLayer, &disk.id, &holds, &disk.cpus)?;
                 let holds = "block rings, in-flight table, granted memory";
                 process(f, ProcessClass::VhostBlk, &disk.id, holds, &disk.cpus)?;
@@ -77,14 +80,19 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
     match &disk.source {
         Source::Foreign(foreign) => write!(f, "vhost-user {}", foreign.path.display())?,
         Source::Image(image) => {
-            let cache = match image.cache {
+            let Service { cache, read_only, .. } = image.service;
+            let cache = match cache {
                 CacheMode::None => "none",
                 CacheMode::Writeback => "writeback",
                 CacheMode::Unsafe => "unsafe",
             };
-            let access = if image.read_only { "read-only" } else { "read-write" };
-            let path = image.path.display();
-            let format = if image.qcow2.is_some() { "qcow2" } else { "raw" };
+            let access = if read_only { "read-only" } else { "read-write" };
+            let top = image.chain.top();
+            let (path, format) = match top.map(|top| (path(top), top.format)) {
+                Some((path, LayerFormat::Qcow2)) => (path, "qcow2"),
+                Some((path, LayerFormat::Raw)) => (path, "raw"),
+                None => return Ok(()),
+            };
             write!(f, "{path}, {format}, {access}, locked, cache {cache}")?;
         }
     }
@@ -93,6 +101,10 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
         Some(export) => writeln!(f, ", socket {}", export.path.display()),
         None => writeln!(f),
     }
+}
+
+fn path(layer: &Layer) -> String {
+    layer.path.display().to_string()
 }
 
 fn plural(count: u16) -> &'static str {

@@ -112,7 +112,7 @@ pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(Owne
     });
     let exports = exports.collect();
     let node = NodePlan::Raw { cache: disk.cache, discard: true, read_only: false };
-    (BlockPlan { node, exports, delay_ms: 0 }, fds, ends)
+    (BlockPlan::serving(node, exports), fds, ends)
 }
 
 impl Rig {

@@ -159,7 +159,8 @@ fn vm() -> VmSpec {
 }
 
 fn disk(source: DiskSource) -> DiskSpec {
-    DiskSpec { id: "d0".into(), source, serial: "s".into(), queues: 2, cpu: Some(1), delay_ms: 0 }
+    let (id, serial, on_error) = ("d0".into(), "s".into(), Default::default());
+    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), delay_ms: 0, on_error }
 }
 
 fn storage() -> StorageSpec {
@@ -266,7 +267,7 @@ fn block_plan() -> BlockPlan {
         cpus: vec![0, 0],
     };
     let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
-    BlockPlan { node, exports: vec![export.clone(), export], delay_ms: 0 }
+    BlockPlan::serving(node, vec![export.clone(), export])
 }
 
 fn report() -> SealReport {

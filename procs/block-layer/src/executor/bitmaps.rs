@@ -1,0 +1,184 @@
+//! Dirty bitmaps that users keep on a disk, by name: in this process, with which they die, or in the image
+//! of the top layer, by whose journal they outlive it.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use bulkhead_protocol::block_control::{BitmapAction, BitmapState};
+
+use crate::bitmap::Bitmap as Bits;
+use crate::disk::{Attached, Bitmap, Disk, Watcher};
+use crate::node::Served;
+use crate::qcow2::Layer;
+
+/// Bytes of a bit, unless the user says otherwise.
+const GRANULARITY: u32 = 64 << 10;
+
+/// Bits of one bitmap: 32 MiB of them.
+const MOST_BITS: u64 = 1 << 28;
+
+/// Bitmaps of one disk.
+const MOST: usize = 64;
+
+#[derive(Debug)]
+struct Kept {
+    name: String,
+    bitmap: Rc<Bitmap>,
+    _attached: Attached<Served>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Bitmaps(RefCell<Vec<Kept>>);
+
+impl Bitmaps {
+    /// The bitmap of a name.
+    pub fn find(&self, name: &str) -> Option<Rc<Bitmap>> {
+        let kept = self.0.borrow();
+        kept.iter().find(|kept| kept.name == name).map(|kept| Rc::clone(&kept.bitmap))
+    }
+
+    /// As they are now: those of this process, and those of the image.
+    pub fn states(&self, disk: &Disk<Served>) -> Vec<BitmapState> {
+        let own = |kept: &Kept| BitmapState {
+            name: kept.name.clone(),
+            granularity: kept.bitmap.granularity() as u32,
+            dirty: kept.bitmap.dirty_bytes(),
+            recording: kept.bitmap.is_enabled(),
+            persistent: false,
+        };
+        let mut states: Vec<_> = self.0.borrow().iter().map(own).collect();
+        if let Layer::Qcow2(image) = disk.top() {
+            states.extend(image.bitmaps().iter().take(MOST).map(|tracked| BitmapState {
+                name: tracked.name().to_owned(),
+                granularity: u32::try_from(tracked.granularity()).unwrap_or(u32::MAX),
+                dirty: tracked.dirty_bytes(),
+                recording: tracked.is_enabled() && tracked.is_consistent(),
+                persistent: true,
+            }));
+        }
+        states
+    }
+
+    /// Does something about one of them.
+    pub async fn act(
+        &self,
+        disk: &Rc<Disk<Served>>,
+        name: String,
+        action: BitmapAction,
+    ) -> Result<(), String> {
+        let Some(bitmap) = self.find(&name) else {
+            return self.act_beyond(disk, name, action).await;
+        };
+        match action {
+            BitmapAction::Add { .. } => return Err(format!("there is a bitmap '{name}' already")),
+            BitmapAction::Remove => self.0.borrow_mut().retain(|kept| kept.name != name),
+            BitmapAction::Clear => bitmap.clear_all(),
+            BitmapAction::Enable => bitmap.enable(true),
+            BitmapAction::Disable => bitmap.enable(false),
+            BitmapAction::Merge(others) => {
+                for other in self.ranges(disk, &others).await? {
+                    other.into_iter().for_each(|range| bitmap.set(range));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, of a bitmap that this process does not keep by itself: a new one, or the image's.
+    async fn act_beyond(
+        &self,
+        disk: &Rc<Disk<Served>>,
+        name: String,
+        action: BitmapAction,
+    ) -> Result<(), String> {
+        let image = match (disk.top(), &action) {
+            (_, BitmapAction::Add { granularity, persistent: false, disabled }) => {
+                return self.add(disk, name, *granularity, *disabled).await;
+            }
+            (Layer::Qcow2(image), _) => image,
+            (_, BitmapAction::Add { .. }) => {
+                return Err("its top layer is no qcow2 image: nothing could keep it".to_owned());
+            }
+            _ => return Err(format!("there is no bitmap '{name}'")),
+        };
+        let done = match action {
+            BitmapAction::Add { granularity, disabled, .. } => {
+                let usual = image.usual_granularity();
+                let bytes = if granularity == 0 { usual } else { granularity.into() };
+                image.bitmap_add(&name, bytes, !disabled).await
+            }
+            BitmapAction::Remove => image.bitmap_remove(&name).await,
+            BitmapAction::Clear => image.bitmap_clear(&name).await,
+            BitmapAction::Enable => image.bitmap_enable(&name, true).await,
+            BitmapAction::Disable => image.bitmap_enable(&name, false).await,
+            BitmapAction::Merge(others) => {
+                let all = self.ranges(disk, &others).await?;
+                let into = image.bitmap(&name).map_err(|error| error.to_string())?;
+                let mut bits = Bits::new(image.size(), into.granularity());
+                for range in all.into_iter().flatten() {
+                    bits.set(range.start, range.end - range.start);
+                }
+                image.bitmap_merge(&name, &bits).await
+            }
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    /// What is dirty in each of these, of this process or of the image.
+    async fn ranges(
+        &self,
+        disk: &Disk<Served>,
+        names: &[String],
+    ) -> Result<Vec<Vec<Range<u64>>>, String> {
+        let mut all = Vec::with_capacity(names.len());
+        for name in names {
+            let (own, size) = (self.find(name), disk.size());
+            let tracked = match (&own, disk.top()) {
+                (None, Layer::Qcow2(image)) => {
+                    Some(image.bitmap_bits(name).await.map_err(|error| error.to_string())?)
+                }
+                (None, _) => return Err(format!("there is no bitmap '{name}'")),
+                (Some(_), _) => None,
+            };
+            let next = |from| match (&own, &tracked) {
+                (Some(bitmap), _) => bitmap.next_dirty(from, u64::MAX),
+                (None, Some(tracked)) => tracked.next_dirty(from, size),
+                (None, None) => None,
+            };
+            let first = next(0);
+            all.push(std::iter::successors(first, |range| next(range.end)).collect());
+        }
+        Ok(all)
+    }
+
+    async fn add(
+        &self,
+        disk: &Rc<Disk<Served>>,
+        name: String,
+        granularity: u32,
+        disabled: bool,
+    ) -> Result<(), String> {
+        let granularity = if granularity == 0 { GRANULARITY } else { granularity };
+        if !granularity.is_power_of_two() || !(512..=64 << 20).contains(&granularity) {
+            return Err("a bit stands for a power of two from 512 bytes to 64 MiB".to_owned());
+        }
+        if disk.size() / u64::from(granularity) > MOST_BITS {
+            return Err(
+                "a bit for so few bytes of so large a disk; give a larger --granularity".into()
+            );
+        }
+        if self.0.borrow().len() >= MOST {
+            return Err(format!("the disk has {MOST} bitmaps already"));
+        }
+        let bitmap = Rc::new(Bitmap::new(disk.size(), granularity.into()));
+        bitmap.enable(!disabled);
+        let _attached = disk.attach(Watcher::Bitmap(Rc::clone(&bitmap))).await;
+        if self.find(&name).is_some() {
+            return Err(format!("there is a bitmap '{name}' already"));
+        }
+        self.0.borrow_mut().push(Kept { name, bitmap, _attached });
+        Ok(())
+    }
+}

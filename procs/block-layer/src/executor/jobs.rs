@@ -1,0 +1,332 @@
+//! Jobs as the supervisor knows them: by name, with descriptors, told of by events.
+//!
+//! A job runs as a task of the graph ([`crate::job`]). Here it is given its layers, commanded, and reported.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bulkhead_protocol::block::{
+    BlockAnswer, BlockEvent, JobEnd, JobKind, JobPlan, JobReport, JobStatus,
+};
+use bulkhead_protocol::block_control::{
+    CopyMode as WantedMode, ErrorPolicy, Extent as WantedExtent, JobAction,
+};
+
+use super::bitmaps::Bitmaps;
+use super::layers::{Opening, format_name};
+use super::record::{JobHost, Record, layer_at};
+use super::snapshot::settle;
+use crate::clock::Clock;
+use crate::disk::{Action, Disk, OnError};
+use crate::graph::Desk;
+use crate::job::{
+    self, BackingName, Backup, BitmapMode, Commit, Control, CopyMode, Ended, Extent, Job, JobEvent,
+    JobState, Mirror, Settings, Side, Stream, Sync,
+};
+use crate::node::Served;
+use crate::outcome::Failure;
+use crate::qcow2::Layer;
+
+/// A job that has not ended.
+#[derive(Debug)]
+struct Running {
+    name: String,
+    kind: &'static str,
+    control: Rc<Control>,
+}
+
+/// The jobs of the graph.
+#[derive(Debug, Default)]
+pub struct Jobs(RefCell<Vec<Running>>);
+
+/// What a job is started with.
+pub struct Start {
+    pub disk: Rc<Disk<Served>>,
+    pub desk: Rc<Desk>,
+    pub record: Rc<Record>,
+    pub jobs: Rc<Jobs>,
+    pub bitmaps: Rc<Bitmaps>,
+    pub discard: bool,
+    /// The order's number; none: a predecessor had the job.
+    pub call: Option<u64>,
+    pub plan: JobPlan,
+}
+
+/// A job with all that it works on.
+struct Made {
+    job: Job<Served>,
+    host: JobHost,
+    /// What is to be settled at the end: the supervisor gives its journal up then.
+    written: Option<Layer<Served>>,
+}
+
+impl Jobs {
+    /// As they are now.
+    pub fn reports(&self) -> Vec<JobReport> {
+        self.0.borrow().iter().map(|job| report(&job.name, job.kind, &job.control)).collect()
+    }
+
+    /// Does something about one of them.
+    pub fn act(&self, name: &str, action: JobAction) -> Result<(), String> {
+        let jobs = self.0.borrow();
+        let job = jobs.iter().find(|job| job.name == name);
+        let control = &job.ok_or("there is no such job")?.control;
+        match action {
+            JobAction::Pause => control.pause(),
+            JobAction::Resume => control.resume(),
+            JobAction::SetSpeed(speed) => control.set_speed(speed),
+            JobAction::Cancel => control.cancel(false),
+            JobAction::Complete if control.complete() => {}
+            JobAction::Complete => return Err("the job is not ready".to_owned()),
+            JobAction::Dismiss => return Err("the job has not ended".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// What they have to tell.
+    pub fn tell(&self, record: &Record) {
+        for job in &*self.0.borrow() {
+            for event in job.control.events() {
+                match event {
+                    // Its end is told when it holds nothing any more.
+                    JobEvent::State(JobState::Concluded) => {}
+                    JobEvent::State(_) => {
+                        record.tell(BlockEvent::Job(report(&job.name, job.kind, &job.control)));
+                    }
+                    JobEvent::Failed { side, failure, action } => {
+                        let operation = if side == Side::Source { "read" } else { "write" };
+                        record.tell(BlockEvent::Trouble {
+                            job: Some(job.name.clone()),
+                            operation: operation.to_owned(),
+                            errno: failure.errno() as i32,
+                            paused: matches!(action, Action::Stop | Action::WaitForSpace),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.borrow_mut().retain(|job| job.name != name);
+    }
+}
+
+impl Start {
+    /// Starts the job and stays with it to its end.
+    pub async fn run(self, fds: Vec<OwnedFd>) {
+        let name = self.plan.job.clone();
+        let made = match self.make(fds).await {
+            Ok(made) => made,
+            Err(reason) => return self.refuse(&name, reason),
+        };
+        let Made { job, host, written } = made;
+        let settings = Settings {
+            speed: self.plan.speed,
+            on_source_error: on_error(self.plan.on_source_error),
+            on_target_error: on_error(self.plan.on_target_error),
+        };
+        let clock: Rc<dyn Clock> = Rc::clone(self.disk.clock());
+        let (kind, control) = (job.kind().name(), Control::new(job.kind(), settings, clock));
+        if self.plan.paused {
+            control.pause();
+        }
+        let running = Running { name: name.clone(), kind, control: Rc::clone(&control) };
+        self.jobs.0.borrow_mut().push(running);
+        if let Some(call) = self.call {
+            self.record.tell(BlockEvent::Answer { call, answer: BlockAnswer::Done });
+        }
+        let top = self.disk.top();
+        let ended = job.run(&control, &host).await;
+        if !self.disk.top().is(&top) {
+            // It leaves the disk, with its bitmaps. If that fails they are inconsistent, as after a crash.
+            let _told_by_its_header = top.shut().await;
+        }
+        drop(top);
+        // What a base has taken in so far is harmless, and is not to be lost with its journal.
+        if let (Some(layer), Err(_)) = (&written, ended) {
+            let _told_already = settle(layer).await;
+        }
+        drop((written, host));
+        let report = report(&name, kind, &control);
+        self.jobs.tell(&self.record);
+        self.jobs.remove(&name);
+        let end = match ended {
+            Ok(()) if control.status().cancelled => JobEnd::Cancelled,
+            Ok(()) => JobEnd::Completed,
+            Err(Ended::Cancelled) => JobEnd::Cancelled,
+            Err(Ended::Failed(failure)) => JobEnd::Failed(reason(failure)),
+        };
+        self.record.tell(BlockEvent::JobEnded { report, end });
+    }
+
+    fn refuse(&self, name: &str, reason: String) {
+        let event = match self.call {
+            Some(call) => BlockEvent::Answer { call, answer: BlockAnswer::Refused(reason) },
+            None => {
+                let kind = kind_name(&self.plan.kind).to_owned();
+                let report = JobReport {
+                    job: name.to_owned(),
+                    kind,
+                    status: JobStatus::Concluded,
+                    offset: 0,
+                    len: 0,
+                    speed: self.plan.speed,
+                    error: Some(reason.clone()),
+                };
+                BlockEvent::JobEnded { report, end: JobEnd::Failed(reason) }
+            }
+        };
+        self.record.tell(event);
+    }
+
+    fn layer(&self, number: u32) -> Result<(usize, Layer<Served>), String> {
+        let depth = self.record.depth(number);
+        let layer = depth.and_then(|depth| layer_at(&self.disk.top(), depth));
+        depth.zip(layer).ok_or_else(|| "the disk has no such layer".to_owned())
+    }
+
+    fn backing_name(&self, number: u32) -> Option<BackingName> {
+        let layers = self.record.layers();
+        let named = layers.into_iter().find(|layer| layer.layer == number)?;
+        Some(BackingName { format: format_name(named.format).to_owned(), name: named.name })
+    }
+
+    async fn make(&self, fds: Vec<OwnedFd>) -> Result<Made, String> {
+        let mut fds = fds.into_iter();
+        let disk = Rc::clone(&self.disk);
+        let (record, job) = (Rc::clone(&self.record), self.plan.job.clone());
+        let mut host = JobHost { record, job, target: None };
+        let opening = Opening { desk: &self.desk, size: disk.size(), discard: self.discard };
+        match &self.plan.kind {
+            JobKind::Stream { base } => {
+                let into = disk.top();
+                let name = base.and_then(|base| self.backing_name(base));
+                let base = base.map(|base| self.layer(base)).transpose()?.map(|(_, base)| base);
+                if into.backing().is_none() {
+                    return Err("nothing lies below the top layer".to_owned());
+                }
+                let job = Job::Stream(Stream { disk, into, base, name });
+                Ok(Made { job, host, written: None })
+            }
+            JobKind::Commit { top, base, cache, data_file, journal } => {
+                let name = self.backing_name(*base);
+                let (_, top) = self.layer(*top)?;
+                let (depth, old) = self.layer(*base)?;
+                let base = opening.writable(&old, *cache, *data_file, *journal, &mut fds).await;
+                let base = base.map_err(|error| error.to_string())?;
+                drop(old);
+                let drained = disk.drain().await;
+                disk.exchange(depth, base.clone(), &drained);
+                drop(drained);
+                let written = Some(base.clone());
+                let job = Job::Commit(Commit { disk, top, base, name });
+                Ok(Made { job, host, written })
+            }
+            JobKind::Mirror { target: plan, sync, granularity, mode } => {
+                let below = match sync {
+                    WantedExtent::Top => self.below_top(),
+                    _ => None,
+                };
+                let target = opening.target(plan, &mut fds, below).await;
+                let (target, target_is_zero) = target.map_err(|error| error.to_string())?;
+                host.target = Some(plan.named.clone());
+                let sync = match sync {
+                    WantedExtent::Full => Sync::Full,
+                    WantedExtent::Top => Sync::Top,
+                    WantedExtent::None => Sync::None,
+                    _ => return Err("a mirror has no bitmap".to_owned()),
+                };
+                let mode = match mode {
+                    WantedMode::Background => CopyMode::Background,
+                    WantedMode::WriteBlocking => CopyMode::WriteBlocking,
+                };
+                let granularity = Some(u64::from(*granularity)).filter(|bytes| *bytes > 0);
+                let job = Mirror { disk, target, sync, mode, granularity, target_is_zero };
+                job.refuse()?;
+                Ok(Made { job: Job::Mirror(job), host, written: None })
+            }
+            JobKind::Backup { target: plan, sync, bitmap } => {
+                let below = match sync {
+                    WantedExtent::Top => self.below_top(),
+                    _ => None,
+                };
+                let target = opening.target(plan, &mut fds, below).await;
+                let (target, _) = target.map_err(|error| error.to_string())?;
+                let extent = self.extent(*sync, bitmap.as_deref())?;
+                let job = Backup { disk, target, extent };
+                job.refuse()?;
+                Ok(Made { job: Job::Backup(job), host, written: None })
+            }
+        }
+    }
+
+    fn below_top(&self) -> Option<(Layer<Served>, bulkhead_protocol::block::NamedLayer)> {
+        let layers = self.record.layers();
+        Some((self.disk.top().backing()?, layers.get(1)?.clone()))
+    }
+
+    fn extent(&self, sync: WantedExtent, bitmap: Option<&str>) -> Result<Extent, String> {
+        let found = || {
+            let name = bitmap.ok_or("a bitmap is wanted")?;
+            self.bitmaps.find(name).ok_or_else(|| {
+                format!(
+                    "the disk keeps no bitmap '{name}' in memory; one of its image is merged into \
+                     one in memory first"
+                )
+            })
+        };
+        Ok(match sync {
+            WantedExtent::Full => Extent::Full,
+            WantedExtent::Top => Extent::Top,
+            WantedExtent::None => Extent::None,
+            WantedExtent::Incremental => Extent::Bitmap(found()?, BitmapMode::OnSuccess),
+            WantedExtent::Bitmap => Extent::Bitmap(found()?, BitmapMode::Never),
+        })
+    }
+}
+
+fn report(name: &str, kind: &str, control: &Control) -> JobReport {
+    let status = control.status();
+    JobReport {
+        job: name.to_owned(),
+        kind: kind.to_owned(),
+        status: match status.state {
+            JobState::Created => JobStatus::Created,
+            JobState::Running => JobStatus::Running,
+            JobState::Paused => JobStatus::Paused,
+            JobState::Ready => JobStatus::Ready,
+            JobState::Standby => JobStatus::Standby,
+            JobState::Pending => JobStatus::Pending,
+            JobState::Concluded => JobStatus::Concluded,
+        },
+        offset: status.offset,
+        len: status.len,
+        speed: status.speed,
+        error: status.failure.or(status.waits_after).map(reason),
+    }
+}
+
+fn kind_name(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Stream { .. } => job::JobKind::Stream.name(),
+        JobKind::Commit { .. } => job::JobKind::Commit.name(),
+        JobKind::Mirror { .. } => job::JobKind::Mirror.name(),
+        JobKind::Backup { .. } => job::JobKind::Backup.name(),
+    }
+}
+
+/// A policy in the graph's words.
+pub(super) fn on_error(policy: ErrorPolicy) -> OnError {
+    match policy {
+        ErrorPolicy::Report => OnError::Report,
+        ErrorPolicy::Ignore => OnError::Ignore,
+        ErrorPolicy::Stop => OnError::Stop,
+        ErrorPolicy::Enospc => OnError::Enospc,
+    }
+}
+
+fn reason(failure: Failure) -> String {
+    failure.to_string()
+}

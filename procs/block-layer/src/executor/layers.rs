@@ -1,0 +1,142 @@
+//! Files that come while the disk is served: overlays, targets of jobs, bases that are to be written.
+//!
+//! A new image's header is written here and not by the supervisor, which knows no format.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bulkhead_protocol::block::{LayerFormat, NamedLayer, TargetPlan};
+use bulkhead_protocol::spec::CacheMode;
+
+use crate::graph::Desk;
+use crate::image::Image;
+use crate::node::journal::Kept;
+use crate::node::{Refused, Served};
+use crate::qcow2::create::{CreateError, Wanted, create};
+use crate::qcow2::{Files, Layer, Options, Qcow2};
+use crate::storage::Storage;
+
+/// Bytes of a cluster unless the user says otherwise.
+const CLUSTER: u64 = 64 << 10;
+
+/// Why a layer cannot be had. Told to the user in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It cannot be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// It has another size than the disk.
+    #[error("it has {0} bytes and the disk {1}; give one of the same size")]
+    Size(u64, u64),
+}
+
+/// What a target is opened with.
+pub struct Opening<'a> {
+    /// Of the graph.
+    pub desk: &'a Rc<Desk>,
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Clusters that become free are given back.
+    pub discard: bool,
+}
+
+/// An open target, and whether it was just made and so reads as zeroes.
+pub type Target = (Layer<Served>, bool);
+
+impl Opening<'_> {
+    /// Opens a target, or makes it. `below` is the layer under it, with its name.
+    pub async fn target(
+        &self,
+        plan: &TargetPlan,
+        fds: &mut impl Iterator<Item = OwnedFd>,
+        below: Option<(Layer<Served>, NamedLayer)>,
+    ) -> Result<Target, LayerError> {
+        let file = self.file(fds, plan.cache)?;
+        let (layer, is_new) = match plan.named.format {
+            LayerFormat::Raw => {
+                let size = file.size().map_err(crate::qcow2::OpenError::Host);
+                let size = size.map_err(Refused::from)?;
+                (Layer::raw(file, size), plan.create.is_some())
+            }
+            LayerFormat::Qcow2 => {
+                let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?);
+                let journal = journal.map_err(Refused::from)?;
+                // A predecessor may have made it already.
+                let empty = file.size() == Ok(0);
+                let (layer, name) = below.unzip();
+                if let Some(cluster) = plan.create.filter(|_| empty) {
+                    self.make(&file, cluster, name).await?;
+                }
+                let options =
+                    Options { discard: self.discard, chain_given: true, ..Options::WRITE };
+                let files = Files { file, data: None, backing: layer };
+                let image = Qcow2::open(files, Box::new(journal), options).await;
+                (image.map_err(Refused::from)?.into(), plan.create.is_some() && empty)
+            }
+        };
+        match layer.size() == self.size {
+            true => Ok((layer, is_new)),
+            false => Err(LayerError::Size(layer.size(), self.size)),
+        }
+    }
+
+    /// Opens a layer of the chain once more, to be written. `like` is the one that it takes the place of.
+    pub async fn writable(
+        &self,
+        like: &Layer<Served>,
+        cache: CacheMode,
+        data_file: bool,
+        journal: bool,
+        fds: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Result<Layer<Served>, LayerError> {
+        let file = self.file(fds, cache)?;
+        let data = data_file.then(|| self.file(fds, cache)).transpose()?;
+        if !journal {
+            return Ok(Layer::raw(file, like.size()));
+        }
+        let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?).map_err(Refused::from)?;
+        let options = Options { discard: self.discard, chain_given: true, ..Options::WRITE };
+        let files = Files { file, data, backing: like.backing() };
+        let image = Qcow2::open(files, Box::new(journal), options).await;
+        Ok(image.map_err(Refused::from)?.into())
+    }
+
+    async fn make(
+        &self,
+        file: &Served,
+        cluster: u32,
+        below: Option<NamedLayer>,
+    ) -> Result<(), LayerError> {
+        let backing_format = below.as_ref().map(|below| format_name(below.format).to_owned());
+        let wanted = Wanted {
+            size: self.size,
+            cluster_size: if cluster == 0 { CLUSTER } else { cluster.into() },
+            backing: below.map(|below| below.name),
+            backing_format,
+            ..Wanted::default()
+        };
+        create(file, &wanted).await?;
+        Ok(file.sync().await.map_err(CreateError::Host)?)
+    }
+
+    fn file(
+        &self,
+        fds: &mut impl Iterator<Item = OwnedFd>,
+        cache: CacheMode,
+    ) -> Result<Served, LayerError> {
+        let file = fds.next().ok_or(Refused::Descriptor)?;
+        let image = Image::container(file, cache, self.discard, false).map_err(Refused::from)?;
+        Ok(Served::new(image, Rc::clone(self.desk)))
+    }
+}
+
+/// A format's name in a header.
+pub fn format_name(format: LayerFormat) -> &'static str {
+    match format {
+        LayerFormat::Raw => "raw",
+        LayerFormat::Qcow2 => "qcow2",
+    }
+}

@@ -1,0 +1,253 @@
+//! What the supervisor orders: taken apart, begun as a task, answered when it is over.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bulkhead_protocol::block::{
+    BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerReport,
+};
+use bulkhead_protocol::block_control::Limits as WantedLimits;
+
+use super::jobs::{Start, on_error};
+use super::record::layer_at;
+use super::snapshot::Snapshot;
+use super::{Executor, ExecutorError};
+use crate::disk::{Action, Disk, DiskEvent, Policy};
+use crate::node::{Limit, Limits, Node, Served, Throttle};
+use crate::qcow2::Layer;
+
+impl Executor {
+    pub(super) fn order(
+        &mut self,
+        call: u64,
+        order: BlockOrder,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), ExecutorError> {
+        if self.graph.is_none() {
+            return Err(ExecutorError::Command("an order before its plan"));
+        }
+        match order {
+            BlockOrder::Query => {
+                let report = Box::new(self.report());
+                self.answer(call, BlockAnswer::Disk(report));
+            }
+            BlockOrder::Snapshot(plan) => self.snapshot(call, plan, fds),
+            BlockOrder::Start(plan) => self.start_job(Some(call), plan, fds),
+            BlockOrder::Job { job, action } => {
+                let done = self.jobs.act(&job, action);
+                self.answer(call, answered(done));
+            }
+            BlockOrder::Bitmap { bitmap, action } => {
+                let (record, bitmaps) = (Rc::clone(&self.record), Rc::clone(&self.bitmaps));
+                self.on_graph(|disk| async move {
+                    let answer = answered(bitmaps.act(&disk, bitmap, action).await);
+                    record.tell(BlockEvent::Answer { call, answer });
+                });
+            }
+            BlockOrder::Throttle(limits) => {
+                self.throttle(limits);
+                self.answer(call, BlockAnswer::Done);
+            }
+            BlockOrder::Resume => {
+                self.on_graph(|disk| async move { disk.resume() });
+                self.answer(call, BlockAnswer::Done);
+            }
+            BlockOrder::InternalSnapshot { snapshot, create, time } => {
+                let record = Rc::clone(&self.record);
+                self.on_graph(|disk| async move {
+                    let done = internal_snapshot(&disk, &snapshot, create, time).await;
+                    record.tell(BlockEvent::Answer { call, answer: answered(done) });
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, call: u64, answer: BlockAnswer) {
+        self.record.tell(BlockEvent::Answer { call, answer });
+    }
+
+    /// The supervisor has written a change down, or does not want it.
+    pub(super) fn changed(
+        &mut self,
+        change: u64,
+        answer: Result<(), String>,
+    ) -> Result<(), ExecutorError> {
+        match self.record.answered(change, answer) {
+            true => Ok(()),
+            false => Err(ExecutorError::Command("an answer to what was not asked")),
+        }
+    }
+
+    fn on_graph<T: Future<Output = ()> + 'static>(
+        &mut self,
+        task: impl FnOnce(Rc<Disk<Served>>) -> T,
+    ) {
+        if let Some(graph) = &mut self.graph {
+            let disk = Rc::clone(graph.disk());
+            graph.spawn(task(disk));
+        }
+    }
+
+    fn snapshot(
+        &mut self,
+        call: u64,
+        plan: bulkhead_protocol::block::TargetPlan,
+        fds: Vec<OwnedFd>,
+    ) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let (disk, desk) = (Rc::clone(graph.disk()), Rc::clone(graph.desk()));
+        let (record, discard) = (Rc::clone(&self.record), graph.info().discard);
+        let told = Rc::clone(&record);
+        let snapshot = Snapshot { disk, desk, record, discard, call, plan };
+        graph.spawn(async move {
+            let answer = snapshot.make(fds).await;
+            told.tell(BlockEvent::Answer { call, answer });
+        });
+    }
+
+    /// Starts a job; `call` is none for one that a predecessor had.
+    pub(super) fn start_job(&mut self, call: Option<u64>, plan: JobPlan, fds: Vec<OwnedFd>) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let start = Start {
+            disk: Rc::clone(graph.disk()),
+            desk: Rc::clone(graph.desk()),
+            record: Rc::clone(&self.record),
+            jobs: Rc::clone(&self.jobs),
+            bitmaps: Rc::clone(&self.bitmaps),
+            discard: graph.info().discard,
+            call,
+            plan,
+        };
+        graph.spawn(start.run(fds));
+    }
+
+    /// Limits of the disk. Requests that wait already go by the new ones.
+    pub(super) fn throttle(&mut self, wanted: WantedLimits) {
+        let Some(graph) = &self.graph else {
+            return;
+        };
+        let limit = |average, burst| Limit { average, burst, burst_seconds: 1 };
+        let limits = Limits {
+            bytes: limit(wanted.bps, wanted.bps_max),
+            requests: limit(wanted.iops, wanted.iops_max),
+            ..Limits::default()
+        };
+        let mut nodes = graph.disk().nodes();
+        let throttled = nodes.iter().position(|node| matches!(**node, Node::Throttle(_)));
+        match throttled.and_then(|at| nodes.get(at)) {
+            Some(node) => {
+                if let Node::Throttle(throttle) = &**node {
+                    throttle.set(limits);
+                }
+            }
+            None if wanted == WantedLimits::default() => {}
+            None => {
+                nodes.push(Rc::new(Node::Throttle(Rc::new(Throttle::new(limits)))));
+                graph.disk().set_nodes(nodes);
+            }
+        }
+    }
+
+    /// What is done about errors of requests.
+    pub(super) fn set_policy(&mut self, wanted: bulkhead_protocol::spec::OnError) {
+        if let Some(graph) = &self.graph {
+            let (reads, writes) = (on_error(wanted.read), on_error(wanted.write));
+            graph.disk().set_policy(Policy { reads, writes });
+        }
+    }
+
+    fn report(&self) -> DiskReport {
+        DiskReport {
+            size: self.graph.as_ref().map_or(0, |graph| graph.disk().size()),
+            layers: self.layer_reports(),
+            bitmaps: self.bitmap_states(),
+            snapshots: self.internal_snapshots(),
+            jobs: self.jobs.reports(),
+        }
+    }
+
+    fn bitmap_states(&self) -> Vec<bulkhead_protocol::block_control::BitmapState> {
+        let disk = self.graph.as_ref().map(|graph| graph.disk());
+        disk.map_or_else(Vec::new, |disk| self.bitmaps.states(disk))
+    }
+
+    fn internal_snapshots(&self) -> Vec<String> {
+        match self.graph.as_ref().map(|graph| graph.disk().top()) {
+            Some(Layer::Qcow2(image)) => {
+                image.snapshots().iter().map(|snapshot| snapshot.name.clone()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is known of each layer.
+    pub(super) fn layer_reports(&self) -> Vec<LayerReport> {
+        let Some(graph) = &self.graph else {
+            return Vec::new();
+        };
+        let top = graph.disk().top();
+        let named = self.record.layers().into_iter().enumerate();
+        let report = named.filter_map(|(depth, named)| {
+            let layer = layer_at(&top, depth)?;
+            let backing_name = match &layer {
+                Layer::Qcow2(image) => image.header().backing,
+                _ => None,
+            };
+            Some(LayerReport { layer: named.layer, size: layer.size(), backing_name })
+        });
+        report.collect()
+    }
+
+    /// What disk and jobs have to tell, in their own words.
+    pub(super) fn gather(&mut self) {
+        self.jobs.tell(&self.record);
+        let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
+        for event in told {
+            let DiskEvent::Failed { read, failure, action } = event else {
+                self.record.tell(BlockEvent::TroubleOver);
+                continue;
+            };
+            let paused = matches!(action, Action::Stop | Action::WaitForSpace);
+            // A guest may fail as often as it likes; the supervisor hears of some.
+            let complaints = if paused { &self.stops } else { &self.complaints };
+            if !complaints.may_tell() {
+                continue;
+            }
+            let operation = if read { "read" } else { "write" }.to_owned();
+            let errno = failure.errno() as i32;
+            self.record.tell(BlockEvent::Trouble { job: None, operation, errno, paused });
+        }
+        self.events.extend(self.record.events());
+    }
+}
+
+fn answered(done: Result<(), String>) -> BlockAnswer {
+    match done {
+        Ok(()) => BlockAnswer::Done,
+        Err(reason) => BlockAnswer::Refused(reason),
+    }
+}
+
+/// Makes or deletes a snapshot inside the top layer. The image keeps others out meanwhile.
+async fn internal_snapshot(
+    disk: &Disk<Served>,
+    name: &str,
+    create: bool,
+    time: u64,
+) -> Result<(), String> {
+    let Layer::Qcow2(image) = disk.top() else {
+        return Err("its top layer is no qcow2 image".to_owned());
+    };
+    let exists = image.snapshots().iter().any(|other| other.name == name);
+    let done = match create {
+        true if exists => return Err(format!("there is a snapshot '{name}' already")),
+        true => image.snapshot_create(name, u32::try_from(time).unwrap_or(u32::MAX), 0).await,
+        false => image.snapshot_delete(name).await,
+    };
+    done.map_err(|error| error.to_string())
+}

@@ -1,0 +1,65 @@
+//! An external snapshot: a new top layer, put on while the disk is drained.
+//!
+//! The file is made and opened before; drained, the disk waits for the flush of what was its top, and for
+//! the supervisor's word, which in a transaction waits for other disks.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bulkhead_protocol::block::{BlockAnswer, TargetPlan};
+
+use super::layers::Opening;
+use super::record::Record;
+use crate::disk::{Change, Disk};
+use crate::graph::Desk;
+use crate::node::Served;
+use crate::outcome::Outcome;
+use crate::qcow2::Layer;
+
+/// What a snapshot is made of.
+pub struct Snapshot {
+    pub disk: Rc<Disk<Served>>,
+    pub desk: Rc<Desk>,
+    pub record: Rc<Record>,
+    pub discard: bool,
+    /// The order's number.
+    pub call: u64,
+    pub plan: TargetPlan,
+}
+
+impl Snapshot {
+    /// Makes it; the answer to its order.
+    pub async fn make(self, fds: Vec<OwnedFd>) -> BlockAnswer {
+        match self.put_on(fds).await {
+            Ok(()) => BlockAnswer::Done,
+            Err(reason) => BlockAnswer::Refused(reason),
+        }
+    }
+
+    async fn put_on(&self, fds: Vec<OwnedFd>) -> Result<(), String> {
+        let mut layers = self.record.layers();
+        let below = layers.first().cloned().ok_or("the disk has no name for its top layer")?;
+        let opening = Opening { desk: &self.desk, size: self.disk.size(), discard: self.discard };
+        let below = Some((self.disk.top(), below));
+        let target = opening.target(&self.plan, &mut fds.into_iter(), below).await;
+        let (overlay, _) = target.map_err(|error| error.to_string())?;
+        let drained = self.disk.drain().await;
+        let old = self.disk.top();
+        settle(&old)
+            .await
+            .map_err(|failure| format!("its top layer cannot be flushed: {failure}"))?;
+        overlay.set_backing(Some(old.clone()));
+        layers.insert(0, self.plan.named.clone());
+        self.record.switch(Some(self.call), None, layers).await?;
+        self.disk.apply(&Change::Push(overlay), &drained);
+        // Its bitmaps stay with it. If that fails they are inconsistent, as after a crash.
+        let _told_by_its_header = old.shut().await;
+        Ok(())
+    }
+}
+
+/// All of a layer is in its file, so that a successor may read it without its journal.
+pub async fn settle(layer: &Layer<Served>) -> Outcome {
+    layer.flush().await?;
+    layer.close().await
+}

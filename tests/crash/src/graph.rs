@@ -1,0 +1,150 @@
+//! Graph changes while a scene plays: what a user does to a disk, and what must be true afterwards.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bulkhead_harness::block::Block;
+use bulkhead_harness::storage;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::image::{judge_bytes, qcow2_bytes};
+use crate::scene::Scene;
+
+/// What is done to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A snapshot, and the commit of the new top into what was there before.
+    Commit,
+    /// A snapshot, and a stream that makes it stand alone.
+    Stream,
+    /// A mirror that takes the disk's place.
+    Mirror,
+    /// A mirror that every write reaches at once.
+    MirrorBlocking,
+}
+
+/// A disk whose graph changes, and the folder of its files.
+#[derive(Debug)]
+pub struct Changing {
+    block: Block,
+    folder: TempDir,
+    files: u64,
+}
+
+impl Changing {
+    /// The disk of a scene. Its files come into `folder`.
+    pub fn of(scene: &Scene, folder: &Path) -> Self {
+        let folder = TempDir::new_in(folder).expect("a folder");
+        Self { block: Block::of(scene.storage().name()), folder, files: 0 }
+    }
+
+    /// The commands for it.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    fn file(&mut self) -> PathBuf {
+        self.files += 1;
+        self.folder.path().join(format!("{}.qcow2", self.files))
+    }
+
+    /// Makes a change, whoever dies meanwhile. Afterwards the disk consists of what was asked for, and
+    /// files of commands that failed are gone.
+    pub fn make(&mut self, change: Change) {
+        let made = match change {
+            Change::Commit => self.commit(),
+            Change::Stream => self.stream(),
+            Change::Mirror => self.mirror("background"),
+            Change::MirrorBlocking => self.mirror("write-blocking"),
+        };
+        made.unwrap_or_else(|complaint| panic!("{change:?}: {complaint}"));
+    }
+
+    fn overlay(&mut self) -> Result<(Vec<PathBuf>, PathBuf), String> {
+        let before = self.block.layers();
+        let file = self.file();
+        self.block.snapshot(&file)?;
+        let after = self.block.layers();
+        assert_eq!(after.first(), Some(&file), "the overlay is not the top");
+        assert_eq!(after[1..], before[..], "the overlay lies on something else");
+        Ok((before, file))
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        let (before, file) = self.overlay()?;
+        let base = before.first().expect("a base").display().to_string();
+        self.block.insist(&["commit"], &["d0", "--base", &base, "--keep"])?;
+        self.block.finish("commit-d0")?;
+        assert_eq!(self.block.layers(), before, "the commit left something");
+        std::fs::remove_file(file).expect("the committed layer");
+        Ok(())
+    }
+
+    fn stream(&mut self) -> Result<(), String> {
+        let (_, file) = self.overlay()?;
+        self.block.insist(&["stream"], &["d0", "--keep"])?;
+        self.block.finish("stream-d0")?;
+        assert_eq!(self.block.layers(), [file], "the stream left something below");
+        Ok(())
+    }
+
+    fn mirror(&mut self, mode: &str) -> Result<(), String> {
+        let file = self.file();
+        let target = format!("path={},format=qcow2,cluster-size=4096", file.display());
+        let arguments = ["d0", "--target", &target, "--copy-mode", mode, "--keep"];
+        self.block.insist(&["mirror"], &arguments)?;
+        self.block.finish("mirror-d0")?;
+        assert_eq!(self.block.layers(), [file], "the disk did not go over to the mirror");
+        Ok(())
+    }
+
+    /// Ends the scene, and judges the disk by QEMU's reading of its top layer.
+    pub fn end(self, scene: Scene) {
+        let top = self.block.layers().first().cloned().expect("a top layer");
+        let raw = top == scene.image();
+        scene.end_on(Duration::ZERO, |image, ledger| match raw {
+            true => image.judge(ledger),
+            false => judge_bytes(&qcow2_bytes(&top), ledger),
+        });
+    }
+}
+
+/// Kills the block layer of an instance again and again.
+#[derive(Debug)]
+pub struct Killing {
+    stop: Arc<AtomicBool>,
+    killer: JoinHandle<()>,
+    kills: Arc<AtomicU64>,
+}
+
+impl Killing {
+    /// Begins. Between two kills, moments that grow from nothing to `longest` and begin anew.
+    pub fn begin(name: &str, longest: Duration) -> Self {
+        let (stop, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted, name) = (Arc::clone(&stop), Arc::clone(&kills), name.to_owned());
+        let killer = thread::spawn(move || {
+            let mut moment: u32 = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                moment = moment * 5 % 997 + 1;
+                thread::sleep(longest * moment / 997);
+                let all = storage::processes(&name);
+                let layer = all.iter().find(|process| process.role == "block-layer");
+                if layer.is_some_and(|layer| layer.signal(Signal::SIGKILL)) {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { stop, killer, kills }
+    }
+
+    /// Ends; how many died.
+    pub fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.killer.join().expect("the killer");
+        self.kills.load(Ordering::Relaxed)
+    }
+}
