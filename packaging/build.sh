@@ -7,7 +7,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 binaries='bulkhead bulkhead-supervisor bulkhead-launcher bulkhead-control bulkhead-core bulkhead-soft-cpu bulkhead-vhost-blk
-    bulkhead-vhost-console bulkhead-vhost-rng bulkhead-gdb bulkhead-block-layer bulkhead-sink bulkhead-img'
+    bulkhead-vhost-console bulkhead-vhost-rng bulkhead-gdb bulkhead-block-layer
+    bulkhead-nbd-server bulkhead-sink bulkhead-img'
 
 options=()
 for binary in $binaries; do options+=(--bin "$binary"); done

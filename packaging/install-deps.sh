@@ -22,7 +22,9 @@ guest     util-linux        flock                                one fetch of th
 lab       qemu-system-x86   qemu-system-x86_64                   the lab: real KVM semantics under an emulated SVM; interop peer
 test      fio               fio                                  I/O load
 test      gdb               gdb                                  talks to our gdb process in the tests
-test      libnbd-bin        nbdcopy                              talks to qemu-storage-daemon in the interop tests
+test      libnbd-bin        nbdcopy                              talks to qemu-storage-daemon and to our NBD server in the tests
+test      openssl           openssl                              makes certificates for the tests of TLS
+test      qemu-utils        qemu-img                             images, and a client and server of NBD, to compare with ours
 test      strace            strace                               looks at helpers from outside
 fuzz      g++               g++                                  compiles libFuzzer
 lint      shellcheck        shellcheck                           reads our shell scripts

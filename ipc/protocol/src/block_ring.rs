@@ -1,5 +1,5 @@
-//! The entries on a block ring: requests from a vhost-blk (later an NBD server), completions from
-//! the block layer.
+//! The entries on a block ring: requests from a vhost-blk or an NBD server, completions from the
+//! block layer.
 //!
 //! A request owns a contiguous span of the arena until its completion; a transfer that does not fit
 //! one span is several requests. Offsets and lengths are bytes and multiples of 512. Requests may
@@ -25,6 +25,8 @@ pub enum Operation {
     WriteZeroesUnmap,
     /// The range reads as zeroes and stays allocated where the host can.
     WriteZeroes,
+    /// Where the bytes of the range are: [`StatusExtent`]s → arena.
+    Status,
 }
 
 impl Operation {
@@ -37,6 +39,7 @@ impl Operation {
             Self::Discard => 3,
             Self::WriteZeroesUnmap => 4,
             Self::WriteZeroes => 5,
+            Self::Status => 6,
         }
     }
 
@@ -49,6 +52,7 @@ impl Operation {
             3 => Self::Discard,
             4 => Self::WriteZeroesUnmap,
             5 => Self::WriteZeroes,
+            6 => Self::Status,
             _ => return None,
         })
     }
@@ -62,14 +66,14 @@ pub struct BlockRequest {
     pub tag: u64,
     /// First byte in the image.
     pub offset: u64,
-    /// First byte of the span in the arena (read, write).
+    /// First byte of the span in the arena (read, write; status: of [`STATUS_SPAN`] bytes).
     pub span: u32,
-    /// Bytes: at most [`MAX_TRANSFER`] for read and write, any multiple of 512 for discard and zeroes
-    /// up to 2³¹, 0 for flush.
+    /// Bytes: at most [`MAX_TRANSFER`] for read and write, any multiple of 512 for discard, zeroes and
+    /// status up to 2³¹, 0 for flush.
     pub len: u32,
     /// [`Operation::code`].
     pub operation: u8,
-    /// Bit 0: on stable storage before completion (FUA).
+    /// Bit 0: on stable storage before completion (FUA). Bit 1: [`FLAG_FAST`].
     pub flags: u8,
     /// Zero.
     pub reserved: [u8; 6],
@@ -77,6 +81,37 @@ pub struct BlockRequest {
 
 /// [`BlockRequest::flags`]: forced unit access.
 pub const FLAG_FUA: u8 = 1;
+
+/// [`BlockRequest::flags`] of a write-zeroes: faster than writing them, or EOPNOTSUPP.
+pub const FLAG_FAST: u8 = 2;
+
+/// Bytes in the arena that a status request owns: room for [`STATUS_MOST`] extents. The first with a
+/// length of 0 ends them.
+pub const STATUS_SPAN: u32 = 4096;
+
+/// Most extents in one answer. They begin at the request's offset, follow each other, and may end before
+/// its range does, but not at its beginning.
+pub const STATUS_MOST: usize = STATUS_SPAN as usize / size_of::<StatusExtent>();
+
+/// A range of one kind: 16 bytes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct StatusExtent {
+    /// Bytes.
+    pub len: u64,
+    /// Which layer of a chain has it: 1 the image itself, 2 its backing file, …; 0: none.
+    pub depth: u32,
+    /// [`STATUS_HOLE`], [`STATUS_ZERO`].
+    pub flags: u32,
+}
+
+/// [`StatusExtent::flags`]: it takes no room.
+pub const STATUS_HOLE: u32 = 1;
+
+/// [`StatusExtent::flags`]: it reads as zeroes.
+pub const STATUS_ZERO: u32 = 2;
 
 impl BlockRequest {
     /// The operation, if the code is one.

@@ -30,13 +30,15 @@ pub enum ProcessClass {
     Gdb,
     /// One disk graph.
     BlockLayer,
+    /// An NBD export.
+    NbdServer,
     /// Keeps a detached VM's console output.
     Sink,
 }
 
 impl ProcessClass {
     /// Every class.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Supervisor,
         Self::Launcher,
         Self::Control,
@@ -48,6 +50,7 @@ impl ProcessClass {
         Self::VhostRng,
         Self::Gdb,
         Self::BlockLayer,
+        Self::NbdServer,
         Self::Sink,
     ];
 
@@ -65,6 +68,7 @@ impl ProcessClass {
             Self::VhostRng => "vhost-rng",
             Self::Gdb => "gdb",
             Self::BlockLayer => "block-layer",
+            Self::NbdServer => "nbd-server",
             Self::Sink => "sink",
         }
     }

@@ -13,8 +13,9 @@
 //! | [`gdb`] | supervisor → gdb, gdb ↔ core |
 //! | [`device`] | supervisor ↔ device processes (blk, console, rng) |
 //! | [`block`] | supervisor ↔ block-layer |
+//! | [`nbd`] | supervisor ↔ nbd-server |
 //! | [`block_control`] | about disks, within [`control`] |
-//! | [`block_ring`] | the entries on the rings between vhost-blk and block-layer |
+//! | [`block_ring`] | the entries on the rings between vhost-blk or nbd-server and block-layer |
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
 //! | [`record`] | what an instance's folder says to other commands |
 //! | [`spec`], [`event`], [`class`] | what several of them carry |
@@ -32,6 +33,7 @@ pub mod event;
 pub mod gdb;
 pub mod inflight;
 pub mod launch;
+pub mod nbd;
 pub mod record;
 pub mod session;
 pub mod sink;

@@ -121,9 +121,9 @@ pub enum OnCrash {
     Pause,
 }
 
-/// Where gdb may connect.
+/// Where somebody may connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GdbAddress {
+pub enum Address {
     /// A UNIX socket.
     Path(PathBuf),
     /// A TCP port of one address.
@@ -134,7 +134,7 @@ pub enum GdbAddress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GdbSpec {
     /// Where.
-    pub listen: GdbAddress,
+    pub listen: Address,
     /// The guest does not run before a debugger lets it.
     pub wait: bool,
 }
@@ -206,6 +206,8 @@ pub struct VmSpec {
     pub debug_exit: Option<u16>,
     /// Where gdb may connect.
     pub gdb: Option<GdbSpec>,
+    /// Disks that are exported while the guest uses them.
+    pub nbd: Vec<NbdSpec>,
     /// Layers of the sandbox that may be missing.
     pub weaker: Vec<Layer>,
 }
@@ -223,6 +225,32 @@ pub struct ExportSpec {
     pub read_only: bool,
 }
 
+/// An NBD export of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NbdSpec {
+    /// Which disk.
+    pub disk: String,
+    /// Where clients connect.
+    pub listen: Address,
+    /// Name by which they ask for it.
+    pub name: String,
+    /// A line for people.
+    pub description: String,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// Clients must use TLS.
+    pub tls: Option<TlsSpec>,
+}
+
+/// TLS with X.509 certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSpec {
+    /// Folder of `server-cert.pem`, `server-key.pem` and `ca-cert.pem`.
+    pub folder: PathBuf,
+    /// Clients must have a certificate of an authority in `ca-cert.pem`.
+    pub verify: bool,
+}
+
 /// Disks served to foreign frontends, without a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageSpec {
@@ -230,8 +258,10 @@ pub struct StorageSpec {
     pub name: String,
     /// Disks.
     pub disks: Vec<DiskSpec>,
-    /// Exports.
+    /// Exports over vhost-user.
     pub exports: Vec<ExportSpec>,
+    /// Exports over NBD.
+    pub nbd: Vec<NbdSpec>,
     /// Layers of the sandbox that may be missing.
     pub weaker: Vec<Layer>,
 }
@@ -259,6 +289,14 @@ impl Spec {
         match self {
             Self::Vm(vm) => &vm.disks,
             Self::Storage(storage) => &storage.disks,
+        }
+    }
+
+    /// Its NBD exports.
+    pub fn nbd(&self) -> &[NbdSpec] {
+        match self {
+            Self::Vm(vm) => &vm.nbd,
+            Self::Storage(storage) => &storage.nbd,
         }
     }
 

@@ -156,6 +156,33 @@ pub fn sync_data(file: impl AsFd) -> io::Result<()> {
     Ok(nix::unistd::fdatasync(file)?)
 }
 
+/// What is at a place of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Bytes that take room.
+    Data,
+    /// Nothing: it reads as zeroes.
+    Hole,
+}
+
+/// What is at `at`, and where that ends: at the end of the file at the latest, for a hole possibly beyond
+/// it. An error: the file system cannot say. The file's own position is moved.
+pub fn presence(file: impl AsFd, at: u64) -> io::Result<(Presence, u64)> {
+    match seek(&file, at, libc::SEEK_DATA) {
+        Ok(data) if data > at => Ok((Presence::Hole, data)),
+        Ok(_) => Ok((Presence::Data, seek(&file, at, libc::SEEK_HOLE)?)),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok((Presence::Hole, u64::MAX)),
+        Err(error) => Err(error),
+    }
+}
+
+fn seek(file: impl AsFd, at: u64, whence: libc::c_int) -> io::Result<u64> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: a plain system call on numbers.
+    let found = unsafe { libc::lseek(fd, at as libc::off_t, whence) };
+    u64::try_from(found).map_err(|_| io::Error::last_os_error())
+}
+
 /// What kind of object an image descriptor names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -219,6 +246,17 @@ mod tests {
         assert_eq!(&back, b"stamp");
         assert!(is_in_memory(&file).unwrap());
         assert_eq!(size(&file).unwrap(), 8192);
+    }
+
+    #[test]
+    fn holes_and_data_are_told_apart() {
+        let file = create_sealed("image", 3 << 20).unwrap();
+        let map = SharedMapping::map(&file, 3 << 20, Rights::ReadWrite).unwrap();
+        map.copy_out(1 << 20, &[1; 4096]).unwrap();
+        let data = (1 << 20)..(1 << 20) + 4096;
+        assert_eq!(presence(&file, 0).unwrap(), (Presence::Hole, data.start));
+        assert_eq!(presence(&file, data.start + 1).unwrap(), (Presence::Data, data.end));
+        assert_eq!(presence(&file, data.end).unwrap(), (Presence::Hole, u64::MAX));
     }
 
     #[test]

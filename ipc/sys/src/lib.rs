@@ -36,5 +36,6 @@ pub mod seccomp_of;
 pub mod seqpacket;
 pub mod spawn;
 pub mod stat;
+pub mod stream;
 pub mod terminal;
 pub mod text;

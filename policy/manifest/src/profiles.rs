@@ -24,6 +24,7 @@ profiles![
     "vhost-rng",
     "gdb",
     "block-layer",
+    "nbd-server",
     "sink",
 ];
 
@@ -40,6 +41,7 @@ pub const CLASSES: &[&str] = &[
     "vhost-rng",
     "gdb",
     "block-layer",
+    "nbd-server",
     "sink",
 ];
 

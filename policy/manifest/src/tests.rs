@@ -176,7 +176,12 @@ fn the_wait_graph_is_the_one_that_was_decided() {
         .iter()
         .flat_map(|(from, to)| to.iter().map(move |to| (from.as_str(), to.as_str())))
         .collect();
-    let decided = [("control", "supervisor"), ("gdb", "core"), ("vhost-blk", "block-layer")];
+    let decided = [
+        ("control", "supervisor"),
+        ("gdb", "core"),
+        ("nbd-server", "block-layer"),
+        ("vhost-blk", "block-layer"),
+    ];
     assert_eq!(edges, decided);
 }
 

@@ -350,6 +350,12 @@ impl<S: Storage> Disk<S> {
         let top = self.top();
         top.close().await
     }
+
+    /// The same when the disk is served no more by this process.
+    pub async fn shut(&self) -> Outcome {
+        let top = self.top();
+        top.shut().await
+    }
 }
 
 async fn perform<S: Storage>(top: &Layer<S>, operation: &Operation) -> Outcome {
@@ -365,6 +371,7 @@ async fn perform<S: Storage>(top: &Layer<S>, operation: &Operation) -> Outcome {
         Operation::Flush => top.flush().await,
         Operation::Discard { at, len } => top.discard(*at, *len).await,
         Operation::Zero { at, len, unmap } => top.zero(*at, *len, *unmap).await,
+        Operation::Status { at, len, into } => top.status(*at, *len).await?.put(into),
     }
 }
 

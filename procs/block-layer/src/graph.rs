@@ -29,6 +29,7 @@ use crate::node::{Delay, Node, Opened, Served};
 use crate::outcome::{Failure, Outcome};
 use crate::pool::Pool;
 use crate::qcow2::Layer;
+use crate::request::Action;
 use crate::task::{Tasks, finish};
 
 /// How long changed metadata stays out of its file without a flush: as long as the kernel keeps data.
@@ -115,6 +116,11 @@ impl Graph {
             drop(arena);
             return lane.post(ToLane::Done { tag, outcome: Err(Failure::DISCARDED) });
         }
+        if let Action::Zero { at, len, fast: true, .. } = request.action
+            && !self.disk.top().zeroes_fast(at, len)
+        {
+            return lane.post(ToLane::Done { tag, outcome: Err(Failure::UNSUPPORTED) });
+        }
         let operation = Operation::of(request.action, &arena);
         drop(arena);
         let disk = Rc::clone(&self.disk);
@@ -168,8 +174,7 @@ impl Graph {
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        let top = self.disk.top();
-        finish(top.shut())
+        finish(self.disk.shut())
     }
 
     fn settle(&mut self) {

@@ -13,6 +13,7 @@
 mod call;
 mod flush;
 mod open;
+mod status;
 mod transfer;
 mod zero;
 
@@ -30,6 +31,7 @@ use crate::request::Action;
 pub use call::Call;
 pub use open::OpenError;
 use transfer::{Direction, Transfer};
+use zero::Otherwise;
 
 /// An open image. Shared by lanes, nodes and workers; its knowledge only ever grows.
 #[derive(Debug)]
@@ -79,9 +81,10 @@ impl Image {
                 self.attempt_transfer(Transfer::of(Direction::Write(durability), at, span), arena)
             }
             Action::Flush if !self.flush_reaches_a_device() => Attempt::Done(Ok(())),
-            Action::Flush | Action::Discard { .. } | Action::Zero { .. } => {
-                Attempt::WouldBlock { done: 0 }
-            }
+            Action::Flush
+            | Action::Discard { .. }
+            | Action::Zero { .. }
+            | Action::Status { .. } => Attempt::WouldBlock { done: 0 },
         }
     }
 
@@ -105,7 +108,11 @@ impl Image {
             }
             Action::Flush => self.flush(),
             Action::Discard { at, len } => self.discard(at, len),
-            Action::Zero { at, len, unmap } => self.zero(at, len, unmap, revoked),
+            Action::Zero { at, len, unmap, fast } => {
+                let otherwise = if fast { Otherwise::Refuse } else { Otherwise::Write };
+                self.zero(at, len, unmap, otherwise, revoked)
+            }
+            Action::Status { at, len, span } => self.status(at, len, span, arena),
         }
     }
 }

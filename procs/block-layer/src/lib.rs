@@ -41,5 +41,6 @@ pub mod outcome;
 pub mod pool;
 pub mod qcow2;
 pub mod request;
+pub mod status;
 pub mod storage;
 pub mod task;

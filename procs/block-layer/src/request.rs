@@ -3,11 +3,13 @@
 //! Called by lanes for every entry they take. A [`Request`] exists only if its range lies in the image
 //! and its span in the arena; whatever handles it afterwards checks neither again.
 
-use bulkhead_protocol::block_ring::{BlockRequest, FLAG_FUA, MAX_TRANSFER, Operation};
+use bulkhead_protocol::block_ring::{
+    BlockRequest, FLAG_FAST, FLAG_FUA, MAX_TRANSFER, Operation, STATUS_SPAN,
+};
 
 use crate::outcome::Failure;
 
-/// Longest discard or write-zeroes in bytes.
+/// Longest discard, write-zeroes or status in bytes.
 const LONGEST_RANGE: u32 = 1 << 31;
 
 /// Sector of the block ring: offsets, lengths and spans are multiples of it.
@@ -58,6 +60,17 @@ pub enum Action {
         len: u64,
         /// Whether it may be deallocated.
         unmap: bool,
+        /// Faster than writing them, or not at all.
+        fast: bool,
+    },
+    /// Where the bytes of the range are: extents → arena.
+    Status {
+        /// First byte in the image.
+        at: u64,
+        /// Length.
+        len: u64,
+        /// Where the extents go.
+        span: Span,
     },
 }
 
@@ -99,7 +112,9 @@ impl Limits {
     #[inline]
     pub fn check(&self, alleged: &BlockRequest) -> Result<Request, Failure> {
         let operation = alleged.operation().ok_or(Failure::INVALID)?;
-        if alleged.reserved != [0; 6] || alleged.flags & !FLAG_FUA != 0 {
+        let zeroes = matches!(operation, Operation::WriteZeroes | Operation::WriteZeroesUnmap);
+        let flags = if zeroes { FLAG_FUA | FLAG_FAST } else { FLAG_FUA };
+        if alleged.reserved != [0; 6] || alleged.flags & !flags != 0 {
             return Err(Failure::INVALID);
         }
         let fua = alleged.flags & FLAG_FUA != 0;
@@ -119,9 +134,15 @@ impl Limits {
                 at,
                 len: self.range(alleged)?,
                 unmap: self.discard && operation == Operation::WriteZeroesUnmap,
+                fast: alleged.flags & FLAG_FAST != 0,
             },
+            Operation::Status => {
+                Action::Status { at, len: self.range(alleged)?, span: self.page(alleged.span)? }
+            }
         };
-        if self.read_only && !matches!(action, Action::Read { .. } | Action::Flush) {
+        let changes =
+            !matches!(action, Action::Read { .. } | Action::Status { .. } | Action::Flush);
+        if self.read_only && changes {
             return Err(Failure::READ_ONLY);
         }
         Ok(Request { tag: alleged.tag, action })
@@ -130,12 +151,23 @@ impl Limits {
     fn transfer(&self, alleged: &BlockRequest) -> Result<Span, Failure> {
         let BlockRequest { span, len, .. } = *alleged;
         self.in_image(alleged.offset, len)?;
+        match len > MAX_TRANSFER {
+            true => Err(Failure::INVALID),
+            false => self.in_arena(span, len),
+        }
+    }
+
+    fn page(&self, span: u32) -> Result<Span, Failure> {
+        self.in_arena(span, STATUS_SPAN)
+    }
+
+    fn in_arena(&self, span: u32, len: u32) -> Result<Span, Failure> {
         let end = u64::from(span) + u64::from(len);
         let whole = u64::from(span).is_multiple_of(SECTOR);
-        if len > MAX_TRANSFER || end > self.arena || !whole {
-            return Err(Failure::INVALID);
+        match end <= self.arena && whole {
+            true => Ok(Span { offset: span, len }),
+            false => Err(Failure::INVALID),
         }
-        Ok(Span { offset: span, len })
     }
 
     fn range(&self, alleged: &BlockRequest) -> Result<u64, Failure> {

@@ -43,6 +43,8 @@ const STORAGE_EXAMPLES: &str = "\
 Example:
   bulkhead storage --name s0 --disk id=d0,path=root.img,format=raw \\
       --export vhost-user-blk,disk=d0,socket=/run/s0.sock,queues=2
+  bulkhead storage --disk id=d0,path=root.img,format=raw \\
+      --export nbd,disk=d0,addr=127.0.0.1:10809,name=root
 
 The socket appears when it is ready. SIGTERM and SIGINT end it with exit code 0.";
 
@@ -59,7 +61,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run a virtual machine
     Run(Box<RunOptions>),
-    /// Serve disks to another program's frontend, without a virtual machine
+    /// Serve disks to other programs by vhost-user or NBD, without a virtual machine
     Storage(StorageOptions),
     /// List instances and their processes
     Ps(PsOptions),
@@ -113,18 +115,22 @@ pub struct RunOptions {
     /// vCPUs, 1 to 16 [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=on|off
+    /// What executes the guest: kvm; soft, which needs no virtualization and may be followed by ,jit=off
     /// and ,trace=FILE; or auto: kvm where it is the faster of the two [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub cpu: Option<String>,
     /// Guest memory, e.g. 512M or 4G [default: 512M]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// A disk: path=FILE,format=raw[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
+    /// A disk: path=FILE,format=raw|qcow2[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
     /// discard=on|off,queues=N,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] or vhost-user=SOCKET[,id=ID]; a
-    /// POLICY is report, ignore, stop or enospc; may be given again
+    /// POLICY is report, ignore, stop or enospc. Below qcow2: backing=FILE,backing-format=raw|qcow2, backing2=…,
+    /// or backing=auto, which follows the names in images that you trust; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…")]
     pub disks: Vec<String>,
+    /// Export a disk over NBD while the guest uses it, as with `storage`; may be given again
+    #[arg(long = "export", value_name = "KEY=VALUE,…")]
+    pub exports: Vec<String>,
     /// Add a virtio-console: stdio, pty, socket=PATH, file=PATH, or off
     #[arg(long, value_name = "WHERE")]
     pub console: Option<String>,
@@ -173,11 +179,13 @@ pub struct StorageOptions {
     /// Name of the instance [default: storage-PID]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// A disk: id=ID,path=FILE,format=raw[,readonly,serial=TEXT,cache=none|writeback|unsafe,
-    /// discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS]; may be given again
+    /// A disk: id=ID,path=FILE,format=raw|qcow2[,readonly,serial=TEXT,cache=none|writeback|unsafe,
+    /// discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] and backing files as with run; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…", required = true)]
     pub disks: Vec<String>,
-    /// An export: vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly]; may be given again
+    /// An export: vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly] or nbd,disk=ID,socket=PATH|
+    /// addr=HOST:PORT[,name=NAME,description=TEXT,readonly,tls-creds=DIR,tls-verify=on|off]; may be given
+    /// again
     #[arg(long = "export", value_name = "KEY=VALUE,…", required = true)]
     pub exports: Vec<String>,
     /// Run even if this layer of the sandbox is missing (by name); may be given again

@@ -64,6 +64,18 @@ fn main() -> Result<(), Failure> {
     code.jnz(again)?;
     run("count", 2, &finish(code)?)?;
 
+    // What the command measures KVM and the host by.
+    let mut code = CodeAssembler::new(64)?;
+    let mut again = code.create_label();
+    code.mov(ecx, COUNT)?;
+    code.set_label(&mut again)?;
+    code.add(eax, ecx)?;
+    code.xor(ebx, eax)?;
+    code.rol(ebx, 3u32)?;
+    code.dec(ecx)?;
+    code.jnz(again)?;
+    run("probe", 5, &finish(code)?)?;
+
     let mut code = CodeAssembler::new(64)?;
     let mut again = code.create_label();
     code.mov(ecx, COUNT)?;

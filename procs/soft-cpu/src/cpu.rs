@@ -18,7 +18,7 @@ use crate::state::{
     Control, DebugRegisters, Flags, Fx, Msrs, Reg, Registers, Segment, SegmentName, Table, cr0,
     cr4, efer, rflags,
 };
-use crate::system::{Clock, Leaves, Spinning};
+use crate::system::{Clock, Leaves, Rota, Spinning};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
@@ -39,6 +39,8 @@ impl Mode {
     pub(crate) const ALONE: u32 = 1 << 8;
     /// Level 3: what a link skips is the check whether the page may be executed.
     const USER: u32 = 1 << 9;
+    /// Level 0: what it may do need not be asked again.
+    const KERNEL: u32 = 1 << 10;
 
     const fn has(self, bit: u32) -> bool {
         self.0 & bit != 0
@@ -85,6 +87,16 @@ impl Mode {
     /// CR0.MP: `fwait` looks at TS.
     pub const fn is_monitored(self) -> bool {
         self.has(Self::MP)
+    }
+
+    /// Level 0.
+    pub const fn is_kernel(self) -> bool {
+        self.has(Self::KERNEL)
+    }
+
+    /// Level 3.
+    pub const fn is_user(self) -> bool {
+        self.has(Self::USER)
     }
 
     /// CR4.OSFXSR: SSE instructions are allowed.
@@ -185,6 +197,8 @@ pub struct Cpu {
     pub(crate) slice: u32,
     /// Ticks that a clock which counts instructions has been put forward by.
     pub(crate) slept: u64,
+    /// Of a machine with such a clock.
+    pub(crate) rota: Arc<Rota>,
     /// Accesses that took the slow way.
     pub(crate) slow_calls: u64,
     /// Where all counters are copied to.
@@ -253,6 +267,7 @@ impl Cpu {
             executed: 0,
             slice: crate::run::SLICE,
             slept: 0,
+            rota: Arc::default(),
             slow_calls: 0,
             tally: Arc::default(),
             trace: None,
@@ -351,6 +366,7 @@ impl Cpu {
             (c0 & cr0::TS != 0, Mode::TS),
             (c0 & cr0::EM != 0, Mode::EM),
             (self.cpl == 3, Mode::USER),
+            (self.cpl == 0, Mode::KERNEL),
             (c0 & cr0::MP != 0, Mode::MP),
             (c4 & cr4::OSFXSR != 0, Mode::OSFXSR),
         ];

@@ -133,10 +133,11 @@ fn jit_of_argument() -> Result<bool> {
 
 /// What executes the guest. Code memory can be made now, and never again.
 fn engine(vcpus: u8, jit: bool) -> Result<Box<dyn Hypervisor>> {
-    Ok(match jit {
-        true => Box::new(Compiling::new(vcpus).context("code memory")?),
-        false => Box::new(Soft),
-    })
+    if !jit {
+        return Ok(Box::new(Soft));
+    }
+    let engine = Compiling::new(vcpus);
+    Ok(Box::new(engine.context("no code memory; --cpu soft,jit=off needs none")?))
 }
 
 /// A thread for each vCPU, which waits for its seat. Returns once each has begun: a thread's first

@@ -18,6 +18,7 @@ use crate::fault::{Exception, Raised, Stop, vector};
 use crate::jit::Ran;
 use crate::op::{At, Next};
 use crate::state::{Reg, rflags};
+use crate::system::Clock;
 
 /// Instructions between two looks at the clock, and, in compiled code, at signals.
 pub(crate) const SLICE: u32 = 16384;
@@ -65,7 +66,13 @@ impl Cpu {
     /// Executes until something has to be done outside.
     pub(crate) fn run(&mut self) -> Pause {
         self.go_inside();
+        if self.clock.counts {
+            self.begin_turn();
+        }
         let pause = self.run_inside();
+        if self.clock.counts {
+            self.end_turn();
+        }
         self.send_trace(true);
         self.go_outside();
         pause
@@ -83,10 +90,20 @@ impl Cpu {
                 Activity::Running => {}
                 Activity::Halted if self.interrupt_is_due() => self.activity = Activity::Running,
                 _ if self.rests_for_good() => return Pause::Resting,
+                _ if self.clock.counts => {
+                    self.apic.leave_rest();
+                    match self.sleep_through() {
+                        true => continue,
+                        false => return Pause::Kicked,
+                    }
+                }
                 _ => {
                     self.sleep();
                     continue;
                 }
+            }
+            if self.clock.counts {
+                self.use_turn();
             }
             let stepped = self.step();
             self.publish();
@@ -246,7 +263,7 @@ impl Cpu {
 
     /// Whether an instruction that ended its block has changed what the run loop cares about: it opened
     /// interrupts, switched single-step or breakpoints on, or holds interrupts off for one instruction.
-    fn has_to_look(&self) -> bool {
+    pub(crate) fn has_to_look(&self) -> bool {
         self.shadow
             || self.system_flags & rflags::TF != 0
             || self.is_strict
@@ -270,6 +287,17 @@ impl Cpu {
     /// delivered.
     pub fn execute_one(&mut self) -> Stop {
         self.run_blocks(true)
+    }
+
+    /// From now on time is the number of instructions executed, and a turn is `slice` of them: for tests
+    /// that compare what two processors do.
+    pub fn count_instructions(&mut self, slice: u32) {
+        (self.clock, self.slice) = (Clock::counting(), slice);
+    }
+
+    /// Instructions executed so far; those of a block count when it begins.
+    pub fn instructions(&self) -> u64 {
+        self.executed
     }
 
     /// Writes code as an instruction of this vCPU would: for the same tests.
@@ -324,7 +352,7 @@ impl Cpu {
         self.apic.take_ended().map(Pause::Ended)
     }
 
-    fn interrupt_is_due(&self) -> bool {
+    pub(crate) fn interrupt_is_due(&self) -> bool {
         self.nmi_pending && !self.nmi_blocked
             || self.system_flags & rflags::IF != 0 && self.apic.pending().is_some()
     }
@@ -346,10 +374,6 @@ impl Cpu {
 
     fn sleep(&mut self) {
         let expiry = self.apic.expiry();
-        if self.clock.counts && expiry != u64::MAX {
-            self.slept += expiry.saturating_sub(self.now());
-            return;
-        }
         let longest =
             (expiry != u64::MAX).then(|| self.clock.duration(expiry.saturating_sub(self.now())));
         self.send_trace(true);

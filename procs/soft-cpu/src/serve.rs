@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bulkhead_channel::{Channel, ChannelError};
 use bulkhead_hypervisor::remote::VcpuEnds;
-use bulkhead_hypervisor::remote::wire::{Answer, Request};
+use bulkhead_hypervisor::remote::wire::{Answer, Request, WORDS_OF_LOG};
 use bulkhead_hypervisor::{EngineError, Gsi, IoEvent, Kick, Msi, Vcpu, Vm};
 use bulkhead_memory::GuestRange;
 use bulkhead_runtime::RuntimeError;
@@ -70,6 +70,8 @@ pub struct Service {
     kicks: Vec<(Doorbell, Arc<dyn Kick>)>,
     calls: Calls,
     writes: BTreeMap<u64, (IoEvent, Doorbell)>,
+    /// Written pages that were taken and are being told.
+    log: Vec<u64>,
 }
 
 /// What a vCPU's thread runs.
@@ -98,7 +100,10 @@ impl Service {
             seats.push(Seat { vcpu, turns });
         }
         let calls = Calls::new(poller.clone(), FIRST_CALL);
-        Ok((Self { control, poller, vm, kicks, calls, writes: BTreeMap::new() }, seats))
+        Ok((
+            Self { control, poller, vm, kicks, calls, writes: BTreeMap::new(), log: Vec::new() },
+            seats,
+        ))
     }
 
     /// Serves until core hangs up or breaks the protocol, or `supervisor`, which is called when something
@@ -133,7 +138,7 @@ impl Service {
             CONTROL => {
                 while let Some((request, fds)) = self.control.try_receive::<Request>()? {
                     let answer = match self.obey(request, fds) {
-                        Ok(()) => Answer::Done,
+                        Ok(answer) => answer,
                         Err(error) => Answer::Refused(error.to_string()),
                     };
                     self.control.send(&answer, &[])?;
@@ -155,7 +160,7 @@ impl Service {
         Ok(true)
     }
 
-    fn obey(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
+    fn obey(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<Answer, ServeError> {
         let bell = fds.into_iter().next().map(Doorbell::from_fd);
         match (request, bell) {
             (Request::Signal((address, data)), _) => self.vm.signal_msi(Msi { address, data })?,
@@ -167,6 +172,9 @@ impl Service {
                 }
             }
             (Request::ExpectUnloggedWrites, _) => self.vm.expect_unlogged_writes()?,
+            (Request::LogWrites(true), _) => self.vm.start_dirty_log()?,
+            (Request::LogWrites(false), _) => self.vm.stop_dirty_log()?,
+            (Request::WrittenPages { region, word }, _) => return self.log(region, word),
             (Request::Routes(changes), _) => {
                 let message = |(address, data)| Msi { address, data };
                 let changes = changes.into_iter();
@@ -192,7 +200,15 @@ impl Service {
                 return Err(EngineError::Bug("a connection without an eventfd").into());
             }
         }
-        Ok(())
+        Ok(Answer::Done)
+    }
+
+    fn log(&mut self, region: u32, word: u32) -> Result<Answer, ServeError> {
+        if word == 0 {
+            self.log = self.vm.get_dirty_log(region as usize)?;
+        }
+        let rest = self.log.get(word as usize..).unwrap_or_default();
+        Ok(Answer::Written(rest[..rest.len().min(WORDS_OF_LOG)].to_vec()))
     }
 
     fn check_room(&self, connection: u64) -> Result<(), EngineError> {

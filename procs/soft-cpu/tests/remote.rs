@@ -195,3 +195,37 @@ fn an_engine_that_is_gone_is_an_error_at_once() {
     assert_eq!(error, "the engine's process is gone");
     assert!(vm.signal_msi(Msi::default()).is_err());
 }
+
+/// A region of more words than a message has room for, and one that the machine has not.
+#[test]
+fn the_log_of_written_pages_crosses_the_channel_in_pieces() {
+    const LEN: u64 = 2 << 30;
+    let code = [
+        &[0xb8, 0x34, 0x12, 0, 0][..], // mov eax, 0x1234
+        &[0xa3, 0, 0x50, 0x30, 0],     // mov [0x305000], eax
+        &[0xa3, 0, 0x70, 0xff, 0x7f],  // mov [0x7fff7000], eax
+        &[0xe6, 0x80],                 // out 0x80, al
+        &[0xeb, 0xf2],                 // jmp to the first store
+    ]
+    .concat();
+    let layout = RamLayout::new(LEN).unwrap();
+    let object = bulkhead_sys::memfd::create_sealed("ram", LEN).unwrap();
+    let memory = Grant::whole(&layout, Rights::ReadWrite).map(&object).unwrap();
+    let far = Far::new(&Soft, &memory, 1);
+    let mut vcpu = far.vm().create_vcpu(0, 1).unwrap();
+    load(&code, &memory, &layout, &mut *vcpu);
+    far.vm().start_dirty_log().unwrap();
+    for _ in 0..2 {
+        assert!(matches!(vcpu.run().unwrap(), Exit::PioOut { port: 0x80, .. }));
+        let log = far.vm().get_dirty_log(0).unwrap();
+        let pages = (0..).zip(&log).flat_map(|(word, bits)| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+        });
+        assert_eq!(pages.collect::<Vec<u64>>(), [0x305, 0x7fff7]);
+    }
+    assert!(far.vm().get_dirty_log(0).unwrap().iter().all(|word| *word == 0));
+    far.vm().stop_dirty_log().unwrap();
+    assert!(matches!(far.vm().get_dirty_log(9), Err(EngineError::Bug(_))));
+    drop(vcpu);
+    far.end();
+}

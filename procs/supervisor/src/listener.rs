@@ -23,7 +23,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::dial::is_stale;
 
 /// Connections the kernel keeps for us while a server is replaced.
-const BACKLOG: i32 = 16;
+const BACKLOG: i32 = 128;
 
 /// Why a socket cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -213,3 +213,61 @@ fn a_job_goes_on_in_a_successor_and_a_backup_fails_with_an_event() {
     }
     nothing_left(stage.name());
 }
+
+/// A storage instance with this disk, shown as a dry run.
+fn dry(stage: &Stage, disk: &str) -> std::process::Output {
+    let export = format!("vhost-user-blk,disk=d0,socket={}", stage.path("x.sock"));
+    let disk = format!("id=d0,{disk}");
+    stage.command(&["storage", "--disk", &disk, "--export", &export, "--dry-run"])
+}
+
+fn qemu_img(stage: &Stage, arguments: &[&str]) {
+    let mut command = Command::new("qemu-img");
+    let output = command.args(arguments).current_dir(stage.path(".")).output();
+    let output = output.expect("qemu-img is installed");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn names_in_headers_are_followed_for_who_says_so_and_for_nobody_else() {
+    let stage = Stage::new();
+    qemu_img(&stage, &["create", "-q", "-f", "raw", "base", "4M"]);
+    qemu_img(&stage, &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base", "middle"]);
+    qemu_img(&stage, &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "middle", "top"]);
+    let disk = format!("path={},format=qcow2", stage.path("top"));
+    let output = dry(&stage, &format!("{disk},backing=auto"));
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for file in ["top", "middle", "base"] {
+        assert!(plan.contains(&stage.path(file)), "{file} is not in {plan}");
+    }
+    let output = dry(&stage, &disk);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!plan.contains(&stage.path("middle")), "a name in a header was followed: {plan}");
+    qemu_img(&stage, &["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "top", "middle"]);
+    refused(dry(&stage, &format!("{disk},backing=auto")), &["--disk", "loop"]);
+    qemu_img(&stage, &["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "gone", "top"]);
+    refused(dry(&stage, &format!("{disk},backing=auto")), &["--disk", "gone"]);
+}
+
+#[test]
+fn a_header_that_names_another_file_is_told_of_and_not_followed() {
+    let stage = Stage::new();
+    qemu_img(&stage, &["create", "-q", "-f", "raw", "base", "4M"]);
+    qemu_img(&stage, &["create", "-q", "-f", "raw", "other", "4M"]);
+    qemu_img(&stage, &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base", "top"]);
+    let (top, other, socket) = (stage.path("top"), stage.path("other"), stage.path("s.sock"));
+    let mut command = programs::bulkhead();
+    command.args(["storage", "--name", stage.name(), "--disk"]);
+    command.arg(format!("id=d0,path={top},format=qcow2,backing={other},backing-format=raw"));
+    command.arg("--export").arg(format!("vhost-user-blk,disk=d0,socket={socket}"));
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    wait_for("the socket", || Path::new(&socket).exists());
+    assert_eq!(Block::of(stage.name()).layers(), [Path::new(&top), Path::new(&other)]);
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut said).unwrap();
+    child.wait().unwrap();
+    assert!(said.contains("names 'base'") && said.contains(&other), "{said}");
+}

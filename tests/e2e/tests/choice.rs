@@ -5,6 +5,7 @@ mod stage;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
+use bulkhead_harness::engine::software;
 use stage::{Stage, refused};
 
 /// A kernel that ends the machine with the result 0x15: mov dx, 0xf4; mov al, 0x15; out dx, al; cli; hlt.
@@ -39,7 +40,7 @@ fn a_choice_is_told_in_one_line_with_its_reason() {
 fn what_the_user_chose_is_not_told() {
     let stage = Stage::new();
     let kernel = kernel(&stage);
-    let arguments = ["--kernel", &kernel, "--debug-exit", "--cpu", "soft"];
+    let arguments = ["--kernel", &kernel, "--debug-exit", "--cpu", &software()];
     assert_eq!(choices(&stage.run(&arguments)), Vec::<String>::new());
 }
 
@@ -66,7 +67,9 @@ fn a_refusal_is_still_one_line() {
 fn a_plan_names_the_engine() {
     let stage = Stage::new();
     let kernel = kernel(&stage);
-    let output = stage.run(&["--kernel", &kernel, "--cpu", "soft,jit=off", "--dry-run"]);
-    let plan = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && plan.contains("cpus     1 (soft, jit off)"), "{output:?}");
+    for (cpu, words) in [("soft,jit=off", "(soft, jit off)"), ("soft", "(soft, jit on)")] {
+        let output = stage.run(&["--kernel", &kernel, "--cpu", cpu, "--dry-run"]);
+        let plan = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && plan.contains(&format!("cpus     1 {words}")), "{plan}");
+    }
 }

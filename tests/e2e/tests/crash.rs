@@ -5,6 +5,7 @@ mod stage;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Stdio};
 
+use bulkhead_harness::engine::software;
 use stage::{SAY, Stage, wait_for};
 
 /// `mov eax, 0x1234567; mov ebp, 0x89abcdef`.
@@ -21,7 +22,7 @@ const ENTRY: u32 = bulkhead_harness::kernel::LOAD_ADDRESS;
 
 fn run(stage: &Stage, code: &[u8], options: &[&str]) -> (Option<i32>, String) {
     let kernel = stage.kernel_of(code);
-    let soft = ["--kernel", &kernel, "--memory", "64M", "--cpu", "soft"];
+    let soft = ["--kernel", &kernel, "--memory", "64M", "--cpu", &software()];
     let output = stage.run(&[&soft[..], options].concat());
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -37,7 +38,7 @@ impl<'a> Running<'a> {
     fn start(stage: &'a Stage, code: &[u8], options: &[&str]) -> Self {
         let kernel = stage.kernel_of(code);
         let mut command = stage.run_command(&["--kernel", &kernel, "--memory", "64M"]);
-        command.args(["--cpu", "soft"]).args(options).stdin(Stdio::null());
+        command.args(["--cpu", &software()]).args(options).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
         Self { stage, child, errors }

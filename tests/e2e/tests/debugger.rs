@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use bulkhead_harness::engine::software;
 use gdb::{Batch, Debian, talk};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -29,7 +30,7 @@ fn counter(stage: &Stage) -> String {
 /// A VM of that kernel with a door for gdb, once it counts.
 fn counting(stage: &Stage, options: &[&str]) -> Child {
     let (kernel, socket) = (counter(stage), stage.path("gdb.sock"));
-    let all = ["--cpu", "soft", "--memory", "64M", "--kernel", &kernel, "--gdb", &socket];
+    let all = ["--cpu", &software(), "--memory", "64M", "--kernel", &kernel, "--gdb", &socket];
     stage.spoken(&[&all[..], options].concat())
 }
 
@@ -111,7 +112,7 @@ fn a_guest_that_waits_says_nothing_before_a_debugger_lets_it() {
     let stage = Stage::new();
     let (kernel, socket) = (counter(&stage), stage.path("gdb.sock"));
     let wait = format!("{socket},wait");
-    let options = ["--cpu", "soft", "--memory", "64M", "--kernel", &kernel, "--gdb", &wait];
+    let options = ["--cpu", &software(), "--memory", "64M", "--kernel", &kernel, "--gdb", &wait];
     let mut child = stage.start(&options);
     let first = "python assert value('$rip') == 0x100000 and value('$cr0') & 1";
     Batch::new(&socket).run(&[first, "disconnect"]);
@@ -202,12 +203,15 @@ fn a_port_is_the_loopbacks_and_a_place_that_is_taken_is_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let kernel = counter(&stage);
-    let output = stage.run(&["--cpu", "soft", "--kernel", &kernel, "--gdb", &port]);
+    let output = stage.run(&["--cpu", &software(), "--kernel", &kernel, "--gdb", &port]);
     refused(output, &["--gdb", &port, "another port"]);
     drop(taken);
     let file = stage.file("no-socket", b"");
-    refused(stage.run(&["--kernel", &kernel, "--cpu", "soft", "--gdb", &file]), &["--gdb", &file]);
-    let options = ["--cpu", "soft", "--memory", "64M", "--kernel", &kernel, "--gdb", &port];
+    refused(
+        stage.run(&["--kernel", &kernel, "--cpu", &software(), "--gdb", &file]),
+        &["--gdb", &file],
+    );
+    let options = ["--cpu", &software(), "--memory", "64M", "--kernel", &kernel, "--gdb", &port];
     let child = stage.spoken(&options);
     Batch::new(&format!("127.0.0.1:{port}")).run(&["stepi", "detach"]);
     end(&stage, child);

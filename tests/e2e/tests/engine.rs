@@ -5,6 +5,7 @@ mod stage;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use bulkhead_harness::engine::{class, software, software_with};
 use stage::{IDLE, SAY, Stage, processes_of, refused};
 
 /// `getsec`, of which CPUID says that it is not there.
@@ -18,7 +19,7 @@ const ENTRY: usize = bulkhead_harness::kernel::LOAD_ADDRESS as usize;
 #[test]
 fn its_counters_are_in_the_list_of_processes_if_asked_for() {
     let stage = Stage::new();
-    let mut child = stage.started(&["--cpu", "soft"]);
+    let mut child = stage.started(&["--cpu", &software()]);
     let output = stage.command(&["ps", "-v", stage.name()]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
@@ -29,7 +30,7 @@ fn its_counters_are_in_the_list_of_processes_if_asked_for() {
     let rows: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
     let counters: Vec<_> = rows.iter().filter(|row| !row["counters"].is_null()).collect();
     let [row] = *counters else { panic!("one process counts: {rows:?}") };
-    assert_eq!(row["role"], "soft-cpu");
+    assert_eq!(row["role"], class());
     assert!(row["counters"]["instructions"].as_u64() >= Some(4), "{row}");
     assert!(row["counters"]["blocks"].as_u64() >= Some(1), "{row}");
     assert!(processes_of(stage.name()).iter().all(|row| row["counters"].is_null()));
@@ -42,7 +43,7 @@ fn a_trace_has_the_blocks_and_exceptions_of_the_guest() {
     let stage = Stage::new();
     let kernel = stage.kernel_of(&[&SAY[..], &FAULT].concat());
     let file = stage.path("trace,file");
-    let cpu = format!("soft,trace={}", file.replace(',', ",,"));
+    let cpu = software_with(&format!("trace={}", file.replace(',', ",,")));
     let output = stage.run(&["--kernel", &kernel, "--memory", "64M", "--cpu", &cpu]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let trace = std::fs::read_to_string(file).unwrap();
@@ -56,7 +57,7 @@ fn a_trace_has_the_blocks_and_exceptions_of_the_guest() {
 #[test]
 fn a_traced_machine_is_as_declared() {
     let stage = Stage::new();
-    let cpu = format!("soft,trace={}", stage.path("trace"));
+    let cpu = software_with(&format!("trace={}", stage.path("trace")));
     let mut child = stage.started(&["--cpu", &cpu, "--cpus", "2"]);
     let audit = stage.command(&["audit", stage.name()]);
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
@@ -80,7 +81,7 @@ fn instructions_that_it_lacks_are_named() {
     let stage = Stage::new();
     let kernel = stage.kernel_of(&[&SAY[..], &LACKING, &IDLE].concat());
     let mut command = stage.run_command(&["--kernel", &kernel, "--memory", "64M"]);
-    command.args(["--cpu", "soft", "--on-crash", "pause"]).stdin(Stdio::null());
+    command.args(["--cpu", &software(), "--on-crash", "pause"]).stdin(Stdio::null());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let errors = BufReader::new(child.stderr.take().unwrap());
     let at = ENTRY + SAY.len();

@@ -6,6 +6,7 @@ mod stage;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use bulkhead_harness::engine::{class, software};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stage::{Stage, nothing_left, processes_of, wait_for};
@@ -32,13 +33,14 @@ fn each_device_is_a_process_of_its_own() {
     let stage = Stage::new();
     let disk = format!("path={},format=raw", stage.image(1 << 20));
     let console = format!("file={}", stage.path("console"));
-    let mut child = started(&stage, &["--cpu", "soft", "--disk", &disk, "--console", &console]);
+    let mut child =
+        started(&stage, &["--cpu", &software(), "--disk", &disk, "--console", &console]);
     let expected = [
         "block-layer",
         "control",
         "core",
         "launcher",
-        "soft-cpu",
+        class(),
         "supervisor",
         "vhost-blk",
         "vhost-console",

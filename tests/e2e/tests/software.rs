@@ -5,6 +5,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use bulkhead_harness::engine::{class, software};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stage::{Stage, processes_of, refused};
@@ -75,12 +76,12 @@ fn is_as_declared(cpu: &str, role: &str) {
 #[test]
 fn its_death_ends_the_vm() {
     let stage = Stage::new();
-    let child = started(&stage, "soft", &[]);
-    kill(pid_of(&stage, "soft-cpu"), Signal::SIGKILL).expect("it lives");
+    let child = started(&stage, &software(), &[]);
+    kill(pid_of(&stage, class()), Signal::SIGKILL).expect("it lives");
     let output = child.wait_with_output().expect("output");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("soft-cpu died: SIGKILL"), "{text}");
+    assert!(text.contains(&format!("{} died: SIGKILL", class())), "{text}");
 }
 
 /// A disk of 4096-byte blocks, of which the nth is a function that answers n (`mov eax, n; ret`).
@@ -101,7 +102,7 @@ fn code_that_a_disk_reads_over_code_is_the_code_that_runs() {
     let stage = Stage::new();
     let disk = format!("path={},format=raw", functions(&stage));
     let kernel = stage.payload("dma");
-    let options = ["--kernel", &kernel, "--cpu", "soft", "--debug-exit", "--disk", &disk];
+    let options = ["--kernel", &kernel, "--cpu", &software(), "--debug-exit", "--disk", &disk];
     let output = stage.run(&options);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
@@ -127,7 +128,7 @@ fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     for cpu in wrong {
         refused(stage.run(&["--kernel", &kernel, "--cpu", cpu]), &["--cpu", cpu]);
     }
-    let output = stage.run(&["--kernel", &kernel, "--cpu", "soft", "--cpus", "9"]);
+    let output = stage.run(&["--kernel", &kernel, "--cpu", &software(), "--cpus", "9"]);
     refused(output, &["--cpus", "9", "1 to 8"]);
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod engine;
 pub mod frontend;
 pub mod kernel;
 pub mod programs;

@@ -20,3 +20,4 @@ pub mod mutate;
 pub mod patter;
 pub mod puppet;
 pub mod stage;
+pub mod twins;

@@ -4,16 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bulkhead_harness::programs;
 use bulkhead_harness::storage::{Process, processes};
+use bulkhead_harness::{engine, programs};
 use tempfile::TempDir;
 
 use crate::{Console, disk};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
-
-/// Which engine: what `--cpu` says, for those who compare `soft,jit=on` with `soft,jit=off`.
-const ENGINE: &str = "BULKHEAD_TEST_CPU";
 
 /// Mebibytes of the disk that carries a test's scripts in and their results out.
 const SECOND_DISK: u32 = 64;
@@ -67,8 +64,8 @@ impl Guest {
     pub fn start(&self, init: &str) -> Console {
         let guest = root().join("target/guest");
         let mut command = programs::bulkhead();
-        let engine = std::env::var(ENGINE).unwrap_or_else(|_| "soft".to_owned());
-        command.args(["run", "--name", &self.name, "--cpu", &engine, "--memory", "512M", "--rng"]);
+        command.args(["run", "--name", &self.name, "--cpu", &engine::software(), "--rng"]);
+        command.args(["--memory", "512M"]);
         command.args(["--console", "stdio", "--cpus", &self.cpus.to_string()]);
         for image in [self.root_disk(), self.second_disk()] {
             if image.exists() {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bulkhead_harness::programs;
 use bulkhead_harness::storage::Process;
+use bulkhead_harness::{engine, programs};
 use bulkhead_userland::Guest;
 use nix::sys::signal::Signal;
 
@@ -89,12 +89,13 @@ fn the_death_of_the_software_cpu_ends_the_vm_with_one_event() {
     let listener = listener.args(["events", guest.name()]).stdout(Stdio::piped()).spawn();
     let mut listener = listener.expect("bulkhead starts");
     let lines = BufReader::new(listener.stdout.take().expect("a pipe")).lines();
-    let engines = of(&guest.processes(), &["soft-cpu"]);
+    let engines = of(&guest.processes(), &[engine::class()]);
     assert!(engines.len() == 1 && engines[0].signal(Signal::SIGKILL), "{engines:?}");
     let (code, said) = console.end();
     assert_eq!(code, Some(1), "{said}");
     let events: Vec<String> = lines.map_while(Result::ok).collect();
-    let deaths: Vec<_> = events.iter().filter(|event| event.contains("soft-cpu")).collect();
-    assert!(deaths.len() == 1 && deaths[0].contains("soft-cpu died: SIGKILL"), "{events:#?}");
+    let death = format!("{} died: SIGKILL", engine::class());
+    let deaths: Vec<_> = events.iter().filter(|event| event.contains(engine::class())).collect();
+    assert!(deaths.len() == 1 && deaths[0].contains(&death), "{events:#?}");
     assert!(listener.wait().expect("a status").code().is_some());
 }

@@ -84,6 +84,25 @@ pub trait Vm: Send + Sync {
         Ok(())
     }
 
+    /// From now on it is noted which pages of RAM the vCPUs write; nothing is yet. Pages that are written meanwhile
+    /// may or may not be: whoever copies a machine copies all of it behind this.
+    fn start_dirty_log(&self) -> Result<(), EngineError> {
+        Err(EngineError::Bug("an engine that keeps no log of writes"))
+    }
+
+    /// It is noted no more.
+    fn stop_dirty_log(&self) -> Result<(), EngineError> {
+        Err(EngineError::Bug("an engine that keeps no log of writes"))
+    }
+
+    /// The pages of RAM region number `region` that the vCPUs have written since this was last asked, or since the
+    /// log was started: bit `n` of word `w` for page 64·`w` + `n` of the region. vCPUs may run: what they write and is
+    /// not in this answer will be in a later one, so the pages are to be copied afterwards. What other processes
+    /// write is not in it ([`bulkhead_memory::WrittenPages`] is for devices), nor what this one does.
+    fn get_dirty_log(&self, _region: usize) -> Result<Vec<u64>, EngineError> {
+        Err(EngineError::Bug("an engine that keeps no log of writes"))
+    }
+
     /// vCPUs that are made from now on tell what they execute, as text in datagrams on `socket`: an engine
     /// that can, and for the first socket given.
     fn trace_to(&self, _socket: OwnedFd) {}

@@ -144,6 +144,23 @@ fn accesses_where_no_ram_is_exit_with_their_address() {
 }
 
 #[test]
+fn written_pages_are_told_once_a_round() {
+    // mov [0x3000], al; out 0x80, al; jmp to the beginning
+    let code = [0xa2, 0x00, 0x30, 0xe6, 0x80, 0xeb, 0xf9];
+    let Some(mut guest) = guest(&code) else { return };
+    let is_noted = |log: &[u64]| log[0] >> 3 & 1 == 1;
+    guest.vm.start_dirty_log().unwrap();
+    for _ in 0..3 {
+        assert!(matches!(guest.vcpu.run().unwrap(), Exit::PioOut { port: 0x80, .. }));
+        let log = guest.vm.get_dirty_log(0).unwrap();
+        assert!(is_noted(&log) && log.len() == 8, "{log:x?}");
+        assert!(!is_noted(&guest.vm.get_dirty_log(0).unwrap()));
+    }
+    guest.vm.stop_dirty_log().unwrap();
+    assert!(matches!(guest.vm.get_dirty_log(7), Err(EngineError::Bug(_))));
+}
+
+#[test]
 fn a_triple_fault_is_a_shutdown() {
     // ud2, in flat 32-bit protected mode with no interrupt table at all
     let Some(mut guest) = guest(&[0x0f, 0x0b]) else { return };

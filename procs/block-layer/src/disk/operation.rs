@@ -43,6 +43,15 @@ pub enum Operation {
         /// Whether it may be deallocated.
         unmap: bool,
     },
+    /// Where the bytes of the range are.
+    Status {
+        /// First byte.
+        at: u64,
+        /// Bytes.
+        len: u64,
+        /// Where the answer goes.
+        into: Memory,
+    },
 }
 
 impl Operation {
@@ -56,7 +65,8 @@ impl Operation {
             }
             Action::Flush => Self::Flush,
             Action::Discard { at, len } => Self::Discard { at, len },
-            Action::Zero { at, len, unmap } => Self::Zero { at, len, unmap },
+            Action::Zero { at, len, unmap, .. } => Self::Zero { at, len, unmap },
+            Action::Status { at, len, span } => Self::Status { at, len, into: memory(span) },
         }
     }
 
@@ -66,7 +76,9 @@ impl Operation {
             Self::Read { at, into: memory } | Self::Write { at, from: memory, .. } => {
                 *at..*at + memory.len()
             }
-            Self::Discard { at, len } | Self::Zero { at, len, .. } => *at..*at + *len,
+            Self::Discard { at, len }
+            | Self::Zero { at, len, .. }
+            | Self::Status { at, len, .. } => *at..*at + *len,
             Self::Flush => 0..0,
         }
     }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use bulkhead_protocol::block_control::{BitmapAction, BitmapState};
+use bulkhead_protocol::block_control::{BitmapAction, BitmapState, LONGEST_NAME};
 
 use crate::bitmap::Bitmap as Bits;
 use crate::disk::{Attached, Bitmap, Disk, Watcher};
@@ -50,7 +50,9 @@ impl Bitmaps {
         };
         let mut states: Vec<_> = self.0.borrow().iter().map(own).collect();
         if let Layer::Qcow2(image) = disk.top() {
-            states.extend(image.bitmaps().iter().take(MOST).map(|tracked| BitmapState {
+            let bitmaps = image.bitmaps();
+            let short = bitmaps.iter().filter(|tracked| tracked.name().len() <= LONGEST_NAME);
+            states.extend(short.take(MOST).map(|tracked| BitmapState {
                 name: tracked.name().to_owned(),
                 granularity: u32::try_from(tracked.granularity()).unwrap_or(u32::MAX),
                 dirty: tracked.dirty_bytes(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerReport,
 };
-use bulkhead_protocol::block_control::Limits as WantedLimits;
+use bulkhead_protocol::block_control::{LONGEST_NAME, Limits as WantedLimits};
 
 use super::jobs::{Start, on_error};
 use super::record::layer_at;
@@ -15,6 +15,9 @@ use super::{Executor, ExecutorError};
 use crate::disk::{Action, Disk, DiskEvent, Policy};
 use crate::node::{Limit, Limits, Node, Served, Throttle};
 use crate::qcow2::Layer;
+
+/// Names of internal snapshots in an answer.
+const MOST_NAMES: usize = 64;
 
 impl Executor {
     pub(super) fn order(
@@ -179,7 +182,11 @@ impl Executor {
     fn internal_snapshots(&self) -> Vec<String> {
         match self.graph.as_ref().map(|graph| graph.disk().top()) {
             Some(Layer::Qcow2(image)) => {
-                image.snapshots().iter().map(|snapshot| snapshot.name.clone()).collect()
+                // A message has limits, and an image nearly none.
+                let snapshots = image.snapshots();
+                let names = snapshots.into_iter().map(|snapshot| snapshot.name);
+                let short = names.filter(|name| name.len() <= LONGEST_NAME);
+                short.take(MOST_NAMES).collect()
             }
             _ => Vec::new(),
         }

@@ -2,12 +2,15 @@
 
 mod rig;
 
-use bulkhead_protocol::block_ring::{BlockRequest, FLAG_FUA, Operation};
+use bulkhead_protocol::block_ring::{
+    BlockRequest, FLAG_FUA, Operation, STATUS_HOLE, STATUS_ZERO, StatusExtent,
+};
 use bulkhead_protocol::spec::CacheMode;
 
 use super::*;
 use crate::outcome::Failure;
 use rig::{Disk, PAGE, Rig, SIZE, disks, stamp};
+use zerocopy::FromBytes;
 
 const WRITE: u8 = Operation::Write.code();
 const READ: u8 = Operation::Read.code();
@@ -32,6 +35,21 @@ fn what_is_written_is_read_back_on_every_kind_of_file() {
         assert_eq!(rig.bytes(0, 0), stamp(7), "{disk:?}");
         assert_eq!(disk.content(3), stamp(7), "{disk:?}");
     }
+}
+
+#[test]
+fn status_tells_what_was_written_and_what_was_not() {
+    let mut rig = Rig::new(&Disk::memory(), 1);
+    assert_eq!(rig.call(0, page(0, WRITE, 3)), 0);
+    let status = Operation::Status.code();
+    assert_eq!(rig.call(0, at(1, status, PAGE, 8 * PAGE as u32, 8 * PAGE as u32)), 0);
+    let told = rig.bytes(0, 8 * PAGE as u32);
+    let (extents, _) = <[StatusExtent]>::ref_from_prefix_with_elems(&told, 4).unwrap();
+    let hole =
+        |pages| StatusExtent { len: pages * PAGE, depth: 1, flags: STATUS_HOLE | STATUS_ZERO };
+    let data = StatusExtent { len: PAGE, depth: 1, flags: 0 };
+    assert_eq!(extents, [hole(2), data, hole(5), StatusExtent::default()]);
+    assert_ne!(rig.call(0, at(1, status, SIZE, 0, PAGE as u32)), 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use bulkhead_ring::Arena;
 use bulkhead_sys::file::{self, FileKind, Transfer as How};
 
 use super::transfer::{Direction, Transfer, UNSUPPORTED, is_refusal};
+use super::zero::Otherwise;
 use super::{Attempt, Image};
 use crate::memory::Memory;
 use crate::outcome::{Failure, Outcome};
@@ -84,7 +85,9 @@ impl Image {
             Call::Write { at, from } => {
                 self.perform_bytes(Direction::Write(Durability::Visible), *at, from, done)
             }
-            Call::Zero { at, len, unmap } => self.zero(*at, *len, *unmap, revoked),
+            Call::Zero { at, len, unmap } => {
+                self.zero(*at, *len, *unmap, Otherwise::Write, revoked)
+            }
             Call::Discard { at, len } => self.discard(*at, *len),
             Call::Sync => self.flush(),
         }

@@ -18,6 +18,15 @@ const UNSUPPORTED: i32 = 95;
 /// `EINVAL`: what a device without the command, or an old file system, may answer instead.
 const INVALID: i32 = 22;
 
+/// What is done where the host cannot make zeroes without their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    /// They are written.
+    Write,
+    /// Nothing, and it is an error.
+    Refuse,
+}
+
 /// Kinds of `fallocate` that this file was found to lack.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
@@ -41,7 +50,14 @@ impl Image {
     }
 
     /// The range reads as zeroes afterwards.
-    pub(super) fn zero(&self, at: u64, len: u64, unmap: bool, revoked: &AtomicBool) -> Outcome {
+    pub(super) fn zero(
+        &self,
+        at: u64,
+        len: u64,
+        unmap: bool,
+        otherwise: Otherwise,
+        revoked: &AtomicBool,
+    ) -> Outcome {
         let known = &self.refused;
         let punch = || try_once(&known.punch, || file::punch_hole(&self.file, at, len));
         let zero = || try_once(&known.zero, || file::zero_range(&self.file, at, len));
@@ -51,7 +67,10 @@ impl Image {
         if zero()? == Done::Yes {
             return Ok(());
         }
-        self.write_zeroes(at, len, revoked)
+        match otherwise {
+            Otherwise::Write => self.write_zeroes(at, len, revoked),
+            Otherwise::Refuse => Err(Failure::UNSUPPORTED),
+        }
     }
 
     fn write_zeroes(&self, at: u64, len: u64, revoked: &AtomicBool) -> Outcome {

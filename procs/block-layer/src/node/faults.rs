@@ -105,6 +105,8 @@ impl Rule {
             Operation::Zero { .. } => On::Zero,
             Operation::Discard { .. } => On::Discard,
             Operation::Flush => On::Flush,
+            // No rule is about it.
+            Operation::Status { .. } => return None,
         };
         let bytes = operation.range();
         let there = |range: &Range<u64>| bytes.start < range.end && range.start < bytes.end;

@@ -95,7 +95,7 @@ impl Throttle {
         revoked: &AtomicBool,
     ) -> Outcome {
         let write = operation.changes();
-        if matches!(operation, Operation::Flush) {
+        if matches!(operation, Operation::Flush | Operation::Status { .. }) {
             return Ok(());
         }
         let range = operation.range();

@@ -184,8 +184,7 @@ impl<S: Storage> Layer<S> {
         }
     }
 
-    /// The last close of a layer that this process writes no more: what is kept until then goes to its file
-    /// as well.
+    /// Writes that, and what is kept until an image is left: its bitmaps are no longer in use.
     pub async fn shut(&self) -> Outcome {
         match self {
             Self::Qcow2(image) => image.shut().await,

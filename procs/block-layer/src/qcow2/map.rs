@@ -62,6 +62,14 @@ impl<S: Storage> Qcow2<S> {
         })
     }
 
+    /// Whether zeroes in this range are entries alone, without bytes.
+    pub fn zeroes_fast(&self, at: u64, len: u64) -> bool {
+        let (cluster, end) = (self.geometry.cluster(), at + len);
+        let whole =
+            at.is_multiple_of(cluster) && (end.is_multiple_of(cluster) || end == self.size());
+        whole && self.version >= 3 && !self.is_external()
+    }
+
     async fn range_below(&self, nothing: Range) -> Result<Range, Failure> {
         let Range { start, length, .. } = nothing;
         let Some(layer) = self.backing() else {

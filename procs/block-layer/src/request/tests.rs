@@ -51,7 +51,7 @@ fn each_single_lie_is_refused() {
         |r| r.span = ARENA as u32,
         |r| r.span = u32::MAX - 511,
         |r| r.span = 1,
-        |r| r.operation = 6,
+        |r| r.operation = 7,
         |r| r.flags = 2,
         |r| r.reserved[5] = 1,
     ];
@@ -114,6 +114,9 @@ proptest! {
                     prop_assert!(!read_only && inside(at, span.len, size) && held(span, arena));
                 }
                 Action::Flush => {}
+                Action::Status { at, len, span } => {
+                    prop_assert!(u128::from(at) + u128::from(len) <= u128::from(size) && held(span, arena));
+                }
                 Action::Discard { at, len } | Action::Zero { at, len, .. } => {
                     prop_assert!(!read_only && u128::from(at) + u128::from(len) <= u128::from(size));
                 }

@@ -14,8 +14,8 @@ const ENGINES: &[&str] = &["auto", "kvm", "soft"];
 const KEYS: &[&str] = &["soft", "jit", "trace"];
 
 /// Software as it is without the user's wishes.
-pub const fn without_jit() -> SoftSpec {
-    SoftSpec { jit: false, trace: false }
+pub const fn software() -> SoftSpec {
+    SoftSpec { jit: true, trace: false }
 }
 
 /// What `--cpu` says.
@@ -55,7 +55,7 @@ impl Cpu {
 fn soft(text: &str) -> anyhow::Result<Cpu> {
     let mut keyed = Keyed::parse(OPTION, text, KEYS)?;
     keyed.switch("soft")?;
-    let jit = keyed.choice("jit")?.unwrap_or(false);
+    let jit = keyed.choice("jit")?.unwrap_or(software().jit);
     let trace = keyed.value("trace")?.map(PathBuf::from);
     Ok(Cpu::Soft(SoftSpec { jit, trace: trace.is_some() }, trace))
 }

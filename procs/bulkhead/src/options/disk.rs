@@ -1,6 +1,6 @@
 //! `--disk` and `[[disk]]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::block_control::ErrorPolicy;
 use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError};
@@ -40,8 +40,11 @@ const KEYS: &[&str] = &[
     "backing8-format",
 ];
 
+/// Instead of a path: what the headers name.
+const AUTO: &str = "auto";
+
 /// Most backing files of an image.
-const MOST_LAYERS: usize = 8;
+pub const MOST_LAYERS: usize = 8;
 
 /// Bytes of a serial number (virtio 1.2 section 5.2.6: VIRTIO_BLK_ID_BYTES).
 const SERIAL_BYTES: usize = 20;
@@ -97,16 +100,17 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
         }
         return Ok(DiskSource::VhostUser { socket: socket.into() });
     }
+    let path = keyed.required("path")?;
     Ok(DiskSource::Image {
-        path: keyed.required("path")?.into(),
-        format: format(keyed)?,
+        format: format(keyed, path.as_ref())?,
+        path: path.into(),
         cache: cache(keyed)?,
         discard: discard(keyed)?,
         read_only: keyed.switch("readonly")?,
     })
 }
 
-fn format(keyed: &mut Keyed) -> anyhow::Result<Format> {
+fn format(keyed: &mut Keyed, path: &Path) -> anyhow::Result<Format> {
     match keyed.value("format")?.as_deref() {
         Some("raw") => {
             for key in ["data-file", "backing"] {
@@ -119,7 +123,7 @@ fn format(keyed: &mut Keyed) -> anyhow::Result<Format> {
         }
         Some("qcow2") => Ok(Format::Qcow2 {
             data_file: keyed.value("data-file")?.map(PathBuf::from),
-            backing: backing(keyed)?,
+            backing: backing(keyed, path)?,
         }),
         Some(other) => {
             let reason = format!("format '{other}' is not served");
@@ -132,14 +136,19 @@ fn format(keyed: &mut Keyed) -> anyhow::Result<Format> {
     }
 }
 
-/// `backing=` for the nearest, `backing2=` for the one below that, and so on.
-fn backing(keyed: &mut Keyed) -> anyhow::Result<Vec<BackingSpec>> {
+/// `backing=` for the nearest, `backing2=` for the one below that, and so on; `backing=auto`: as the headers
+/// say.
+fn backing(keyed: &mut Keyed, image: &Path) -> anyhow::Result<Vec<BackingSpec>> {
     let mut layers = Vec::new();
     for number in 1..=MOST_LAYERS {
         let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
         let Some(path) = keyed.value(&key)? else {
             break;
         };
+        if number == 1 && path == AUTO {
+            let followed = super::chain::follow(image);
+            return followed.map_err(|(reason, remedy)| keyed.refuse(&reason, remedy));
+        }
         let format = format!("{key}-format");
         let qcow2 = match keyed.value(&format)?.as_deref() {
             Some("qcow2") => true,

@@ -29,6 +29,8 @@ struct VmFile {
     on_crash: Option<String>,
     debug_exit: Option<toml::Value>,
     gdb: Option<toml::Value>,
+    #[serde(default)]
+    export: Vec<String>,
     shutdown_timeout: Option<f64>,
     #[serde(default)]
     allow_weaker_sandbox: Vec<String>,
@@ -51,6 +53,7 @@ const KEYS: &[&str] = &[
     "on-crash",
     "debug-exit",
     "gdb",
+    "export",
     "shutdown-timeout",
     "allow-weaker-sandbox",
     "disk",
@@ -81,6 +84,7 @@ pub fn merge(options: &mut RunOptions, path: &Path) -> anyhow::Result<()> {
     options.gdb = options.gdb.take().or(file.gdb.as_ref().map(plain));
     let timeout = file.shutdown_timeout.map(|seconds| seconds.to_string());
     options.shutdown_timeout = options.shutdown_timeout.take().or(timeout);
+    options.exports = file.export.into_iter().chain(options.exports.drain(..)).collect();
     options.rng |= file.rng;
     options.no_reboot |= file.no_reboot;
     options.weaker.extend(file.allow_weaker_sandbox);

@@ -9,7 +9,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use bulkhead_protocol::spec::{GdbAddress, GdbSpec};
+use bulkhead_protocol::spec::{Address, GdbSpec};
 
 use crate::refusal::refuse;
 
@@ -29,30 +29,39 @@ pub fn parse(text: &str) -> anyhow::Result<GdbSpec> {
     };
     let listen = match place {
         "" => return Err(refuse(OPTION, text, "it says not where", REMEDY)),
-        path if path.contains('/') => GdbAddress::Path(path.into()),
-        port if port.bytes().all(|byte| byte.is_ascii_digit()) => tcp(text, "127.0.0.1", port)?,
+        path if path.contains('/') => Address::Path(path.into()),
+        port if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            tcp_address(OPTION, text, "127.0.0.1", port)?
+        }
         other => match other.rsplit_once(':') {
-            Some((address, port)) => tcp(text, address, port)?,
-            None => GdbAddress::Path(other.into()),
+            Some((address, port)) => tcp_address(OPTION, text, address, port)?,
+            None => Address::Path(other.into()),
         },
     };
     Ok(GdbSpec { listen, wait })
 }
 
-fn tcp(text: &str, address: &str, port: &str) -> anyhow::Result<GdbAddress> {
+/// An IP address, or localhost, and a port of `option`.
+pub fn tcp_address(option: &str, text: &str, address: &str, port: &str) -> anyhow::Result<Address> {
     let port = match port.parse() {
         Ok(port @ 1u16..) => port,
-        _ => return Err(refuse(OPTION, text, format!("'{port}' is no port"), REMEDY)),
+        _ => {
+            let reason = format!("'{port}' is no port");
+            return Err(refuse(option, text, reason, remedy(option)));
+        }
     };
     let address = match address {
         "localhost" => Ipv4Addr::LOCALHOST.into(),
-        other => other
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .map_err(|_| refuse(OPTION, text, format!("'{other}' is no IP address"), REMEDY))?,
+        other => other.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+            let reason = format!("'{other}' is no IP address");
+            refuse(option, text, reason, remedy(option))
+        })?,
     };
-    Ok(GdbAddress::Tcp(SocketAddr::new(address, port)))
+    Ok(Address::Tcp(SocketAddr::new(address, port)))
+}
+
+fn remedy(option: &str) -> &'static str {
+    if option == OPTION { REMEDY } else { "give an IP address and a port: 127.0.0.1:10809" }
 }
 
 #[cfg(test)]
@@ -61,8 +70,8 @@ mod tests {
 
     fn listen(text: &str) -> String {
         match parse(text).unwrap().listen {
-            GdbAddress::Path(path) => path.display().to_string(),
-            GdbAddress::Tcp(address) => address.to_string(),
+            Address::Path(path) => path.display().to_string(),
+            Address::Tcp(address) => address.to_string(),
         }
     }
 

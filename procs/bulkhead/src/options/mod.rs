@@ -1,5 +1,6 @@
 //! From text to spec: the options, and the TOML file that has the same names.
 
+mod chain;
 mod cpu;
 mod disk;
 mod export;
@@ -11,7 +12,7 @@ mod output;
 mod size;
 mod spec;
 
-pub use cpu::without_jit;
+pub use cpu::software;
 pub use keyed::nearest;
 pub use number::seconds;
 pub use output::{Console, Serial};

@@ -7,6 +7,7 @@ use bulkhead_protocol::launch::Layer;
 use bulkhead_protocol::spec::{DiskSpec, EngineSpec, OnCrash, Spec, StorageSpec, VmSpec};
 
 use super::cpu::Cpu;
+use super::export::Export;
 use super::keyed::nearest;
 use super::output::{Console, Serial};
 use super::{disk, export, file, gdb, number, size};
@@ -76,8 +77,18 @@ pub fn vm(mut options: RunOptions, auto: &dyn Fn(u32) -> Choice) -> anyhow::Resu
         engine: EngineSpec::Kvm,
         debug_exit: options.debug_exit.as_deref().map(port).transpose()?,
         gdb: options.gdb.as_deref().map(gdb::parse).transpose()?,
+        nbd: Vec::new(),
         weaker: layers(&options.weaker)?,
     };
+    for (export, text) in
+        export::all(&options.exports, &spec.disks)?.into_iter().zip(&options.exports)
+    {
+        let Export::Nbd(export) = export else {
+            let reason = "the guest uses this disk by vhost-user itself";
+            return Err(refuse("--export", text, reason, "export it by nbd"));
+        };
+        spec.nbd.push(export);
+    }
     let (mut chosen, mut trace) = (None, None);
     spec.engine = match cpu {
         Cpu::Kvm => EngineSpec::Kvm,
@@ -111,19 +122,18 @@ pub fn vm(mut options: RunOptions, auto: &dyn Fn(u32) -> Choice) -> anyhow::Resu
 /// Reads the options of `storage`.
 pub fn storage(options: StorageOptions) -> anyhow::Result<RunPlan> {
     let disks = disks(&options.disks)?;
-    let exports: Vec<_> =
-        options.exports.iter().map(|text| export::parse(text)).collect::<Result<_, _>>()?;
-    for (export, text) in exports.iter().zip(&options.exports) {
-        if !disks.iter().any(|disk| disk.id == export.disk) {
-            let ids: Vec<&str> = disks.iter().map(|disk| disk.id.as_str()).collect();
-            let reason = format!("there is no disk '{}'", export.disk);
-            return Err(refuse("--export", text, reason, &nearest(&export.disk, &ids)));
+    let (mut exports, mut nbd) = (Vec::new(), Vec::new());
+    for export in export::all(&options.exports, &disks)? {
+        match export {
+            Export::VhostUser(export) => exports.push(export),
+            Export::Nbd(export) => nbd.push(export),
         }
     }
     let spec = StorageSpec {
         name: name(options.name, "storage")?,
         disks,
         exports,
+        nbd,
         weaker: layers(&options.weaker)?,
     };
     Ok(RunPlan {

@@ -1,7 +1,8 @@
-use bulkhead_protocol::spec::{CacheMode, DiskSource, EngineSpec, SoftSpec, Spec};
+use bulkhead_protocol::spec::{Address, CacheMode, DiskSource, EngineSpec, SoftSpec, Spec};
 use proptest::prelude::*;
 
 use super::cpu::Cpu;
+use super::export::Export;
 use super::{RunPlan, disk, export, keyed, size, spec};
 use crate::choice::Choice;
 use crate::cli::RunOptions;
@@ -58,8 +59,36 @@ fn a_foreign_backend_has_no_image_keys() {
 }
 
 #[test]
+fn an_nbd_export_names_its_disk_and_where_clients_connect() {
+    let Export::Nbd(nbd) = export::parse("nbd,disk=d0,addr=localhost:10809").unwrap() else {
+        panic!("an NBD export");
+    };
+    assert_eq!((nbd.name.as_str(), nbd.tls), ("d0", None));
+    assert_eq!(nbd.listen, Address::Tcp("127.0.0.1:10809".parse().unwrap()));
+    let Export::Nbd(nbd) =
+        export::parse("nbd,disk=d0,socket=/tmp/s,name=a b,readonly,tls-creds=/etc/pki").unwrap()
+    else {
+        panic!("an NBD export");
+    };
+    assert!(nbd.read_only && nbd.name == "a b" && nbd.tls.is_some_and(|tls| tls.verify));
+    for (text, reason) in [
+        ("nbd,disk=d0", "it says not where"),
+        ("nbd,socket=/tmp/s", "'disk' is missing"),
+        ("nbd,disk=d0,socket=/tmp/s,addr=1.2.3.4:5", "both a socket and an address"),
+        ("nbd,disk=d0,addr=host:5", "'host' is no IP address"),
+        ("nbd,disk=d0,addr=10809", "'addr' names no port"),
+        ("nbd,disk=d0,socket=/tmp/s,tls-verify", "'tls-verify' without certificates"),
+        ("nbd,disk=d0,socket=/tmp/s,tls-psk=k", "pre-shared keys"),
+        ("nbd,disk=d0,socket=/tmp/s,queues=2", "'queues' is not a key of it"),
+    ] {
+        assert!(refusal(export::parse(text)).contains(reason), "{text}");
+    }
+}
+
+#[test]
 fn an_export_names_its_kind_disk_and_socket() {
     let export = export::parse("vhost-user-blk,disk=d0,socket=/tmp/s,queues=2").unwrap();
+    let Export::VhostUser(export) = export else { panic!("{export:?}") };
     assert_eq!((export.disk.as_str(), export.queues), ("d0", 2));
     assert!(refusal(export::parse("disk=d0,socket=/tmp/s")).contains("vhost-user-blk"));
     assert!(refusal(export::parse("vhost-user-blk,disk=d0")).contains("'socket' is missing"));
@@ -74,12 +103,12 @@ fn an_engine_is_asked_for_by_name_or_chosen() {
     assert_eq!(Cpu::parse(None).unwrap(), Cpu::Auto);
     assert_eq!(Cpu::parse(Some("auto")).unwrap(), Cpu::Auto);
     assert_eq!(Cpu::parse(Some("kvm")).unwrap(), Cpu::Kvm);
-    let soft = Cpu::Soft(SoftSpec { jit: false, trace: false }, None);
-    assert_eq!(Cpu::parse(Some("soft")).unwrap(), soft);
-    assert_eq!(Cpu::parse(Some("soft,jit=off")).unwrap(), soft);
     let compiling = Cpu::Soft(SoftSpec { jit: true, trace: false }, None);
+    assert_eq!(Cpu::parse(Some("soft")).unwrap(), compiling);
     assert_eq!(Cpu::parse(Some("soft,jit=on")).unwrap(), compiling);
-    let traced = Cpu::Soft(SoftSpec { jit: false, trace: true }, Some("a,b".into()));
+    let interpreting = Cpu::Soft(SoftSpec { jit: false, trace: false }, None);
+    assert_eq!(Cpu::parse(Some("soft,jit=off")).unwrap(), interpreting);
+    let traced = Cpu::Soft(SoftSpec { jit: true, trace: true }, Some("a,b".into()));
     assert_eq!(Cpu::parse(Some("soft,trace=a,,b")).unwrap(), traced);
 }
 

@@ -171,6 +171,12 @@ impl Apic {
         }
     }
 
+    /// Where the words of requests lie, eight bytes each: while all are zero, none waits.
+    pub(crate) fn requests() -> [usize; 4] {
+        let first = std::mem::offset_of!(Self, registers) + at::REQUEST * size_of::<u32>();
+        std::array::from_fn(|index| first + 8 * index)
+    }
+
     fn highest(&self, first: usize) -> Option<u8> {
         (0..8).rev().find_map(|index| {
             let word = self.registers[first + index];

@@ -15,7 +15,7 @@ const CHUNKS: usize = 256;
 pub(crate) struct Block {
     pub(crate) host: u64,
     /// Host address of the page that its only instruction goes on in; 0: it lies within one page.
-    pub(super) second: u64,
+    pub(crate) second: u64,
     mode: u32,
     /// How many instructions there are.
     pub(crate) count: u16,

@@ -26,16 +26,15 @@ pub(super) const MOST_SLOTS: usize = MOST + 5;
 const WINDOW: usize = 192;
 
 /// Longest instruction.
-const LONGEST: usize = 15;
+pub(crate) const LONGEST: usize = 15;
 
 impl Cpu {
     /// The host address of a linear address to execute from.
     pub(super) fn fetch_page(&mut self, linear: u64) -> Result<*const u8, Raised> {
-        let entry = self.tlb.entry(linear);
-        if entry.execute == Self::page_of(linear) {
-            return Ok(entry.addend.wrapping_add(linear) as *const u8);
+        match self.tlb.code(linear, self.mode.is_user()) {
+            Some(host) => Ok(host as *const u8),
+            None => self.fill_execute(linear),
         }
-        self.fill_execute(linear)
     }
 
     /// Decodes the block at a linear address whose first byte has this key.

@@ -66,6 +66,11 @@ impl Blocks {
         self.far_epoch = self.epochs.spaces[number];
     }
 
+    /// Number of the present space.
+    pub(crate) fn space(&self) -> usize {
+        self.epochs.space
+    }
+
     /// Links made in space `number` are stale.
     pub(crate) fn drop_links_of(&mut self, number: usize) {
         self.epochs.spaces[number] = self.fresh();

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use epoch::Epochs;
 
 pub(crate) use arena::{Arena, Block, Slot};
-pub(crate) use decode::{empty_op, unavailable};
+pub(crate) use decode::{LONGEST, empty_op, unavailable};
 pub(crate) use link::Link;
 
 use crate::cpu::Cpu;
@@ -207,32 +207,50 @@ impl Cpu {
     #[inline(never)]
     fn go_by_address(&mut self, rip: u64) -> Next {
         let linear = self.code_linear();
-        let entry = self.tlb.entry(linear);
-        if entry.execute != linear & !(PAGE - 1) {
+        let Some(host) = self.tlb.code(linear, self.mode.is_user()) else {
             return Next::LOOKUP;
-        }
-        let key = Key { host: entry.addend.wrapping_add(linear), mode: self.mode.0 };
+        };
+        let key = Key { host, mode: self.mode.0 };
         // SAFETY: the table holds live blocks.
         let whole = self.blocks.find_recent(key).filter(|block| unsafe { (**block).is_whole() });
         let Some(block) = whole else {
             return Next::LOOKUP;
         };
         let next = Next::to(block);
-        let epoch = self.blocks.epoch_for(linear, self.tlb.is_global(linear));
+        let epoch = self.blocks.epoch_for(linear, self.tlb.is_global_code(linear));
         *self.blocks.jump_mut(rip) = Jump { rip, epoch, next, mode: self.mode.0 };
         next
     }
 
-    /// The number for a link to RIP, whose block was just found. `None`: its translation is not at hand.
-    pub(crate) fn epoch_here(&mut self) -> Option<u64> {
+    /// The number for a link to RIP, whose block was just found and lies within one page or not. `None`: its
+    /// translation is not at hand.
+    pub(crate) fn epoch_here(&mut self, is_whole: bool) -> Option<u64> {
         let linear = self.code_linear();
-        if self.tlb.entry(linear).execute == linear & !(PAGE - 1) {
-            let is_global = self.tlb.is_global(linear);
+        if !is_whole {
+            return self.epoch_across(linear);
+        }
+        if self.tlb.code(linear, self.mode.is_user()).is_some() {
+            let is_global = self.tlb.is_global_code(linear);
             return Some(self.blocks.epoch_for(linear, is_global));
         }
         let jump = self.blocks.jump(self.rip());
         let is_it = (jump.rip, jump.mode) == (self.rip(), self.mode.0);
         (is_it && self.blocks.is_fresh(jump.epoch)).then_some(jump.epoch)
+    }
+
+    /// The number for a link to an instruction that goes on in the next page: it holds as long as both do.
+    fn epoch_across(&mut self, linear: u64) -> Option<u64> {
+        let pages = [linear, linear.wrapping_add(PAGE) & !(PAGE - 1)];
+        let user = self.mode.is_user();
+        if pages.iter().any(|page| self.tlb.code(*page, user).is_none()) {
+            return None;
+        }
+        let [first, second] = pages.map(|page| self.tlb.is_global_code(page));
+        // Of two kinds, no number tells of both.
+        (first == second).then(|| {
+            self.blocks.epoch_for(pages[1], second);
+            self.blocks.epoch_for(pages[0], first)
+        })
     }
 
     /// Linear address of the instruction at RIP.

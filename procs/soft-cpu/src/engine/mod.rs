@@ -26,7 +26,7 @@ use crate::memory::devices::pages;
 use crate::memory::order::Order;
 use crate::memory::{Outside, Ram};
 use crate::run::{Activity, Pause};
-use crate::system::{Clock, Leaves, host_frequency};
+use crate::system::{Clock, Leaves, Rota, host_frequency};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
@@ -81,7 +81,8 @@ impl Compiling {
     }
 
     /// Time is the number of instructions executed, so that a guest does the same again; a run ends after
-    /// at most `slice` of them (64 or more). For one vCPU, and for comparing what two machines do.
+    /// at most `slice` of them (64 or more), or with nothing to execute. For vCPUs that take turns on one thread, and for
+    /// comparing what two machines do.
     #[must_use]
     pub fn counting_instructions(self, slice: u32) -> Self {
         Self { counts: true, slice, ..self }
@@ -121,6 +122,7 @@ impl SoftVm {
             engine,
             ram: Arc::new(Ram::new(memory)),
             clock,
+            rota: Arc::default(),
             calls: OnceLock::new(),
             doorbells: Arc::default(),
             tallies: Mutex::default(),
@@ -136,6 +138,7 @@ struct SoftVm {
     ram: Arc<Ram>,
     fabric: Arc<Fabric>,
     clock: Clock,
+    rota: Arc<Rota>,
     /// Made with its thread when it is first needed: a sealed process, which can make none, listens to
     /// calls itself.
     calls: OnceLock<Listener>,
@@ -179,6 +182,7 @@ impl Vm for SoftVm {
         let mut cpu = Cpu::new(self.ram.clone(), apic, self.clock, leaves);
         cpu.doorbells = self.doorbells.clone();
         cpu.slice = self.engine.slice;
+        cpu.rota = Arc::clone(&self.rota);
         let memory = self.engine.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(memory) = memory {
             cpu.compile_blocks(memory, self.engine.threshold);
@@ -257,6 +261,25 @@ impl Vm for SoftVm {
     fn expect_unlogged_writes(&self) -> Result<(), EngineError> {
         self.ram.devices().expect_unlogged();
         Ok(())
+    }
+
+    fn start_dirty_log(&self) -> Result<(), EngineError> {
+        self.ram.dirty().start();
+        self.fabric.order_all(Order::ForbidAllWrites);
+        Ok(())
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), EngineError> {
+        self.ram.dirty().stop();
+        Ok(())
+    }
+
+    fn get_dirty_log(&self, region: usize) -> Result<Vec<u64>, EngineError> {
+        let pages = self.ram.pages_of(region);
+        let (first, count) = pages.ok_or(EngineError::Bug("a region that a machine has not"))?;
+        let taken = self.ram.dirty().take(first, count);
+        self.fabric.order_all(Order::ForbidAllWrites);
+        Ok(taken)
     }
 
     fn trace_to(&self, socket: OwnedFd) {

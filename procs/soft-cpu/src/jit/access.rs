@@ -8,14 +8,15 @@
 //! ```
 //!
 //! The check is that of [`crate::memory::access`]: the entry is that of the first byte, the tag is compared
-//! with the page of the last one, so that what crosses a page never passes. It changes the host's flags.
+//! with the page of the last one, so that what crosses a page never passes. What has to be aligned is compared
+//! with its low bits and all, instead. It changes the host's flags.
 
 use iced_x86::{Instruction, Register};
 
 use super::emit::{A, B, Emitter, Hole, Host, Opcode, Place, Rm, condition, signed};
 use super::layout::{self, Home, slot};
 use crate::memory::ram::PAGE;
-use crate::memory::tlb::{ENTRIES, Entry};
+use crate::memory::tlb::{ENTRIES, Entry, NEVER};
 use crate::state::Reg;
 
 /// Where a memory operand is.
@@ -25,7 +26,7 @@ pub(super) struct Address {
     index: Option<(Home, u8)>,
     displacement: i32,
     segment: Option<Reg>,
-    /// All there is to the address, if no register is part of it.
+    /// All there is to the address but the segment, if no register is part of it.
     constant: Option<u64>,
 }
 
@@ -36,9 +37,18 @@ pub(super) struct Access {
     pub(super) write: bool,
     /// Atomic: it must not cross a cache line, or the other vCPUs have to stop.
     pub(super) locked: bool,
+    /// It has to lie at a multiple of 16, as its size is.
+    pub(super) aligned: bool,
 }
 
-/// An access that has passed, where the host may go on.
+impl Access {
+    /// A plain one.
+    pub(super) fn of(size: u32, write: bool) -> Self {
+        Self { size, write, locked: false, aligned: false }
+    }
+}
+
+/// An access that has passed: where the host may go on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {
     pub(super) place: Place,
@@ -64,11 +74,8 @@ impl Address {
             _ => None,
         };
         if instruction.memory_base() == Register::RIP {
-            let constant = rip.wrapping_add(displacement);
-            if segment.is_some() {
-                return None;
-            }
-            return Some(Self { constant: Some(constant), ..Self::at(0, 0) });
+            let constant = Some(rip.wrapping_add(displacement));
+            return Some(Self { constant, segment, ..Self::at(0, 0) });
         }
         let displacement = signed(displacement)?;
         let index = home(instruction.memory_index())?;
@@ -79,10 +86,23 @@ impl Address {
         Some(Self { base, index: index.map(|home| (home, shift)), displacement, segment, constant })
     }
 
+    /// The register and the distance from it, if that is all.
+    pub(super) fn simple(&self) -> Option<(Host, i32)> {
+        match (self.base, self.index, self.segment, self.constant) {
+            (Some(Home::Host(base)), None, None, None) => Some((base, self.displacement)),
+            _ => None,
+        }
+    }
+
     /// Relative to a guest register.
     pub(super) fn at(number: u8, displacement: i32) -> Self {
         let base = Some(layout::home(number));
         Self { base, index: None, displacement, segment: None, constant: None }
+    }
+
+    /// Relative to the guest register in a host register.
+    pub(super) fn on(register: Host, displacement: i32) -> Self {
+        Self { base: Some(Home::Host(register)), displacement, ..Self::at(0, 0) }
     }
 
     /// As `lea` sees it.
@@ -95,7 +115,11 @@ impl Address {
     /// Puts the address into `to`; `other` may be used meanwhile. Without it, flags may be lost.
     pub(super) fn compute(&self, code: &mut Emitter, to: Host, other: Option<Host>) {
         if let Some(constant) = self.constant {
-            return code.constant(to, constant);
+            code.constant(to, constant);
+            if let Some(segment) = self.segment {
+                add(code, to, layout::file(segment));
+            }
+            return;
         }
         let mut place = Place { base: None, index: None, displacement: self.displacement };
         let mut rest = None;
@@ -143,20 +167,21 @@ impl Address {
     /// Emits the check. `None`: it would never pass.
     pub(super) fn check(&self, code: &mut Emitter, access: Access) -> Option<Passed> {
         let last = i32::try_from(access.size.checked_sub(1)?).ok()?;
+        // What is aligned lies in the page of its first byte.
+        let last = if access.aligned { 0 } else { last };
         let tag = if access.write {
             std::mem::offset_of!(Entry, write)
         } else {
             std::mem::offset_of!(Entry, read)
         };
-        if let Some(constant) = self.constant {
+        if let (Some(constant), None) = (self.constant, self.segment) {
+            if access.aligned && constant & ALIGNMENT != 0 {
+                return None;
+            }
             return check_constant(code, constant, access.size, tag as i32);
         }
-        let simple = match (self.base, self.index, self.segment) {
-            (Some(Home::Host(base)), None, None) => {
-                self.displacement.checked_add(last).map(|end| (base, end))
-            }
-            _ => None,
-        };
+        let simple = self.simple();
+        let simple = simple.and_then(|(base, at)| Some((base, at.checked_add(last)?)));
         match simple {
             Some((base, end)) => {
                 code.lea(A, Place::at(base, end));
@@ -178,7 +203,8 @@ impl Address {
         code.encode(Opcode::wide(&[0xc1]), 5, Rm::Register(B), &[ENTRY_SHIFT]);
         code.arithmetic(4, B, ENTRY_MASK, false);
         add(code, B, layout::file(slot::TLB));
-        code.arithmetic(4, A, -(PAGE as i32), true);
+        let low = if access.aligned { ALIGNMENT as i32 } else { 0 };
+        code.arithmetic(4, A, -(PAGE as i32) | low, true);
         compare(code, A, Place::at(B, tag as i32));
         let miss = code.branch_ahead(condition::NOT_EQUAL);
         let (place, free) = self.translate(code);
@@ -211,6 +237,9 @@ impl Address {
 const ADDEND: i32 = std::mem::offset_of!(Entry, addend) as i32;
 /// From a linear address to its entry's distance in the bank.
 const ENTRY_SHIFT: u8 = (PAGE.trailing_zeros() - size_of::<Entry>().trailing_zeros()) as u8;
+/// The low bits of an address that an aligned access must not have.
+const ALIGNMENT: u64 = 15;
+const _: () = assert!((NEVER % PAGE) & !ALIGNMENT != 0);
 const ENTRY_MASK: i32 = ((ENTRIES - 1) * size_of::<Entry>()) as i32;
 
 fn check_constant(code: &mut Emitter, linear: u64, size: u32, tag: i32) -> Option<Passed> {

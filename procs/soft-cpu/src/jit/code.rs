@@ -1,7 +1,10 @@
 //! The code memory of one vCPU, and what is known of its content.
 //!
-//! Code is added from the beginning, cells are taken from the end; when they would meet, everything is
-//! dropped at once. Nothing is ever moved or freed alone.
+//! ```text
+//!  code ─►   | cold code ─►        ◄─ cells
+//! ```
+//!
+//! When one would meet the next, everything is dropped at once. Nothing is ever moved or freed alone.
 
 use bulkhead_sys::code_memory::CodeMemory;
 
@@ -11,7 +14,10 @@ const CELL: u32 = 16;
 /// Room that any one block finds: 64 instructions, each with an access that may miss, and two exits.
 const ROOM: u32 = 64 * 256 + 4 * CELL;
 
-/// How an exit is linked.
+/// The part of the memory that is not for cold code: one in so many.
+const COLD_FROM: u32 = 4;
+
+/// How an exit is linked. What may go on in another page is no near one's target.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Site {
     /// By changing the distance of its jump, which lies here.
@@ -38,18 +44,20 @@ impl Cells {
 pub(super) struct Code {
     memory: CodeMemory,
     used: u32,
+    used_cold: u32,
     pub(super) cells: Cells,
 }
 
 impl Code {
     pub(super) fn new(memory: CodeMemory) -> Self {
         let lowest = u32::try_from(memory.len()).unwrap_or(0);
-        Self { memory, used: 0, cells: Cells { lowest } }
+        let used_cold = lowest / COLD_FROM;
+        Self { memory, used: 0, used_cold, cells: Cells { lowest } }
     }
 
     /// Whether one more block might not fit.
     pub(super) fn is_full(&self) -> bool {
-        self.used + ROOM > self.cells.lowest
+        self.used + ROOM > self.len() / COLD_FROM || self.used_cold + ROOM > self.cells.lowest
     }
 
     /// Where the next code will lie.
@@ -57,24 +65,35 @@ impl Code {
         self.used
     }
 
-    /// Adds code at [`next`](Self::next). `false`: it does not fit.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
-        let Some(end) = u32::try_from(bytes.len()).ok().and_then(|len| self.used.checked_add(len))
-        else {
+    /// Where the next cold code will lie.
+    pub(super) fn next_cold(&self) -> u32 {
+        self.used_cold
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.memory.len()).unwrap_or(0)
+    }
+
+    /// Adds code at [`next`](Self::next) and [`next_cold`](Self::next_cold). `false`: it does not fit.
+    pub(super) fn add(&mut self, bytes: &[u8], cold: &[u8]) -> bool {
+        let end = |used: u32, bytes: &[u8]| used.checked_add(u32::try_from(bytes.len()).ok()?);
+        let (Some(end), Some(end_cold)) = (end(self.used, bytes), end(self.used_cold, cold)) else {
             return false;
         };
-        if end > self.cells.lowest {
+        if end > self.len() / COLD_FROM || end_cold > self.cells.lowest {
             return false;
         }
         self.memory.write(self.used as usize, bytes);
-        self.used = end.next_multiple_of(16);
+        self.memory.write(self.used_cold as usize, cold);
+        (self.used, self.used_cold) = (end.next_multiple_of(16), end_cold.next_multiple_of(4));
         true
     }
 
     /// Forgets everything behind the first `kept` bytes.
     pub(super) fn empty(&mut self, kept: u32) {
         self.used = kept.next_multiple_of(16);
-        self.cells.lowest = u32::try_from(self.memory.len()).unwrap_or(0);
+        self.cells.lowest = self.len();
+        self.used_cold = self.len() / COLD_FROM;
     }
 
     /// The host address to execute from.

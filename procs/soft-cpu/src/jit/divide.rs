@@ -33,13 +33,13 @@ impl Compiler<'_> {
                 self.in_host(number, B)
             }
             Divisor::Memory(address) => {
-                let access = Access { size: if wide { 8 } else { 4 }, write: false, locked: false };
+                let access = Access::of(if wide { 8 } else { 4 }, false);
                 let missed = self.checked(address, access, |this, place, _| {
                     let opcode = Opcode { wide, ..Opcode::narrow(&[0x8b]) };
                     this.code.encode(opcode, B, Rm::Memory(place), &[]);
                 });
-                let Some(missed) = missed else { return self.step(op) };
-                self.divide_by(division, B, &[missed], op);
+                let Some(missed) = missed else { return self.refuse(op) };
+                self.divide_by(division, B, missed.as_slice(), op);
                 return;
             }
         };

@@ -3,7 +3,7 @@
 //! | where to | how |
 //! | --- | --- |
 //! | the same page | the jump itself is changed to lead there; the page's code is dropped as a whole |
-//! | another page | by a cell that counts while no translation was dropped since it was filled |
+//! | another page, or what may go on in the next | by a cell that counts while no translation was dropped since it was filled |
 //! | an address in a register | by a table of such addresses, whose entries count as long |
 //!
 //! A dropped block's entry becomes a jump to its own way out, so that what leads there need not be found.
@@ -14,6 +14,7 @@ use super::emit::{A, B, Emitter, Hole, Opcode, Place, Rm, condition};
 use super::glue::{Glue, reason};
 use super::layout::{self, slot};
 use super::{access, jumps};
+use crate::block::LONGEST;
 use crate::memory::ram::PAGE;
 use crate::state::Reg;
 
@@ -27,30 +28,66 @@ pub(super) fn give_up(code: &mut Emitter, glue: Glue, rip: u64, reason: u32) {
     code.jump(glue.leave);
 }
 
-/// Emits what an exit needs; the site to be linked later has this number. `None`: no cell is left.
+/// Emits what an exit needs, that of the straight version there and in the cold; the site to be linked later has this
+/// number. `None`: no cell is left.
 pub(super) fn emit(
-    code: &mut Emitter,
+    straight: Option<&mut Emitter>,
+    cold: &mut Emitter,
     glue: Glue,
     exit: &Exit,
     rip: u64,
     number: u32,
     cells: &mut Cells,
 ) -> Option<Site> {
-    code.bind(exit.hole);
-    let site = if rip & !(PAGE - 1) == exit.target & !(PAGE - 1) {
+    let is_within = exit.target % PAGE <= PAGE - LONGEST as u64;
+    let site = if is_within && rip & !(PAGE - 1) == exit.target & !(PAGE - 1) {
+        let here = cold.here();
+        let code = match straight {
+            Some(straight) => straight,
+            None => &mut *cold,
+        };
+        code.aim(exit.hole, here);
         Site::Near { distance: code.place_of(exit.hole) }
     } else {
         let cell = cells.take()?;
-        code.encode(Opcode::wide(&[0x8b]), A, Rm::Code(cell), &[]);
-        // The upper half is a kernel's, whose pages are global.
-        let is_upper = exit.target >> 63 != 0;
-        let stale = demand_fresh(code, if is_upper { EPOCHS } else { [EPOCHS[1], EPOCHS[0]] });
-        code.encode(Opcode::narrow(&[0xff]), 4, Rm::Code(cell + 8), &[]);
-        code.bind(stale);
+        match straight {
+            Some(code) => {
+                code.bind(exit.hole);
+                let stale = by_cell(code, cell, exit.target);
+                code.aim(stale, cold.here());
+            }
+            None => {
+                cold.bind(exit.hole);
+                let stale = by_cell(cold, cell, exit.target);
+                cold.bind(stale);
+            }
+        }
+        if rip >> 63 == 0 {
+            // Other users have other code at this address, and the cell counts for one of them.
+            look_up_or_give_up(cold, glue, exit.target, reason::FIRST_EXIT + number);
+            return Some(Site::Far { cell });
+        }
         Site::Far { cell }
     };
-    give_up(code, glue, exit.target, reason::FIRST_EXIT + number);
+    give_up(cold, glue, exit.target, reason::FIRST_EXIT + number);
     Some(site)
+}
+
+/// Goes to where a known address is compiled, or leaves.
+fn look_up_or_give_up(code: &mut Emitter, glue: Glue, rip: u64, reason: u32) {
+    code.store_constant(layout::file(Reg::RIP), rip, A);
+    code.store_constant(layout::file(slot::SPARE), reason.into(), A);
+    code.jump(glue.look);
+}
+
+/// By a cell; taken if it does not count.
+fn by_cell(code: &mut Emitter, cell: u32, target: u64) -> Hole {
+    code.encode(Opcode::wide(&[0x8b]), A, Rm::Code(cell), &[]);
+    // The upper half is a kernel's, whose pages are global.
+    let is_upper = target >> 63 != 0;
+    let stale = demand_fresh(code, if is_upper { EPOCHS } else { [EPOCHS[1], EPOCHS[0]] });
+    code.encode(Opcode::narrow(&[0xff]), 4, Rm::Code(cell + 8), &[]);
+    stale
 }
 
 /// Leaves [`B`] pointing to the entry for the address in [`A`], or by one of the two jumps.

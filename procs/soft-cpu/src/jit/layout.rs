@@ -32,6 +32,8 @@ pub(super) mod slot {
     pub(in crate::jit) const GLOBAL_EPOCH: Reg = Reg(30 * 8);
     /// `Blocks::far_epoch`.
     pub(in crate::jit) const EPOCH: Reg = Reg(28 * 8);
+    /// 1: the guest's vector registers and MXCSR are the host's now. 32 bits.
+    pub(in crate::jit) const VECTORS: Reg = Reg(31 * 8);
     /// A register's value that has to wait for a moment.
     pub(in crate::jit) const SPARE: Reg = Reg(29 * 8);
 }
@@ -51,17 +53,32 @@ pub(super) fn file(reg: Reg) -> Place {
     Place::at(STATE, i32::from(reg.0) - BIAS as i32)
 }
 
+/// What lies so many bytes behind the beginning of the processor.
+pub(super) fn at(offset: usize) -> Place {
+    let distance = offset as i64 - offset_of!(Cpu, regs) as i64;
+    Place::at(STATE, distance as i32 - BIAS as i32)
+}
+
 /// The arithmetic flags, in memory.
 pub(super) fn flags() -> Place {
-    let distance = offset_of!(Cpu, flags) as i64 - offset_of!(Cpu, regs) as i64;
-    Place::at(STATE, distance as i32 - BIAS as i32)
+    at(offset_of!(Cpu, flags))
 }
 
 /// The slot of an XMM register in the FXSAVE image.
 pub(super) fn xmm(number: u8) -> Place {
-    let slots = offset_of!(Cpu, fx) + offset_of!(Fx, xmm);
-    let distance = slots as i64 - offset_of!(Cpu, regs) as i64;
-    Place::at(STATE, distance as i32 - BIAS as i32 + 16 * i32::from(number))
+    at(offset_of!(Cpu, fx) + offset_of!(Fx, xmm) + 16 * usize::from(number))
+}
+
+/// MXCSR, in the same image.
+pub(super) fn mxcsr() -> Place {
+    let word = offset_of!(Cpu, fx) + offset_of!(Fx, mxcsr);
+    let distance = word as i64 - offset_of!(Cpu, regs) as i64;
+    Place::at(STATE, distance as i32 - BIAS as i32)
+}
+
+/// The slot of a guest register that is in the host's `register`: nobody looks at it while compiled code runs.
+pub(super) fn shelf(register: Host) -> Place {
+    file(Reg::general(if register == STACK { 4 } else { register }))
 }
 
 /// Where a guest register is.
@@ -88,4 +105,4 @@ pub(super) fn at_home() -> impl Iterator<Item = (Reg, Host)> {
     })
 }
 
-const _: () = assert!(size_of::<Registers>() >= 31 * 8);
+const _: () = assert!(size_of::<Registers>() >= 32 * 8);

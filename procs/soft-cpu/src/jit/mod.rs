@@ -1,7 +1,7 @@
 //! Compiled code for blocks that are executed often: the interpreter's faster twin, for 64-bit code.
 //!
 //! ```text
-//!  block, executed often ─► plan ─► compile (copy, access, exit) ─► code memory
+//!  block, executed often ─► plan ─► compile (copy, access, group, exit) ─► code memory
 //!  run loop ─► enter ─► block ─► block ─► … ─► leave: budget used up, unknown successor, fault
 //!                         └ unknown or refused ─► step: the interpreter's handler for one instruction
 //! ```
@@ -19,19 +19,25 @@
 //! the interpreter's. Optimization beyond one block.
 
 mod access;
+mod checked;
 mod code;
 mod compile;
 mod copy;
 mod divide;
 mod emit;
+mod ends;
 mod exit;
 mod flags;
 mod glue;
+mod group;
 mod jumps;
 mod layout;
 mod plan;
+mod residence;
 mod run;
+mod stack;
 mod step;
+mod system;
 mod translate;
 mod vector;
 
@@ -61,6 +67,8 @@ struct Piece {
     gone: u32,
     /// The same block's piece for another address.
     older: u32,
+    /// It wants the guest's vector registers in the host's.
+    has_vectors: bool,
 }
 
 /// An exit that has no successor yet.
@@ -78,6 +86,8 @@ pub(crate) struct Jit {
     glue: Glue,
     kept: u32,
     emitter: Emitter,
+    /// For what is seldom executed.
+    cold: Emitter,
     /// Operations of the interpreter that compiled code calls.
     ops: Arena,
     /// Numbered from 1.
@@ -103,13 +113,14 @@ impl Jit {
         let mut emitter = Emitter::default();
         emitter.begin(0);
         let glue = Glue::emit(&mut emitter);
-        code.add(&emitter.bytes);
+        code.add(&emitter.bytes, &[]);
         let kept = code.next();
         Self {
             code,
             glue,
             kept,
             emitter,
+            cold: Emitter::default(),
             ops: Arena::default(),
             pieces: Vec::new(),
             severed: 0,

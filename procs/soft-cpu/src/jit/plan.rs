@@ -5,6 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 use super::access::{Access, Address};
 use super::copy::Copy;
 use super::divide::{Division, Divisor};
+use super::system::System;
 use super::vector::Vector;
 use crate::state::rflags;
 
@@ -17,11 +18,14 @@ pub(super) enum Kind<'a> {
     Copied(Copy<'a>, Option<(Address, Access)>),
     Lea(Address),
     Push(Pushed),
+    PushMemory(Address),
     /// Into a general register.
     Pop(u8),
     Leave,
     Divide(Division),
-    Vector(Vector<'a>),
+    System(System),
+    /// With the vector registers in the host's of the same numbers, and perhaps a memory operand.
+    Vector(Vector<'a>, Option<(Address, Access)>),
     /// By the interpreter, and then on.
     Stepped,
     /// To this distance from the block.
@@ -41,11 +45,6 @@ pub(super) enum Kind<'a> {
 }
 
 impl Kind<'_> {
-    /// Compiled code does something for it.
-    pub(super) fn is_compiled(&self) -> bool {
-        !matches!(self, Kind::Nothing | Kind::Stepped | Kind::Ended)
-    }
-
     /// It ends the block.
     pub(super) fn ends(&self) -> bool {
         matches!(
@@ -59,14 +58,16 @@ impl Kind<'_> {
         )
     }
 
-    /// The interpreter may take over here, and must find all flags in memory.
+    /// The interpreter may be asked to execute it.
     pub(super) fn may_step(&self) -> bool {
-        if let Kind::Vector(vector) = self {
-            return vector.has_memory();
-        }
         !matches!(
             self,
-            Kind::Nothing | Kind::Copied(_, None) | Kind::Lea(_) | Kind::Jump(_) | Kind::Branch(..)
+            Kind::Nothing
+                | Kind::Copied(_, None)
+                | Kind::Vector(_, None)
+                | Kind::Lea(_)
+                | Kind::Jump(_)
+                | Kind::Branch(..)
         )
     }
 }
@@ -90,11 +91,18 @@ pub(super) struct Planned<'a> {
     /// Its distance from the block.
     pub(super) start: u16,
     pub(super) kind: Kind<'a>,
+    /// Its access needs no check: an earlier one's has answered for it.
+    pub(super) sure: bool,
     /// Somebody may look at the flags as they are behind it.
     pub(super) flags_live: bool,
 }
 
 impl Planned<'_> {
+    /// The interpreter may take over here, and must find all flags in memory.
+    fn may_step(&self) -> bool {
+        self.kind.may_step() && (!self.sure || self.kind.ends())
+    }
+
     /// It depends on the flags before it, be it only because it leaves some of them alone.
     pub(super) fn needs_flags(&self) -> bool {
         let instruction = &self.instruction;
@@ -127,8 +135,12 @@ impl Planned<'_> {
         }
     }
 
+    pub(super) fn is_vector(&self) -> bool {
+        matches!(self.kind, Kind::Vector(..))
+    }
+
     pub(super) fn writes_flags(&self) -> bool {
-        matches!(self.kind, Kind::Copied(..))
+        matches!(self.kind, Kind::Copied(..) | Kind::Vector(..))
             && self.instruction.rflags_modified() & ARITHMETIC != 0
     }
 
@@ -157,7 +169,7 @@ pub(super) fn find_live_flags(block: &mut [Planned<'_>]) {
     let mut live = true;
     for planned in block.iter_mut().rev() {
         planned.flags_live = live;
-        live = planned.kind.may_step()
+        live = planned.may_step()
             || planned.needs_flags()
             || live && !(planned.writes_flags() && planned.writes_all_flags());
     }
@@ -188,6 +200,10 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
             let value = instruction.try_immediate(0).ok()?;
             return Some(Kind::Push(Pushed::Constant(super::emit::signed(value)?)));
         }
+        Code::Push_rm64 if instruction.op0_kind() == OpKind::Memory => {
+            return Some(Kind::PushMemory(Address::of(instruction, rip)?));
+        }
+        Code::Push_rm64 => return Some(Kind::Push(Pushed::Register(number()))),
         Code::Pop_r64 => return Some(Kind::Pop(number())),
         Code::Leaveq => return Some(Kind::Leave),
         Code::Lea_r32_m | Code::Lea_r64_m => {
@@ -210,8 +226,8 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
     if let Some(division) = division(instruction, rip) {
         return Some(Kind::Divide(division));
     }
-    if let Some(vector) = Vector::of(instruction, bytes, rip) {
-        return Some(Kind::Vector(vector));
+    if let Some(vector) = Vector::of(instruction, bytes) {
+        return vector.kind(instruction, rip);
     }
     let copy = Copy::of(instruction, bytes)?;
     if !copy.has_memory() {
@@ -224,7 +240,10 @@ pub(super) fn simple<'a>(instruction: &Instruction, bytes: &'a [u8], rip: u64) -
         && instruction.op_count() > 0
         && !matches!(instruction.mnemonic(), M::Cmp | M::Test | M::Bt | M::Mul | M::Imul);
     let known = matches!(size, 1 | 2 | 4 | 8);
-    known.then_some(Kind::Copied(copy, Some((address, Access { size, write, locked }))))
+    known.then_some(Kind::Copied(
+        copy,
+        Some((address, Access { locked, ..Access::of(size, write) })),
+    ))
 }
 
 fn division(instruction: &Instruction, rip: u64) -> Option<Division> {

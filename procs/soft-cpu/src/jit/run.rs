@@ -7,9 +7,10 @@ use bulkhead_sys::code_memory::CodeMemory;
 use super::glue::reason;
 use super::jumps::Jump;
 use super::layout::{self, slot};
-use super::{Jit, Unlinked};
+use super::{Jit, Piece, Unlinked};
 use crate::block::Block;
 use crate::cpu::Cpu;
+use crate::fault::Stop;
 use crate::op::Next;
 
 /// What became of a block that was to be executed.
@@ -47,7 +48,7 @@ impl Cpu {
         };
         let found = self.piece_of(&mut jit, next.block().cast_mut());
         let unlinked = jit.unlinked.take();
-        let Some(entry) = found else {
+        let Some(Piece { entry, .. }) = found.filter(|piece| self.may_run(piece)) else {
             let is_full = jit.is_full();
             self.blocks.jit = Some(jit);
             if is_full {
@@ -57,14 +58,16 @@ impl Cpu {
             return Ran::Not;
         };
         let (rip, code) = (self.rip(), jit.code.address(entry));
-        if let Some(epoch) = self.epoch_here() {
+        // SAFETY: the run loop's block is live.
+        let is_whole = unsafe { (*next.block()).is_whole() };
+        if let Some(epoch) = self.epoch_here(is_whole) {
             if let Some(exit) = unlinked
                 && exit.target == rip
                 && let Some(site) = jit.sites.get(exit.site as usize).copied()
             {
                 jit.code.link(site, entry, epoch);
             }
-            jit.jumps.remember(self.mode.0, Jump { rip, epoch, code: code as u64 });
+            jit.jumps.remember(self.jumps_key(), Jump { rip, epoch, code: code as u64 });
         }
         let enter = jit.code.address(jit.glue.enter);
         self.blocks.jit = Some(jit);
@@ -72,11 +75,11 @@ impl Cpu {
     }
 
     /// Where the block's code for the present address begins.
-    fn piece_of(&mut self, jit: &mut Jit, block: *mut Block) -> Option<u32> {
+    fn piece_of(&mut self, jit: &mut Jit, block: *mut Block) -> Option<Piece> {
         // SAFETY: the run loop's block is live; only this thread touches it.
         let head = unsafe { &mut *block };
         if let Some(piece) = jit.piece_at(head.native, self.rip()) {
-            return Some(piece.entry);
+            return Some(piece);
         }
         // A block that begins at a breakpoint has an operation that looks; compiled code would not.
         if head.heat == NEVER || self.debugger.has_breakpoints() {
@@ -86,7 +89,7 @@ impl Cpu {
         if head.heat <= jit.threshold || jit.is_full() {
             return None;
         }
-        if !self.mode.is_long() || !head.is_whole() {
+        if !self.mode.is_long() {
             head.heat = NEVER;
             return None;
         }
@@ -99,7 +102,7 @@ impl Cpu {
                 let head = unsafe { &mut *block };
                 head.native = number;
                 head.heat = 0;
-                jit.piece(number).map(|piece| piece.entry)
+                jit.piece(number)
             }
             None => {
                 // SAFETY: as above.
@@ -118,7 +121,7 @@ impl Cpu {
         let reason = enter(state, code);
         match reason {
             reason::OVER => Ran::Over,
-            reason::GONE => Ran::To(Next::LOOKUP),
+            reason::GONE | reason::UNMASKED => Ran::To(Next::LOOKUP),
             reason::STOPPED => {
                 Ran::To(self.blocks.jit.as_ref().map_or(Next::LOOKUP, |jit| jit.next))
             }
@@ -138,9 +141,20 @@ impl Cpu {
         self.regs.set(slot::TLB, self.tlb.bank_address());
         self.regs.set(slot::EPOCH, self.blocks.far_epoch);
         self.regs.set(slot::GLOBAL_EPOCH, self.blocks.global_epoch);
+        let key = self.jumps_key();
         if let Some(jit) = &mut self.blocks.jit {
-            let table = jit.jumps.of(self.mode.0).as_ptr();
+            let table = jit.jumps.of(key).as_ptr();
             self.regs.set(slot::JUMPS, table as u64);
         }
+    }
+
+    /// The compiled code for RIP, if compiled code may go on there by itself: the run loop has nothing to look at.
+    pub(super) fn compiled_here(&mut self) -> Option<u64> {
+        if self.stop != Stop::Lookup || self.has_signals() || self.has_to_look() {
+            return None;
+        }
+        let (rip, key) = (self.rip(), self.jumps_key());
+        let jump = self.blocks.jit.as_mut()?.jumps.at(key, rip);
+        (jump.rip == rip && self.blocks.is_fresh(jump.epoch)).then_some(jump.code)
     }
 }

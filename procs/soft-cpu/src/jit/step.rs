@@ -13,6 +13,14 @@ use crate::op::{At, Next, Op};
 /// What [`went_on`] answers: no operation's address.
 const WENT_ON: Next = Next(std::ptr::without_provenance(1));
 
+/// Answers of [`step`] that are no address of code.
+pub(super) mod answer {
+    /// Go on behind the operation.
+    pub(in crate::jit) const ON: u64 = 0;
+    /// Leave.
+    pub(in crate::jit) const STOPPED: u64 = 1;
+}
+
 /// The handler behind a lone operation.
 pub(super) fn went_on(_cpu: &mut Cpu, _at: At) -> Next {
     WENT_ON
@@ -27,7 +35,8 @@ pub(super) fn place(arena: &mut Arena, slots: &mut [Slot], rip: u64) -> *const O
     arena.put(slots).cast::<Op>().wrapping_add(1)
 }
 
-/// Executes the operation. 0: go on behind it, with registers and flags in the file.
+/// Executes the operation; what comes next: one of [`answer`], or the code to go on with. Registers and flags are in
+/// the file.
 pub(super) extern "sysv64" fn step(state: *mut u8, op: *const Op) -> u64 {
     // SAFETY: called by compiled code only, which `Cpu::run_compiled` has entered with this very pointer
     // made from its own exclusive reference, not used until compiled code comes back.
@@ -43,10 +52,14 @@ pub(super) extern "sysv64" fn step(state: *mut u8, op: *const Op) -> u64 {
         if cpu.has_signals() {
             cpu.end_slice();
         }
-        return 0;
+        return answer::ON;
+    }
+    if let Some(code) = cpu.compiled_here() {
+        cpu.look_around();
+        return code;
     }
     if let Some(jit) = &mut cpu.blocks.jit {
         jit.next = next;
     }
-    1
+    answer::STOPPED
 }

@@ -9,12 +9,13 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 
 use super::compile::{Compiler, Source};
 use super::plan::{self, Kind, Planned};
+use super::system::System;
 use super::{Jit, Piece, exit, step};
 use crate::block::{Block, Slot, empty_op, unavailable};
 use crate::cpu::Cpu;
 use crate::memory::host;
 use crate::memory::ram::PAGE;
-use crate::op::{Handler, Op};
+use crate::op::Op;
 use crate::select::Ending;
 
 /// Most bytes of a block.
@@ -27,35 +28,40 @@ impl Cpu {
         let head = unsafe { *block };
         let mut bytes = [0; LONGEST];
         let bytes = bytes.get_mut(..usize::from(head.bytes))?;
-        let place = head.host as *const u8;
+        let in_first = bytes.len().min((PAGE - head.host % PAGE) as usize);
+        let (first, rest) = bytes.split_at_mut(in_first);
         // SAFETY: the block was decoded from these bytes, which lie within one page of guest RAM.
-        unsafe { host::copy_in(place, bytes) };
+        unsafe { host::copy_in(head.host as *const u8, first) };
+        if !rest.is_empty() {
+            // SAFETY: its only instruction goes on at the beginning of this page of guest RAM.
+            unsafe { host::copy_in(head.second as *const u8, rest) };
+        }
         let rip = self.rip();
         let (mut planned, ops) = self.plan(jit, bytes, rip)?;
-        if planned.len() != usize::from(head.count)
-            || !planned.iter().any(|planned| planned.kind.is_compiled())
-        {
+        if planned.len() != usize::from(head.count) {
             return None;
         }
-        plan::find_live_flags(&mut planned);
         let last = planned.last()?;
         let end = last.start + last.instruction.len() as u16;
         let source = Source { rip, count: planned.len() as u16, end };
+        let has_vectors = planned.iter().any(Planned::is_vector);
         jit.emitter.begin(jit.code.next());
-        let compiler = Compiler::new(&mut jit.emitter, jit.glue, source);
-        let (entries, exits) = compiler.block(&planned, &ops);
+        jit.cold.begin(jit.code.next_cold());
+        let compiler = Compiler::new(&mut jit.emitter, &mut jit.cold, jit.glue, source);
+        let (entries, exits) = compiler.block(&mut planned, &ops);
         for exit in &exits {
             let number = jit.sites.len() as u32;
-            let code = &mut jit.emitter;
+            let cold = &mut jit.cold;
+            let straight = (!exit.is_careful).then_some(&mut jit.emitter);
             let cells = &mut jit.code.cells;
-            jit.sites.push(exit::emit(code, jit.glue, exit, rip, number, cells)?);
+            jit.sites.push(exit::emit(straight, cold, jit.glue, exit, rip, number, cells)?);
         }
-        if !jit.code.add(&jit.emitter.bytes) {
+        if !jit.code.add(&jit.emitter.bytes, &jit.cold.bytes) {
             return None;
         }
         jit.compiled.fetch_add(1, Ordering::Relaxed);
         let (entry, gone) = (entries.entry, entries.gone);
-        jit.pieces.push(Piece { rip, entry, gone, older: head.native });
+        jit.pieces.push(Piece { rip, entry, gone, older: head.native, has_vectors });
         Some(jit.pieces.len() as u32)
     }
 
@@ -78,7 +84,10 @@ impl Cpu {
             slots.clear();
             slots.push(Slot::EMPTY);
             let is_available = unavailable(&instruction, self.mode).is_none();
-            let simple = plan::simple(&instruction, itself, rip).filter(|_| is_available);
+            let is_last = !decoder.can_decode();
+            let system = System::of(&instruction, self, is_last).map(Kind::System);
+            let simple = system.or_else(|| plan::simple(&instruction, itself, rip));
+            let simple = simple.filter(|_| is_available);
             let may_step = simple.is_none_or(|kind| kind.may_step());
             let ending = may_step.then(|| self.draft(&instruction, start, page_offset, &mut slots));
             let kind = simple.unwrap_or(match ending {
@@ -87,11 +96,11 @@ impl Cpu {
             });
             let op = ending.map(|ending| {
                 if ending == Ending::Open {
-                    slots.push(Slot { op: behind(start, step::went_on) });
+                    slots.push(Slot { op: behind(start, !is_last) });
                 }
                 step::place(&mut jit.ops, &mut slots, rip)
             });
-            let one = Planned { instruction, start, kind, flags_live: true };
+            let one = Planned { instruction, start, kind, sure: false, flags_live: true };
             planned.push(one);
             ops.push(op);
             if kind.ends() {
@@ -102,6 +111,7 @@ impl Cpu {
     }
 }
 
-fn behind(start: u16, handler: Handler) -> Op {
-    Op { handler, ..empty_op(start, 0) }
+/// What stands behind a lone operation; in its block, another instruction may.
+fn behind(start: u16, is_instruction: bool) -> Op {
+    Op { handler: step::went_on, ..empty_op(start, is_instruction.into()) }
 }

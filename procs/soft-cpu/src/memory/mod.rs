@@ -12,6 +12,7 @@
 pub mod access;
 mod code_map;
 pub(crate) mod devices;
+mod dirty;
 pub mod host;
 pub(crate) mod order;
 mod outside;
@@ -23,6 +24,7 @@ pub(crate) mod walk;
 mod world;
 
 pub(crate) use code_map::CodeMap;
+pub(crate) use dirty::DirtyLog;
 pub use outside::{Outside, Replay};
 pub use ram::Ram;
 pub(crate) use slow::is_canonical;

@@ -25,6 +25,8 @@ pub(crate) enum Order {
     DropCode(u64),
     /// No code is what it was.
     DropAllCode,
+    /// No write must go past the slow path that was not there before.
+    ForbidAllWrites,
     /// Accesses to this page must not go past the slow path.
     ForbidAccess(u64),
 }
@@ -92,6 +94,7 @@ impl Cpu {
             match order {
                 Order::ForbidWrites(physical) => self.forbid_writes(physical),
                 Order::DropAllCode => self.blocks.invalidate_all(),
+                Order::ForbidAllWrites => self.tlb.forbid_all_writes(),
                 Order::ForbidAccess(physical) => self.forbid_access(physical),
                 Order::DropCode(physical) => self.blocks.invalidate(&self.ram, physical),
             }

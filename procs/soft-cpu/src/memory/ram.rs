@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bulkhead_memory::GuestMemory;
 
-use super::CodeMap;
 use super::devices::Devices;
+use super::{CodeMap, DirtyLog};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -30,6 +30,8 @@ pub struct Ram {
     code: Arc<CodeMap>,
     /// What else writes to it.
     devices: Arc<Devices>,
+    /// What vCPUs have written.
+    dirty: Arc<DirtyLog>,
     /// Keeps what the pointers point to.
     _memory: GuestMemory,
 }
@@ -54,7 +56,8 @@ impl Ram {
         let code = Arc::new(CodeMap::new(pages));
         let end = regions.iter().map(|region| region.guest + region.len).max().unwrap_or(0);
         let devices = Arc::new(Devices::new(end, memory.written()));
-        Self { regions, code, devices, _memory: memory.clone() }
+        let dirty = Arc::new(DirtyLog::new(pages));
+        Self { regions, code, devices, dirty, _memory: memory.clone() }
     }
 
     /// From where code was decoded.
@@ -65,6 +68,23 @@ impl Ram {
     /// What else writes to it.
     pub(crate) fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    /// What vCPUs have written.
+    pub(crate) fn dirty(&self) -> &DirtyLog {
+        &self.dirty
+    }
+
+    /// Bytes within the page at `physical` were written, past the TLB.
+    pub(crate) fn note_written(&self, physical: u64) {
+        if let Some(page) = self.page_number(physical) {
+            self.dirty.note(page);
+        }
+    }
+
+    /// First page and number of pages of region `number`.
+    pub(crate) fn pages_of(&self, number: usize) -> Option<(u64, u64)> {
+        self.regions.get(number).map(|region| (region.first_page, region.len.div_ceil(PAGE)))
     }
 
     /// Whether code was decoded from the page at `physical`: it must have no write tag.

@@ -267,20 +267,25 @@ impl Cpu {
         if write && is_code {
             self.write_to_code(physical, size)?;
         }
+        if write {
+            self.ram.note_written(physical);
+        }
         let host = host_page.wrapping_add((physical % PAGE) as usize);
         if self.ram.devices().is_watched(physical) {
             return Ok(Place::Watched(host, physical));
         }
         let tag = Self::page_of(linear);
+        let number = self.ram.page_number(physical);
+        let may_write = translation.write
+            && !is_code
+            && number.is_some_and(|page| self.ram.dirty().permits(page));
         let entry = Entry {
             read: tag,
-            write: if translation.write && !is_code { tag } else { NEVER },
+            write: if may_write { tag } else { NEVER },
             execute: NEVER,
             addend: (host_page as u64).wrapping_sub(tag),
         };
-        if entry.write != NEVER
-            && let Some(page) = self.ram.page_number(physical)
-        {
+        if let Some(page) = number.filter(|_| may_write) {
             self.tlb.note_writable(page);
         }
         self.tlb.fill(bank, linear, entry, &translation);
@@ -298,10 +303,8 @@ impl Cpu {
             return Err(self.fault(Exception::UD));
         };
         let tag = Self::page_of(linear);
-        let (_, bank) = self.access(false, Through::Data);
         let addend = (host_page as u64).wrapping_sub(tag);
-        let entry = Entry { read: NEVER, write: NEVER, execute: tag, addend };
-        self.tlb.fill(bank, linear, entry, &translation);
+        self.tlb.fill_code(linear, self.mode.is_user(), addend, &translation);
         Ok(host_page.wrapping_add((physical % PAGE) as usize))
     }
 

@@ -1,6 +1,7 @@
 //! The translation look-aside buffer of one vCPU.
 //!
-//! Direct-mapped, one bank for each kind of access ([`Bank`]) of each address space ([`super::space`]):
+//! Direct-mapped, one bank for each kind of access ([`Bank`]) of each address space ([`super::space`]), and one for
+//! code, so that a page of code and one of data never want the same place:
 //! what a page permits is decided when an entry is filled, so that a hit is one comparison. The
 //! comparison is of the page of the access's *last* byte with the tag found by its first: an access that
 //! crosses a page never hits.
@@ -16,8 +17,9 @@ use super::walk::Translation;
 /// Entries of a bank.
 pub(crate) const ENTRIES: usize = 4096;
 
-/// A tag that no page has: not a multiple of the page size.
-pub const NEVER: u64 = 1;
+/// A tag that no page has: not a multiple of the page size. Nor has it any of the lowest four bits, which compiled code
+/// leaves an address that has to be aligned.
+pub const NEVER: u64 = 1 << 11;
 
 /// Which entries an access may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +35,14 @@ pub enum Bank {
     Strict,
 }
 
+/// Number of the bank of code, behind those of data.
+const CODE: usize = 3;
+
 /// Banks that each space has of its own: all but the empty one.
-const BANKS: usize = 3;
+const BANKS: usize = 4;
+
+/// In the tag of a page of code: for privilege level 3.
+const FOR_USER: u64 = 2;
 
 /// Entries of a space.
 const OF_SPACE: usize = BANKS * ENTRIES;
@@ -47,7 +55,7 @@ pub struct Entry {
     pub read: u64,
     /// The linear page, if it may be written.
     pub write: u64,
-    /// The linear page, if it may be executed.
+    /// In the bank of code, the linear page and for which level.
     pub execute: u64,
     /// What makes a linear address a host address.
     pub addend: u64,
@@ -62,14 +70,17 @@ pub struct Tlb {
     entries: Vec<Entry>,
     /// Entry that `index` 0 of the bank in use has.
     offset: usize,
+    /// The same of the bank of code.
+    code: usize,
     spaces: Vec<Space>,
     /// Number of the present one.
     space: usize,
     switches: u64,
     /// One bit for each page of RAM: a write tag to it was filled since this was last asked.
     written: Vec<u64>,
-    /// Regions of 2 MiB and of 1 GiB, by the low bits of their numbers, that had pieces of large pages.
-    large: [[u64; 16]; 2],
+    /// Regions of 2 MiB and of 1 GiB, by the low bits of their numbers, that had pieces of large pages: in the lower
+    /// half of all addresses, and in the upper.
+    large: [[[u64; 16]; 2]; 2],
     /// How many fills there were.
     pub fills: u64,
     /// How many times all of an address space was forgotten.
@@ -78,6 +89,11 @@ pub struct Tlb {
 
 /// Bits of an address within these regions.
 const REGION_BITS: [u32; 2] = [21, 30];
+
+/// Users' addresses are in the lower half, kernels' in the upper, whose large pages are many.
+fn half(linear: u64) -> usize {
+    (linear >> 63) as usize
+}
 
 /// Word and bit of a region.
 fn region(linear: u64, bits: u32) -> (usize, u64) {
@@ -90,11 +106,12 @@ impl Default for Tlb {
         Self {
             entries: vec![EMPTY; ENTRIES + OF_SPACE],
             offset: 0,
+            code: 0,
             spaces: vec![Space::new(0, OF_SPACE)],
             space: 0,
             switches: 0,
             written: Vec::new(),
-            large: [[0; 16]; 2],
+            large: [[[0; 16]; 2]; 2],
             fills: 0,
             flushes: 0,
         }
@@ -107,15 +124,19 @@ fn first_of(number: usize) -> usize {
 }
 
 impl Tlb {
+    /// Where the number of the first entry of the bank in use lies.
+    pub(crate) const BANK: usize = std::mem::offset_of!(Self, offset);
+
     fn index(linear: u64) -> usize {
         (linear / PAGE) as usize % ENTRIES
     }
 
     /// From now on `bank` of the present space is used.
     pub fn select(&mut self, bank: Bank) {
-        self.offset = match bank {
-            Bank::Strict => 0,
-            bank => first_of(self.space) + bank as usize * ENTRIES,
+        let first = first_of(self.space);
+        (self.offset, self.code) = match bank {
+            Bank::Strict => (0, 0),
+            bank => (first + bank as usize * ENTRIES, first + CODE * ENTRIES),
         };
     }
 
@@ -161,9 +182,21 @@ impl Tlb {
         self.entries.as_ptr().wrapping_add(self.offset) as u64
     }
 
-    /// Whether the entry that `linear` is found in is a global page's.
-    pub(crate) fn is_global(&self, linear: u64) -> bool {
-        let index = self.offset + Self::index(linear);
+    /// The host address of code at `linear`, if its page is known to be executable at that level.
+    #[inline(always)]
+    pub(crate) fn code(&self, linear: u64, user: bool) -> Option<u64> {
+        // SAFETY: `code` is a bank's first entry and the index is less than a bank's length.
+        let entry = unsafe { self.entries.get_unchecked(self.code + Self::index(linear)) };
+        (entry.execute == Self::code_tag(linear, user)).then(|| entry.addend.wrapping_add(linear))
+    }
+
+    fn code_tag(linear: u64, user: bool) -> u64 {
+        linear & !(PAGE - 1) | if user { FOR_USER } else { 0 }
+    }
+
+    /// Whether the page of code that `linear` is found in is a global one.
+    pub(crate) fn is_global_code(&self, linear: u64) -> bool {
+        let index = self.code + Self::index(linear);
         index
             .checked_sub(first_of(self.space))
             .is_some_and(|index| self.spaces[self.space].is_global(index as u16))
@@ -177,22 +210,32 @@ impl Tlb {
         let index = bank as usize * ENTRIES + Self::index(linear);
         let place = &mut self.entries[first_of(self.space) + index];
         let (old, tag) = (*place, linear & !(PAGE - 1));
-        if old.addend == entry.addend {
-            entry.read = if old.read == tag { tag } else { entry.read };
-            entry.execute = if old.execute == tag { tag } else { entry.execute };
-            // A fetch says nothing of writes; a load or store says all there is to say.
-            if entry.execute == tag && entry.write == NEVER && entry.read == NEVER {
-                entry.write = old.write;
-            }
+        if old.addend == entry.addend && old.read == tag {
+            entry.read = tag;
         }
         *place = entry;
+        self.note(index, linear, page);
+    }
+
+    /// As [`fill`](Self::fill), for code at that level.
+    pub(crate) fn fill_code(&mut self, linear: u64, user: bool, addend: u64, page: &Translation) {
+        if self.code == 0 {
+            return;
+        }
+        let index = CODE * ENTRIES + Self::index(linear);
+        let execute = Self::code_tag(linear, user);
+        self.entries[first_of(self.space) + index] = Entry { execute, addend, ..EMPTY };
+        self.note(index, linear, page);
+    }
+
+    fn note(&mut self, index: usize, linear: u64, page: &Translation) {
         let is_large = page.page_bits > 12;
         self.spaces[self.space].note(index as u16, page.global, is_large);
         if is_large {
             // Pages of 4 MiB are noted by the larger region.
             let size = usize::from(page.page_bits > REGION_BITS[0]);
             let (word, bit) = region(linear, REGION_BITS[size]);
-            self.large[size][word] |= bit;
+            self.large[half(linear)][size][word] |= bit;
         }
         self.fills += 1;
     }
@@ -213,7 +256,7 @@ impl Tlb {
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        self.large = [[0; 16]; 2];
+        self.large = [[[0; 16]; 2]; 2];
         (0..self.spaces.len()).for_each(|number| self.flush_space(number));
     }
 
@@ -231,7 +274,8 @@ impl Tlb {
         for bank in self.entries.chunks_exact_mut(ENTRIES) {
             bank[Self::index(linear)] = EMPTY;
         }
-        let had_large = REGION_BITS.iter().zip(&self.large).any(|(bits, regions)| {
+        let large = &self.large[half(linear)];
+        let had_large = REGION_BITS.iter().zip(large).any(|(bits, regions)| {
             let (word, bit) = region(linear, *bits);
             regions[word] & bit != 0
         });
@@ -275,6 +319,16 @@ impl Tlb {
             self.written.resize(word + 1, 0);
         }
         self.written[word] |= bit;
+    }
+
+    /// Takes all write tags.
+    pub(super) fn forbid_all_writes(&mut self) {
+        self.written.fill(0);
+        for (number, space) in self.spaces.iter().enumerate() {
+            for index in space.filled() {
+                self.entries[first_of(number) + usize::from(index)].write = NEVER;
+            }
+        }
     }
 
     /// Takes the write tag from every translation to the host page `host`, which is page `number` of RAM.

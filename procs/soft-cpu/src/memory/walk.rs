@@ -71,6 +71,7 @@ enum Format {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     host: *mut u8,
+    physical: u64,
     wide: bool,
 }
 
@@ -127,7 +128,7 @@ impl Cpu {
             let allowed = self.judge(&leaf, linear, access)?;
             let dirty = access.write || leaf.entry & DIRTY != 0;
             let marks = ACCESSED | if access.write { DIRTY } else { 0 };
-            if leaf.slot.mark(leaf.entry, marks) {
+            if self.mark_entry(leaf.slot, leaf.entry, marks) {
                 let offset = linear & ((1 << leaf.offset_bits) - 1);
                 return Ok(Translation {
                     physical: leaf.base + offset,
@@ -137,6 +138,15 @@ impl Cpu {
                 });
             }
         }
+    }
+
+    /// Sets bits of a table's entry if it is still `old`; that is a write like any other.
+    fn mark_entry(&self, slot: Slot, old: u64, bits: u64) -> bool {
+        let is_marked = slot.mark(old, bits);
+        if old | bits != old {
+            self.ram.note_written(slot.physical);
+        }
+        is_marked
     }
 
     fn format(&self) -> Format {
@@ -174,7 +184,7 @@ impl Cpu {
             let Some(host) = self.ram.host(table + index * size, size) else {
                 return Err(absent(0));
             };
-            let slot = Slot { host, wide };
+            let slot = Slot { host, physical: table + index * size, wide };
             let entry = slot.load();
             if entry & PRESENT == 0 {
                 return Err(absent(0));
@@ -210,7 +220,7 @@ impl Cpu {
                 };
                 return Ok(Leaf { slot, entry, rights, offset_bits: shift, base });
             }
-            if entry & ACCESSED == 0 && !slot.mark(entry, ACCESSED) {
+            if entry & ACCESSED == 0 && !self.mark_entry(slot, entry, ACCESSED) {
                 continue;
             }
             table = if wide { entry & ADDRESS } else { entry & 0xffff_f000 };
@@ -259,7 +269,8 @@ impl Cpu {
             return false;
         };
         let pointers: [u64; 4] = std::array::from_fn(|index| {
-            Slot { host: host.wrapping_add(8 * index), wide: true }.load()
+            let physical = (cr3 & 0xffff_ffe0) + 8 * index as u64;
+            Slot { host: host.wrapping_add(8 * index), physical, wide: true }.load()
         });
         if pointers
             .iter()

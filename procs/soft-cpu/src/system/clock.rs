@@ -4,6 +4,7 @@
 //! vCPUs, so that their counters are in step.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::cpu::Cpu;
@@ -14,12 +15,21 @@ const MEASUREMENT: Duration = Duration::from_millis(10);
 /// A machine's clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    start: u64,
+    pub(crate) start: u64,
     born: SystemTime,
     /// Ticks a second.
     pub(crate) frequency: u64,
     /// A tick is an instruction: see [`Cpu::now`].
     pub(crate) counts: bool,
+}
+
+/// What the processors of a machine that counts instructions have in common: they execute in turns, and time is
+/// where the last one has left it.
+#[derive(Debug, Default)]
+pub(crate) struct Rota {
+    latest: AtomicU64,
+    /// Turns in a row in which nothing was executed.
+    idle: AtomicU32,
 }
 
 /// The host's counter.
@@ -54,6 +64,37 @@ impl Cpu {
             false => self.clock.now(),
             true => self.counted().wrapping_add(self.slept),
         }
+    }
+}
+
+/// Where instructions are counted.
+impl Cpu {
+    /// Its turn begins: what the others have executed meanwhile is time that it slept through.
+    pub(crate) fn begin_turn(&mut self) {
+        let latest = self.rota.latest.load(Ordering::Relaxed);
+        self.slept = self.slept.wrapping_add(latest.saturating_sub(self.now()));
+    }
+
+    /// Its turn ends.
+    pub(crate) fn end_turn(&self) {
+        self.rota.latest.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// It executes in this turn.
+    pub(crate) fn use_turn(&self) {
+        self.rota.idle.store(0, Ordering::Relaxed);
+    }
+
+    /// It has nothing to execute: it sleeps until its timer expires, if all the others wait as well. `false`:
+    /// it is another one's turn.
+    pub(crate) fn sleep_through(&mut self) -> bool {
+        let (others, expiry) = (self.apic.others().len(), self.apic.expiry());
+        let idle = self.rota.idle.fetch_add(1, Ordering::Relaxed);
+        let all_wait = idle as usize >= others && expiry != u64::MAX;
+        if all_wait {
+            self.slept = self.slept.wrapping_add(expiry.saturating_sub(self.now()));
+        }
+        all_wait
     }
 }
 

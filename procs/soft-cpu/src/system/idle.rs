@@ -11,8 +11,7 @@ use crate::state::{Reg, SegmentName, cr4, rflags};
 
 pub(super) fn select(draft: &mut Draft<'_>) -> Option<Handler> {
     let mnemonic = draft.instruction.mnemonic();
-    let ends = matches!(mnemonic, M::Hlt | M::Sti | M::Clac | M::Stac);
-    draft.ending = if ends { Ending::Block } else { Ending::Open };
+    draft.ending = if mnemonic == M::Hlt { Ending::Block } else { Ending::Open };
     Some(match mnemonic {
         M::Hlt => hlt,
         M::Cli => cli,
@@ -48,13 +47,18 @@ fn cli(cpu: &mut Cpu, at: At) -> Next {
     at.next(cpu)
 }
 
+/// Interrupts wait for one instruction more. Where none waits and that instruction is one of the block, it will be over
+/// when the run loop looks; what comes meanwhile can as well have come later.
 fn sti(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, demand_iopl(cpu));
-    if cpu.system_flags & rflags::IF == 0 {
-        cpu.system_flags |= rflags::IF;
-        cpu.shadow = true;
+    let was_open = cpu.system_flags & rflags::IF != 0;
+    cpu.system_flags |= rflags::IF;
+    // What stands behind the last instruction of a block has no length.
+    let goes_on = !cpu.is_alone && at.following().len != 0;
+    if goes_on && !cpu.interrupt_is_due() && !cpu.has_signals() {
+        return at.next(cpu);
     }
-    // Whether an interrupt waits is the run loop's to see.
+    cpu.shadow |= !was_open;
     cpu.stop = Stop::Window;
     at.end(cpu)
 }
@@ -69,7 +73,7 @@ fn set_ac<const ON: bool>(cpu: &mut Cpu, at: At) -> Next {
         cpu.system_flags &= !rflags::AC;
     }
     cpu.select_bank();
-    at.end(cpu)
+    at.next(cpu)
 }
 
 fn swapgs(cpu: &mut Cpu, at: At) -> Next {

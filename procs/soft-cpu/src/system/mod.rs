@@ -15,7 +15,7 @@ mod startup;
 mod table;
 mod watch;
 
-pub(crate) use clock::{Clock, host_frequency};
+pub(crate) use clock::{Clock, Rota, host_frequency};
 pub use cpuid::Leaves;
 pub(crate) use descriptor::selector_code;
 pub(crate) use pause::Spinning;

@@ -201,6 +201,7 @@ impl Cpu {
             let old: u8 = unsafe { host::load(flags) };
             // SAFETY: as above.
             unsafe { host::store(flags, old | PAUSED) };
+            self.ram.note_written((address & !1).wrapping_add(29));
         }
     }
 
@@ -228,6 +229,8 @@ impl Cpu {
         if let Some(place) = self.ram.host(physical, info.len() as u64) {
             // SAFETY: `Ram::host` proved the bytes to be guest RAM.
             unsafe { host::copy_out(place, info) };
+            self.ram.note_written(physical);
+            self.ram.note_written(physical + info.len() as u64 - 1);
         }
     }
 }

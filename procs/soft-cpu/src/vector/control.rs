@@ -5,14 +5,17 @@ use crate::attempt;
 use crate::cpu::Cpu;
 use crate::fault::Exception;
 use crate::op::{At, Handler, Next};
-use crate::select::Draft;
+use crate::select::{Draft, Ending};
 use crate::width::Width;
 use iced_x86::Mnemonic as M;
 
 /// The handler of an instruction of this file.
 pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
     match draft.instruction.mnemonic() {
-        M::Ldmxcsr => Some(ldmxcsr),
+        M::Ldmxcsr => {
+            draft.ending = Ending::Block;
+            Some(ldmxcsr)
+        }
         M::Stmxcsr => Some(stmxcsr),
         M::Movnti => {
             draft.op.src = draft.register(1)?;
@@ -22,14 +25,14 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
     }
 }
 
-/// Any reserved bit is #GP.
+/// Any reserved bit is #GP. Ends the block: compiled code relies on the masks staying as they are within one.
 fn ldmxcsr(cpu: &mut Cpu, at: At) -> Next {
     let word = attempt!(cpu, at, cpu.read::<u32>(at));
     if word & !mxcsr::WRITABLE != 0 {
         return cpu.raise(at, Exception::gp(0));
     }
     cpu.fx.mxcsr = word;
-    at.next(cpu)
+    at.end(cpu)
 }
 
 fn stmxcsr(cpu: &mut Cpu, at: At) -> Next {

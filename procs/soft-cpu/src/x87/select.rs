@@ -9,7 +9,7 @@ use super::environment::Format;
 use super::handlers;
 use super::whole::{self, Registers};
 use crate::op::Handler;
-use crate::select::Draft;
+use crate::select::{Draft, Ending};
 
 /// Names the handler and fills `imm`; nothing if the instruction is none of these.
 pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
@@ -33,7 +33,10 @@ pub fn select(draft: &mut Draft<'_>) -> Option<Handler> {
         C::Fnsave_m94byte => whole::fnsave::<{ Format::SHORT }>,
         C::Fnsave_m108byte => whole::fnsave::<{ Format::LONG }>,
         C::Fxsave_m512byte | C::Fxsave64_m512byte => fxsave(draft),
-        C::Fxrstor_m512byte | C::Fxrstor64_m512byte => fxrstor(draft),
+        C::Fxrstor_m512byte | C::Fxrstor64_m512byte => {
+            draft.ending = Ending::Block;
+            fxrstor(draft)
+        }
         _ => return computing(draft),
     })
 }

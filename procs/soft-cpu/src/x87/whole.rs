@@ -157,10 +157,10 @@ fn save(cpu: &mut Cpu, at: At, registers: Registers) -> Result<(), Raised> {
     cpu.store_bytes(linear, &bytes[..registers.bytes()], through(at))
 }
 
-/// FXRSTOR. Reserved bits of MXCSR are #GP.
+/// FXRSTOR. Reserved bits of MXCSR are #GP. Ends the block, as LDMXCSR does.
 pub fn fxrstor<const REGISTERS: u8>(cpu: &mut Cpu, at: At) -> Next {
     attempt!(cpu, at, restore(cpu, at, Registers::of(REGISTERS)));
-    at.next(cpu)
+    at.end(cpu)
 }
 
 /// The FPU's instruction pointer has 57 bits, and the others are copies of the last.

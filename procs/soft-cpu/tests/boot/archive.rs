@@ -2,16 +2,20 @@
 
 use iced_x86::code_asm::*;
 
+#[path = "vectors.rs"]
+mod vectors;
+
 /// Where the program is linked.
 const ADDRESS: u64 = 0x40_0000;
 const HEADERS: u64 = 64 + 56;
 
-/// A program that writes `greeting` to its standard output and switches the machine off.
+/// A program that computes, writes `greeting` to its standard output and switches the machine off.
 fn program(greeting: &str) -> Vec<u8> {
     const WRITE: u32 = 1;
     const REBOOT: u32 = 169;
     let mut code = CodeAssembler::new(64).unwrap();
     let mut text = code.create_label();
+    vectors::compute(&mut code).unwrap();
     code.mov(eax, WRITE).unwrap();
     code.mov(edi, 1u32).unwrap();
     code.lea(rsi, ptr(text)).unwrap();

@@ -12,6 +12,8 @@ mod cross;
 mod debugger;
 #[path = "../guests/device.rs"]
 mod device;
+#[path = "../guests/dirty.rs"]
+mod dirty;
 #[path = "../guests/event.rs"]
 mod event;
 #[path = "../guests/flat.rs"]
@@ -36,6 +38,8 @@ mod split;
 mod stage;
 #[path = "../guests/startup.rs"]
 mod startup;
+#[path = "../guests/straight.rs"]
+mod straight;
 #[path = "../guests/trap.rs"]
 mod trap;
 #[path = "../guests/wire.rs"]

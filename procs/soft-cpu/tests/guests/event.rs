@@ -1,5 +1,8 @@
 //! Exceptions and interrupts find what the processor would have left.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use iced_x86::code_asm::*;
 
 use crate::stage::*;
@@ -228,13 +231,17 @@ fn a_message_from_a_device_reaches_its_vector() {
     guest.put(HANDLER, &handler);
     guest.gate(0x51, HANDLER, 0);
     guest.vm.signal_msi(Msi { address: 0xfee0_0000, data: 0x51 }).unwrap();
-    // Either before the halt or as what wakes it; a second one wakes it for certain.
-    let vm = guest.vm.clone();
+    // Either before the halt or as what wakes it; further ones wake it for certain.
+    let (vm, is_over) = (guest.vm.clone(), Arc::new(AtomicBool::new(false)));
+    let seen = Arc::clone(&is_over);
     let waker = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(30));
-        vm.signal_msi(Msi { address: 0xfee0_0000, data: 0x51 }).unwrap();
+        while !seen.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            vm.signal_msi(Msi { address: 0xfee0_0000, data: 0x51 }).unwrap();
+        }
     });
     let (words, end) = guest.words();
+    is_over.store(true, Ordering::Relaxed);
     waker.join().unwrap();
     assert!(words.iter().all(|word| *word == 0x51) && !words.is_empty(), "{words:x?}");
     assert_eq!(end, End::Done);

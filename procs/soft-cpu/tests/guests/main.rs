@@ -10,6 +10,7 @@ mod code;
 mod cross;
 mod debugger;
 mod device;
+mod dirty;
 mod event;
 mod flat;
 mod halfway;
@@ -22,6 +23,7 @@ mod spin;
 mod split;
 mod stage;
 mod startup;
+mod straight;
 mod trap;
 mod wire;
 

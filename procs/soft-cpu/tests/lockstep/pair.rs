@@ -106,7 +106,7 @@ impl Vm for Both {
 
 struct Machine {
     memory: GuestMemory,
-    vcpu: Box<dyn Vcpu>,
+    vcpus: Vec<Box<dyn Vcpu>>,
 }
 
 /// The interpreter and its twin.
@@ -125,9 +125,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub fn new(kernel: &File, initrd: &File, turn: u32, threshold: u32) -> Self {
-        let make = |vcpus: u8| {
-            let engine = Compiling::after(vcpus, threshold).unwrap().counting_instructions(turn);
+    pub fn new(kernel: &File, initrd: &File, vcpus: u8, turn: u32, threshold: u32) -> Self {
+        let make = |compiling: u8| {
+            let engine =
+                Compiling::after(compiling, threshold).unwrap().counting_instructions(turn);
             let layout = RamLayout::new(RAM).unwrap();
             let memfd = bulkhead_sys::memfd::create_sealed("ram", layout.total()).unwrap();
             let memory = Grant::whole(&layout, Rights::ReadWrite).map(&memfd).unwrap();
@@ -137,19 +138,20 @@ impl Pair {
                 command_line: "console=ttyS0 cryptomgr.notests panic=-1",
                 memory: &memory,
                 layout: &layout,
-                cpus: 1,
+                cpus: vcpus,
                 breathe: &|| {},
             })
             .unwrap();
             let vm = engine.create_vm(&memory).unwrap();
-            let mut vcpu = vm.create_vcpu(0, 1).unwrap();
-            let mut state = vcpu.state().unwrap();
+            let made = (0..vcpus).map(|index| vm.create_vcpu(index, vcpus).unwrap());
+            let mut vcpus: Vec<_> = made.collect();
+            let mut state = vcpus[0].state().unwrap();
             entry.apply(&mut state);
-            vcpu.set_state(&state).unwrap();
-            (Machine { memory, vcpu }, vm, engine)
+            vcpus[0].set_state(&state).unwrap();
+            (Machine { memory, vcpus }, vm, engine)
         };
         let (reference, vm, _) = make(0);
-        let (twin, twins_vm, engine) = make(1);
+        let (twin, twins_vm, engine) = make(vcpus);
         let off = Arc::new(AtomicBool::new(false));
         let requested = Arc::clone(&off);
         let requests: Requests = Arc::new(move |_| requested.store(true, Ordering::Relaxed));
@@ -170,13 +172,15 @@ impl Pair {
     /// Runs both until the guest switches off or has executed about so many instructions.
     pub fn run(&mut self, instructions: u64) -> End {
         loop {
-            self.turns += 1;
-            self.both_run();
-            if self.off.load(Ordering::Relaxed) {
-                self.compare_ram();
-                return End::Off;
+            for vcpu in 0..self.reference.vcpus.len() {
+                self.turns += 1;
+                self.both_run(vcpu);
+                if self.off.load(Ordering::Relaxed) {
+                    self.compare_ram();
+                    return End::Off;
+                }
+                self.compare(vcpu);
             }
-            self.compare();
             if self.turns.is_multiple_of(RAM_EVERY) {
                 self.compare_ram();
             }
@@ -187,11 +191,11 @@ impl Pair {
         }
     }
 
-    /// One turn of both. The board answers when both have asked: its interrupts reach both at the same
+    /// One turn of a vCPU of both. The board answers when both have asked: its interrupts reach both at the same
     /// point.
-    fn both_run(&mut self) {
-        let exit = self.reference.vcpu.run().unwrap();
-        let twins_exit = self.twin.vcpu.run().unwrap();
+    fn both_run(&mut self, vcpu: usize) {
+        let exit = self.reference.vcpus[vcpu].run().unwrap();
+        let twins_exit = self.twin.vcpus[vcpu].run().unwrap();
         let asked = Asked::of(&exit);
         assert_eq!(Asked::of(&twins_exit), asked, "turn {}: what they ask differs", self.turns);
         self.exits += u64::from(asked != Asked::Nothing);
@@ -205,17 +209,17 @@ impl Pair {
         }
     }
 
-    fn compare(&mut self) {
-        let reference = self.reference.vcpu.state().unwrap();
-        let twin = self.twin.vcpu.state().unwrap();
+    fn compare(&mut self, vcpu: usize) {
+        let reference = self.reference.vcpus[vcpu].state().unwrap();
+        let twin = self.twin.vcpus[vcpu].state().unwrap();
         if let Some(part) = difference(&reference, &twin) {
             eprintln!(
-                "turn {}: {part} differ\ninterpreted: {:x?}\ncompiled:    {:x?}",
+                "turn {}, vCPU {vcpu}: {part} differ\ninterpreted: {:x?}\ncompiled:    {:x?}",
                 self.turns, reference.regs, twin.regs,
             );
             self.differences += 1;
             assert!(self.differences < MOST_DIFFERENCES, "{}", self.console());
-            self.twin.vcpu.set_state(&reference).unwrap();
+            self.twin.vcpus[vcpu].set_state(&reference).unwrap();
         }
     }
 

@@ -23,9 +23,14 @@ pub struct Trial {
 pub fn run(random: &mut Random, bits: Bits, at: u64, length: usize) -> Vec<Trial> {
     let mut run = Vec::new();
     let mut next = at;
+    // Vector registers are where they are for a whole run: half of them have little else.
+    let computes_with_vectors = random.once_in(2);
     while run.len() < length {
         let skips = random.once_in(3);
         let trial = instruction(random, bits, if skips { next + 2 } else { next });
+        if computes_with_vectors && !has_vectors(&trial.instruction) && !random.once_in(6) {
+            continue;
+        }
         if stays_in_place(&trial.instruction) {
             if skips {
                 let jump = [0x70 | random.below(16) as u8, trial.bytes.len() as u8];
@@ -36,6 +41,10 @@ pub fn run(random: &mut Random, bits: Bits, at: u64, length: usize) -> Vec<Trial
         }
     }
     run
+}
+
+fn has_vectors(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).any(|index| instruction.op_register(index).is_xmm())
 }
 
 /// Whether no register decides which memory the instruction touches.

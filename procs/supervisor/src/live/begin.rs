@@ -7,8 +7,11 @@ use std::time::Instant;
 
 use anyhow::Context;
 use bulkhead_protocol::core::DeviceKind;
+use bulkhead_protocol::device::RingShape;
+use bulkhead_protocol::nbd::NBD_RING;
 use bulkhead_sys::poller::Poller;
 
+use super::consumer::{Consumer, Kind};
 use super::control::Api;
 use super::device::{Backend, Device, Queues};
 use super::disk::Disk;
@@ -140,9 +143,22 @@ impl Instance {
         queues: u16,
     ) -> std::io::Result<()> {
         let disk = self.disks.len();
-        let threads = vec![queues.to_string()];
-        let server = self.post(Role::BlockLayer(disk), id, cpus, threads.clone());
-        let client = self.post(Role::Blk(disk), id, cpus, threads);
+        let planned_disk = self.plan.disks.get(planned);
+        let exports = planned_disk.map_or(0, |disk| disk.nbd.len());
+        let has_blk = self.machine.is_some() || planned_disk.is_some_and(|d| d.export.is_some());
+        let threads = if has_blk { usize::from(queues) } else { 0 } + exports;
+        let server = self.post(Role::BlockLayer(disk), id, cpus, vec![threads.to_string()]);
+        let mut consumers = Vec::new();
+        if has_blk {
+            let post = self.post(Role::Blk(disk), id, cpus, vec![queues.to_string()]);
+            consumers.push(Consumer::new(Kind::Blk, post, queues, RingShape::DEFAULT)?);
+        }
+        for export in 0..exports {
+            let id = if export == 0 { id.to_owned() } else { format!("{id}-{}", export + 1) };
+            let post = self.post(Role::Nbd(disk, consumers.len()), &id, &[], Vec::new());
+            consumers.push(Consumer::new(Kind::Nbd(export), post, 1, NBD_RING)?);
+        }
+        let client = consumers.first().map(|consumer| consumer.post);
         let device = self.machine.is_some().then_some(self.devices.len());
         let source = self.plan.disks.get_mut(planned).map(|disk| &mut disk.source);
         if let Some(Source::Image(image)) = source
@@ -150,8 +166,8 @@ impl Instance {
         {
             image.chain.prepare()?;
         }
-        let made = Disk::new(planned, (server, client), device, queues)?;
-        if device.is_some() {
+        let made = Disk::new(planned, server, device, queues, consumers)?;
+        if let (true, Some(client)) = (device.is_some(), client) {
             let table = Some(made.inflight.try_clone()?);
             let backend = Backend::Own(client);
             self.devices.push(Device::new(id, DeviceKind::Blk, backend, made.queues(), table)?);

@@ -26,6 +26,7 @@ pub mod query;
 pub mod snapshot;
 mod switch;
 
+use bulkhead_channel::{MAX_MESSAGE, codec};
 use bulkhead_protocol::block::{BlockCommand, BlockOrder};
 use bulkhead_protocol::block_control::{BitmapAction, BlockRequest, BlockResponse, JobAction};
 use bulkhead_protocol::control::Response;
@@ -36,6 +37,9 @@ use super::Instance;
 use crate::plan::{Image, Source};
 use crate::refusal::refuse;
 use order::{Purpose, Then};
+
+/// Bytes of a message around an answer: more than there are.
+const ENVELOPE: usize = 256;
 
 impl Instance {
     /// A client's request about disks.
@@ -65,6 +69,14 @@ impl Instance {
     }
 
     pub(super) fn answer_block(&mut self, call: u64, response: BlockResponse) {
+        let fits = |bytes: Vec<u8>| bytes.len() + ENVELOPE <= MAX_MESSAGE;
+        let response = match codec::encode(&response).is_ok_and(fits) {
+            true => response,
+            false => {
+                let (reason, remedy) = ("its answer is too long", "use fewer disks and names");
+                BlockResponse::Refused(refuse("block", &self.plan.name, reason, remedy))
+            }
+        };
         self.answer(call, Response::Block(response), &[]);
     }
 

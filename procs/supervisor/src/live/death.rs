@@ -15,10 +15,12 @@ use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::launch::LauncherCommand;
 use bulkhead_sys::pidfd::Death;
 
+use super::disk::BLK;
 use super::post::{Phase, Role};
 use super::process::Process;
 use super::token::PostIndex;
 use super::{Due, Instance};
+use crate::fence::Fence;
 use crate::restart::{Cause, Verdict};
 
 /// A killed process that is not reaped after this time waits for its last I/O.
@@ -192,13 +194,14 @@ impl Instance {
     fn lost(&mut self, role: Role) {
         match role {
             Role::BlockLayer(disk) => {
-                self.fenced(disk, |fence| fence.server_reaped());
+                self.fenced_all(disk, Fence::server_reaped);
                 self.block_layer_lost(disk);
             }
             Role::Blk(disk) => {
                 self.blk_lost(disk);
-                self.fenced(disk, |fence| fence.client_reaped());
+                self.fenced(disk, BLK, Fence::client_reaped);
             }
+            Role::Nbd(disk, consumer) => self.fenced(disk, consumer, Fence::client_reaped),
             Role::Console(device) | Role::Rng(device) => self.device_lost(device),
             Role::Control => {
                 self.calls.clear();

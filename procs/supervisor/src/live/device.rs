@@ -229,7 +229,12 @@ impl Instance {
             Role::Blk(disk) | Role::BlockLayer(disk) => {
                 self.disks.get(disk).and_then(|disk| disk.device)
             }
-            Role::Core | Role::SoftCpu(_) | Role::Gdb | Role::Control | Role::Sink(_) => None,
+            Role::Core
+            | Role::SoftCpu(_)
+            | Role::Gdb
+            | Role::Control
+            | Role::Sink(_)
+            | Role::Nbd(..) => None,
         }
     }
 

@@ -1,16 +1,16 @@
-//! A disk of our own: its block-layer, its vhost-blk, the rings between them and the fence.
+//! A disk of our own: its block-layer, its consumers, and the fences between them.
 //!
 //! What is sent when is decided by [`crate::fence`]; here it is carried out.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
+use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, JobReport};
 use bulkhead_protocol::block_control::Limits;
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
-use bulkhead_ring::RingGeometry;
-use bulkhead_sys::eventfd::Doorbell;
+use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
+use super::consumer::{Consumer, Kind};
 use super::device::Queues;
 use super::token::PostIndex;
 use super::{Instance, Outcome};
@@ -18,8 +18,8 @@ use crate::fence::{Action, Fence, Incarnation};
 use crate::plan::{EXPORT_QUEUE, Source, VM_QUEUE};
 use crate::refusal::refuse;
 
-/// The only consumer of a disk's graph so far.
-const EXPORT: u32 = 0;
+/// The place of a disk's vhost-blk among its consumers, if it has one.
+pub const BLK: usize = 0;
 
 /// A disk with processes of its own.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct Disk {
     pub planned: usize,
     /// Post of its block-layer.
     pub server: PostIndex,
-    /// Post of its vhost-blk.
-    pub client: PostIndex,
+    /// Who uses it: its vhost-blk first, if it has one, then its nbd-servers.
+    pub consumers: Vec<Consumer>,
     /// Its PCI device; none in a storage instance.
     pub device: Option<usize>,
     /// Whether a foreign frontend is connected.
@@ -46,34 +46,24 @@ pub struct Disk {
     pub info: Option<DiskInfo>,
     /// Limits that its user set.
     pub limits: Limits,
-    fence: Fence,
-    bells: Vec<Bells>,
-    rings: Vec<OwnedFd>,
     queues: Queues,
 }
 
-/// Doorbells of one queue; they outlive every incarnation of its rings.
-#[derive(Debug)]
-struct Bells {
-    submission: Doorbell,
-    completion: Doorbell,
-}
-
 impl Disk {
-    /// A disk of `queues` queues whose processes are not started yet.
+    /// A disk whose processes are not started yet. Its vhost-blk has `queues` queues.
     pub fn new(
         planned: usize,
-        posts: (PostIndex, PostIndex),
+        server: PostIndex,
         device: Option<usize>,
         queues: u16,
+        consumers: Vec<Consumer>,
     ) -> std::io::Result<Self> {
         let size = if device.is_some() { VM_QUEUE } else { EXPORT_QUEUE };
         let queues = Queues { count: queues, size };
-        let bells = || Ok(Bells { submission: Doorbell::new()?, completion: Doorbell::new()? });
         Ok(Self {
             planned,
-            server: posts.0,
-            client: posts.1,
+            server,
+            consumers,
             device,
             frontend: false,
             inflight: queues.inflight()?,
@@ -82,9 +72,6 @@ impl Disk {
             bitmaps: Vec::new(),
             info: None,
             limits: Limits::default(),
-            fence: Fence::new(),
-            bells: (0..queues.count).map(|_| bells()).collect::<std::io::Result<_>>()?,
-            rings: Vec::new(),
             queues,
         })
     }
@@ -94,83 +81,115 @@ impl Disk {
         self.queues
     }
 
-    /// Fresh rings of one incarnation. The old ones live on in whoever still maps them.
-    fn make_rings(&mut self, incarnation: Incarnation) -> std::io::Result<()> {
-        let shape = RingShape::DEFAULT;
-        let geometry = RingGeometry::new(shape.entries, shape.arena);
-        let geometry = geometry.map_err(std::io::Error::other)?;
-        let make = |_| bulkhead_ring::create(geometry, incarnation);
-        self.rings = (0..self.bells.len()).map(make).collect::<Result<_, _>>()?;
-        Ok(())
-    }
-
-    /// Ring, submission bell and completion bell of each queue in turn.
-    fn ring_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let queues = self.rings.iter().zip(&self.bells);
-        queues.flat_map(|(ring, bells)| {
-            [ring.as_fd(), bells.submission.as_fd(), bells.completion.as_fd()]
-        })
-    }
-
-    fn bare_rings(&self) -> Vec<BorrowedFd<'_>> {
-        self.rings.iter().map(AsFd::as_fd).collect()
+    /// Post of its vhost-blk, if it has one.
+    pub fn client(&self) -> Option<PostIndex> {
+        let first = self.consumers.get(BLK)?;
+        (first.kind == Kind::Blk).then_some(first.post)
     }
 }
 
 impl Instance {
-    /// Tells the fence of a disk what happened and carries out what it decides.
-    pub(super) fn fenced(&mut self, disk: usize, what: impl FnOnce(&mut Fence) -> Vec<Action>) {
-        let Some(actions) = self.disks.get_mut(disk).map(|disk| what(&mut disk.fence)) else {
+    /// Tells the fence of one consumer of a disk what happened and carries out what it decides.
+    pub(super) fn fenced(
+        &mut self,
+        disk: usize,
+        consumer: usize,
+        what: impl FnOnce(&mut Fence) -> Vec<Action>,
+    ) {
+        let here = self.disks.get_mut(disk).and_then(|disk| disk.consumers.get_mut(consumer));
+        let Some(actions) = here.map(|consumer| what(&mut consumer.fence)) else {
             return;
         };
-        for action in actions {
-            if let Err(error) = self.carry_out(disk, action) {
+        self.carry_out_all(disk, actions.into_iter().map(|action| (consumer, action)).collect());
+    }
+
+    /// Tells the fences of all consumers what happened to the block-layer that they share.
+    pub(super) fn fenced_all(&mut self, disk: usize, what: impl Fn(&mut Fence) -> Vec<Action>) {
+        let Some(here) = self.disks.get_mut(disk) else {
+            return;
+        };
+        let mut actions = Vec::new();
+        for (number, consumer) in here.consumers.iter_mut().enumerate() {
+            actions.extend(what(&mut consumer.fence).into_iter().map(|action| (number, action)));
+        }
+        self.carry_out_all(disk, actions);
+    }
+
+    /// All rings are made first, then the block-layer gets its one plan with all of them, then everything
+    /// else happens.
+    fn carry_out_all(&mut self, disk: usize, actions: Vec<(usize, Action)>) {
+        let (rings, rest): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|(_, action)| matches!(action, Action::MakeRings(_)));
+        let (plans, rest): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|(_, action)| matches!(action, Action::PlanServer(_)));
+        for (consumer, action) in rings.into_iter().chain(plans.into_iter().take(1)).chain(rest) {
+            if let Err(error) = self.carry_out(disk, consumer, action) {
                 self.fail(format!("the rings of a disk cannot be made: {error}"));
             }
         }
     }
 
-    fn carry_out(&mut self, disk: usize, action: Action) -> std::io::Result<()> {
+    fn carry_out(&mut self, disk: usize, number: usize, action: Action) -> std::io::Result<()> {
         let Some(here) = self.disks.get_mut(disk) else {
             return Ok(());
         };
-        let (server, client) = (here.server, here.client);
+        let server = here.server;
+        let Some(consumer) = here.consumers.get_mut(number) else {
+            return Ok(());
+        };
+        let (kind, client) = (consumer.kind, consumer.post);
         match action {
-            Action::MakeRings(incarnation) => here.make_rings(incarnation)?,
-            Action::PlanServer(incarnation) => self.plan_server(disk, incarnation),
-            Action::PlanClient(incarnation) => self.plan_client(disk, incarnation),
+            Action::MakeRings(incarnation) => consumer.make_rings(incarnation)?,
+            Action::PlanServer(_) => self.plan_server(disk),
+            Action::PlanClient(incarnation) => match kind {
+                Kind::Blk => self.plan_blk(disk, number, incarnation),
+                Kind::Nbd(_) => self.plan_nbd(disk, number, incarnation),
+            },
             Action::DetachServer => {
-                self.tell_server(server, BlockCommand::Detach { export: EXPORT }, &[]);
+                self.tell_server(server, BlockCommand::Detach { export: number as u32 }, &[]);
             }
             Action::AttachServer(incarnation) => {
-                let rings = std::mem::take(&mut here.rings);
-                let command = BlockCommand::Attach {
-                    export: EXPORT,
-                    queues: rings.len() as u16,
-                    incarnation,
-                };
+                let rings = consumer.rings()?;
+                let (export, queues) = (number as u32, rings.len() as u16);
+                let command = BlockCommand::Attach { export, queues, incarnation };
                 let fds: Vec<BorrowedFd<'_>> = rings.iter().map(AsFd::as_fd).collect();
                 self.tell_server(server, command, &fds);
-                if let Some(here) = self.disks.get_mut(disk) {
-                    here.rings = rings;
-                }
             }
             Action::ReplaceClient(incarnation) => {
+                let rings = consumer.rings()?;
                 let own_fault = self.posts.get(server).is_some_and(|post| post.own_fault);
-                let queues = here.rings.len() as u16;
-                let command = BlkCommand::RingReplaced { queues, incarnation, own_fault };
-                let fds = here.bare_rings();
-                if let Some(process) = self.posts.get_mut(client).and_then(|p| p.planned_mut()) {
-                    // An error is a death, which the pidfd tells.
-                    let _ = process.command(command, &fds);
-                }
-                self.watch_room(client);
+                let fds: Vec<BorrowedFd<'_>> = rings.iter().map(AsFd::as_fd).collect();
+                self.replace_rings(client, kind, incarnation, own_fault, &fds);
             }
             Action::CondemnClient => {
                 self.condemn(client, "it broke the protocol of its block ring".into());
             }
         }
         Ok(())
+    }
+
+    fn replace_rings(
+        &mut self,
+        client: PostIndex,
+        kind: Kind,
+        incarnation: Incarnation,
+        own_fault: bool,
+        fds: &[BorrowedFd<'_>],
+    ) {
+        if let Some(process) = self.posts.get_mut(client).and_then(|post| post.planned_mut()) {
+            // An error is a death, which the pidfd tells.
+            let _ = match kind {
+                Kind::Blk => {
+                    let queues = fds.len() as u16;
+                    process
+                        .command(BlkCommand::RingReplaced { queues, incarnation, own_fault }, fds)
+                }
+                Kind::Nbd(_) => {
+                    process.command(NbdCommand::RingReplaced { incarnation, own_fault }, fds)
+                }
+            };
+        }
+        self.watch_room(client);
     }
 
     pub(super) fn tell_server(
@@ -186,7 +205,7 @@ impl Instance {
         self.watch_room(post);
     }
 
-    fn plan_server(&mut self, disk: usize, incarnation: Incarnation) {
+    fn plan_server(&mut self, disk: usize) {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
@@ -196,26 +215,29 @@ impl Instance {
         let Source::Image(image) = &planned.source else {
             return;
         };
-        let read_only = planned.export.as_ref().is_some_and(|export| export.read_only);
-        let export = ExportPlan {
-            export: EXPORT,
-            queues: here.queues.count,
-            ring: RingShape::DEFAULT,
-            incarnation,
-            read_only: image.service.read_only || read_only,
-            cpus: planned.cpus.clone(),
-        };
+        let exports = here.consumers.iter().enumerate().map(|(number, consumer)| {
+            let (read_only, cpus) = match consumer.kind {
+                Kind::Blk => {
+                    let export = planned.export.as_ref();
+                    (export.is_some_and(|export| export.read_only), planned.cpus.clone())
+                }
+                Kind::Nbd(at) => {
+                    (planned.nbd.get(at).is_some_and(|export| export.read_only), Vec::new())
+                }
+            };
+            consumer.plan(number, image.service.read_only || read_only, cpus)
+        });
         let command = BlockCommand::Plan(Box::new(BlockPlan {
             node: image.chain.plan(image.service),
             layers: image.chain.named(),
-            exports: vec![export],
+            exports: exports.collect(),
             delay_ms: planned.delay_ms,
             limits: here.limits,
             on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
         let mut fds = image.chain.fds(image.service);
-        fds.extend(here.ring_fds());
+        fds.extend(here.consumers.iter().flat_map(Consumer::ring_fds));
         fds.extend(here.jobs.iter().flat_map(|job| job.fds(&image.chain)));
         let post = here.server;
         if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
@@ -224,8 +246,11 @@ impl Instance {
         self.was_planned(post);
     }
 
-    fn plan_client(&mut self, disk: usize, incarnation: Incarnation) {
+    fn plan_blk(&mut self, disk: usize, number: usize, incarnation: Incarnation) {
         let Some(here) = self.disks.get(disk) else {
+            return;
+        };
+        let Some(consumer) = here.consumers.get(number) else {
             return;
         };
         let (Some(planned), Some(info)) = (self.plan.disks.get(here.planned), here.info) else {
@@ -235,14 +260,14 @@ impl Instance {
         let command = BlkCommand::Plan(BlkPlan {
             disk: DiskInfo { read_only: info.read_only || read_only, ..info },
             serial: planned.serial.clone(),
-            queues: here.queues.plan(self.own_fault(here.client)),
+            queues: here.queues.plan(self.own_fault(consumer.post)),
             ring: RingShape::DEFAULT,
             incarnation,
             cpus: planned.cpus.clone(),
         });
         let mut fds = vec![here.inflight.as_fd()];
-        fds.extend(here.ring_fds());
-        let (post, device) = (here.client, here.device);
+        fds.extend(consumer.ring_fds());
+        let (post, device) = (consumer.post, here.device);
         if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
             let _ = process.command(command, &fds);
         }
@@ -260,8 +285,12 @@ impl Instance {
         match event {
             BlockEvent::Opened(info) => self.on_opened(disk, post, info),
             BlockEvent::Refused { reason } => self.on_image_refused(disk, post, reason),
-            BlockEvent::Detached { .. } => self.fenced(disk, |fence| fence.server_detached()),
-            BlockEvent::ExportFault { .. } => self.fenced(disk, |fence| fence.client_at_fault()),
+            BlockEvent::Detached { export } => {
+                self.fenced(disk, export as usize, Fence::server_detached);
+            }
+            BlockEvent::ExportFault { export, .. } => {
+                self.fenced(disk, export as usize, Fence::client_at_fault);
+            }
             event => self.on_graph_news(disk, post, event),
         }
     }
@@ -275,7 +304,7 @@ impl Instance {
         match here.info {
             None => {
                 here.info = Some(info);
-                self.fenced(disk, |fence| fence.disk_is_known());
+                self.fenced_all(disk, Fence::disk_is_known);
             }
             Some(known) if is_as_told(known, info) => {}
             Some(_) => self.condemn(post, "the image is not what it was".into()),

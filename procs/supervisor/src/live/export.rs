@@ -39,8 +39,8 @@ impl Instance {
     /// The control socket has been shown: show the exports that were ready before.
     pub(super) fn serve_exports(&mut self) {
         for disk in 0..self.disks.len() {
-            let waits = self.disks.get(disk).filter(|disk| !disk.frontend).map(|disk| disk.client);
-            let post = waits.and_then(|client| self.posts.get(client));
+            let waits = self.disks.get(disk).filter(|disk| !disk.frontend);
+            let post = waits.and_then(|disk| self.posts.get(disk.client()?));
             if post.is_some_and(|post| matches!(post.phase, Phase::Serving(..))) {
                 self.serve_export(disk);
             }
@@ -59,8 +59,8 @@ impl Instance {
 
     /// A frontend waits at a disk's socket.
     pub(super) fn on_frontend(&mut self, disk: usize) {
-        let Some(client) = self.disks.get(disk).filter(|disk| !disk.frontend).map(|d| d.client)
-        else {
+        let waits = self.disks.get(disk).filter(|disk| !disk.frontend);
+        let Some(client) = waits.and_then(super::disk::Disk::client) else {
             return;
         };
         if !matches!(self.posts.get(client).map(|post| &post.phase), Some(Phase::Serving(..))) {

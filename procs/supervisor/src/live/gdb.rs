@@ -18,7 +18,7 @@ impl Instance {
         let (Some(gdb), Some(planned)) = (&self.plan.gdb, &self.plan.machine) else {
             return;
         };
-        let Some(listener) = gdb.listener() else {
+        let Some(listener) = gdb.door.listener() else {
             return;
         };
         let (of_core, its) = match seqpacket::pair() {
@@ -50,7 +50,7 @@ impl Instance {
 
     /// Shows the socket to debuggers.
     pub(super) fn publish_gdb(&mut self) {
-        if let Some(Err(error)) = self.plan.gdb.as_mut().map(|gdb| gdb.publish()) {
+        if let Some(Err(error)) = self.plan.gdb.as_mut().map(|gdb| gdb.door.publish()) {
             self.fail(format!("the socket for gdb cannot be shown: {error}"));
         }
     }

@@ -8,12 +8,14 @@ use bulkhead_protocol::launch::Layer;
 use bulkhead_protocol::start::SealReport;
 use bulkhead_runtime::RuntimeError;
 
+use super::disk::BLK;
 use super::log::Heard;
 use super::post::{Phase, Role};
 use super::process::{Deaf, News};
 use super::token::{Part, PostIndex, Token};
 use super::{Due, Instance, Outcome, launcher};
 use crate::attest::{Expected, Fault};
+use crate::fence::Fence;
 use crate::heartbeat::{Answer, Heartbeat};
 use crate::refusal::refuse;
 
@@ -95,6 +97,7 @@ impl Instance {
             News::SoftCpu(event) => self.on_soft_cpu(event),
             News::Device(event) => self.on_device(post, event),
             News::Block(event) => self.on_block(post, event),
+            News::Nbd(event) => self.on_nbd(post, event),
             News::Control(call) => self.on_call(call),
         }
     }
@@ -166,8 +169,11 @@ impl Instance {
             Some(Role::Sink(stream)) => self.plan_sink(post, stream),
             Some(Role::Console(device)) => self.plan_console(post, device),
             Some(Role::Rng(device)) => self.plan_rng(post, device),
-            Some(Role::BlockLayer(disk)) => self.fenced(disk, |fence| fence.server_waits()),
-            Some(Role::Blk(disk)) => self.fenced(disk, |fence| fence.client_waits()),
+            Some(Role::BlockLayer(disk)) => self.fenced_all(disk, Fence::server_waits),
+            Some(Role::Blk(disk)) => self.fenced(disk, BLK, Fence::client_waits),
+            Some(Role::Nbd(disk, consumer)) => {
+                self.fenced(disk, consumer, Fence::client_waits);
+            }
             None => {}
         }
     }
@@ -219,8 +225,10 @@ impl Instance {
             Role::Control => {
                 self.publish_api();
                 self.serve_exports();
+                self.serve_all_nbd();
             }
             Role::Blk(disk) => self.serve_export(disk),
+            Role::Nbd(disk, consumer) => self.serve_nbd(disk, consumer),
             Role::Gdb => self.publish_gdb(),
             _ => {}
         }

@@ -9,7 +9,7 @@
 //! | [`begin`] | posts, disks and devices from the plan |
 //! | [`post`], [`process`] | who holds which place, and in which phase |
 //! | [`launch`], [`life`], [`death`], [`pulse`] | ordering, attesting and planning, reaping, heartbeats |
-//! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`], [`gdb`] | what the plan of each role is, and what its death means |
+//! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`], [`nbd`], [`gdb`] | what the plan of each role is, and what its death means |
 //! | [`block`] | graphs and jobs: what users ask, and the record of it |
 //! | [`control`], [`session`], [`events`] | who asks, who is told |
 //! | [`end`] | tearing down |
@@ -17,6 +17,7 @@
 mod allowance;
 mod begin;
 mod block;
+mod consumer;
 mod control;
 mod cords;
 mod death;
@@ -33,6 +34,7 @@ mod life;
 mod link;
 mod log;
 mod machine;
+mod nbd;
 mod post;
 mod process;
 mod pulse;

@@ -46,6 +46,8 @@ pub enum Role {
     BlockLayer(usize),
     /// The vhost-blk of a disk.
     Blk(usize),
+    /// The nbd-server of a disk, which is this consumer of its.
+    Nbd(usize, usize),
 }
 
 impl Role {
@@ -61,6 +63,7 @@ impl Role {
             Self::Rng(_) => ProcessClass::VhostRng,
             Self::BlockLayer(_) => ProcessClass::BlockLayer,
             Self::Blk(_) => ProcessClass::VhostBlk,
+            Self::Nbd(..) => ProcessClass::NbdServer,
         }
     }
 }

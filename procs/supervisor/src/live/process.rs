@@ -10,6 +10,7 @@ use bulkhead_protocol::control::ToSupervisor;
 use bulkhead_protocol::core::CoreEvent;
 use bulkhead_protocol::device::DeviceEvent;
 use bulkhead_protocol::launch::{Layer, LayerState};
+use bulkhead_protocol::nbd::NbdEvent;
 use bulkhead_protocol::soft_cpu::SoftCpuEvent;
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use bulkhead_sys::pidfd::PidFd;
@@ -83,6 +84,8 @@ pub enum News {
     Device(DeviceEvent),
     /// From a block-layer.
     Block(BlockEvent),
+    /// From an nbd-server.
+    Nbd(NbdEvent),
     /// From control.
     Control(ToSupervisor),
 }
@@ -145,6 +148,7 @@ impl Process {
             ProcessClass::Core => self.next(News::Core),
             ProcessClass::SoftCpu | ProcessClass::SoftCpuJit => self.next(News::SoftCpu),
             ProcessClass::BlockLayer => self.next(News::Block),
+            ProcessClass::NbdServer => self.next(News::Nbd),
             ProcessClass::Control => return self.next(News::Control),
             ProcessClass::Sink | ProcessClass::Gdb => {
                 self.next(|nothing: Nothing| match nothing {})
@@ -152,6 +156,8 @@ impl Process {
             _ => self.next(News::Device),
         }?;
         match news {
+            // As many as there were orders: one that nobody asked for costs it its life.
+            Some(News::Block(BlockEvent::Answer { .. })) => Ok(news),
             Some(_) if !self.messages.take(now) => Err(Deaf::Flood),
             news => Ok(news),
         }

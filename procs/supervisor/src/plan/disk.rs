@@ -10,7 +10,7 @@ use bulkhead_protocol::spec::{
     BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Spec,
 };
 
-use super::{Export, checked_wish};
+use super::{Export, NbdExport, checked_wish};
 use crate::images::chain::{Chain, Layer, Service};
 use crate::images::owner;
 use crate::images::take::{LockedFile, Wanted};
@@ -38,6 +38,8 @@ pub struct Disk {
     pub source: Source,
     /// Its listening socket, in a storage instance.
     pub export: Option<Export>,
+    /// Its NBD exports.
+    pub nbd: Vec<NbdExport>,
 }
 
 /// Where a disk's bytes are.
@@ -115,6 +117,7 @@ impl Disk {
             on_error: spec.on_error,
             source,
             export: None,
+            nbd: Vec::new(),
         })
     }
 }

@@ -42,9 +42,9 @@ pub fn plan(spec: &StorageSpec, disks: &mut [Disk], dry: bool) -> Result<(), Ref
             let reason = "another program's backend cannot be exported";
             return Err(refuse(option, "vhost-user", reason, "give an image by path="));
         }
-        if disk.export.is_none() {
+        if disk.export.is_none() && !spec.nbd.iter().any(|nbd| nbd.disk == disk.id) {
             let reason = "nothing exports it";
-            let remedy = format!("add --export vhost-user-blk,disk={},socket=PATH", disk.id);
+            let remedy = format!("add --export nbd,disk={},socket=PATH", disk.id);
             return Err(refuse(option, &disk.id, reason, remedy));
         }
     }

@@ -9,10 +9,12 @@
 
 mod binaries;
 mod disk;
+mod door;
 mod export;
 mod gdb;
 mod machine;
 mod names;
+mod nbd;
 pub mod text;
 
 use std::os::fd::OwnedFd;
@@ -27,9 +29,11 @@ use bulkhead_protocol::spec::Spec;
 
 pub use binaries::Binaries;
 pub use disk::{Disk, Foreign, Image, Source};
+pub use door::Door;
 pub use export::Export;
 pub use gdb::Gdb;
 pub use machine::{Engine, Machine};
+pub use nbd::NbdExport;
 
 use crate::cgroup::{self, Folder, Limits};
 use crate::placement::{Placement, Wish, place};
@@ -101,6 +105,7 @@ impl Plan {
         if let Spec::Storage(storage) = spec {
             export::plan(storage, &mut disks, dry)?;
         }
+        nbd::plan(spec.nbd(), &mut disks, dry)?;
         let gdb = match spec {
             Spec::Vm(vm) => vm.gdb.as_ref().map(|gdb| Gdb::plan(gdb, dry)).transpose()?,
             Spec::Storage(_) => None,
@@ -148,10 +153,17 @@ impl Plan {
                 .iter()
                 .filter_map(|disk| disk.export.as_ref())
                 .flat_map(sockets)
-                .chain(self.gdb.iter().flat_map(|gdb| gdb.paths.clone()))
+                .chain(self.doors().flat_map(|door| door.paths.clone()))
                 .collect(),
             cgroups: self.cgroups.iter().map(|folder| folder.path().to_owned()).collect(),
         }
+    }
+}
+
+impl Plan {
+    fn doors(&self) -> impl Iterator<Item = &Door> {
+        let nbd = self.disks.iter().flat_map(|disk| &disk.nbd).map(|export| &export.door);
+        self.gdb.iter().map(|gdb| &gdb.door).chain(nbd)
     }
 }
 

@@ -55,6 +55,7 @@ impl Host {
             engine: bulkhead_protocol::spec::EngineSpec::Kvm,
             debug_exit: None,
             gdb: None,
+            nbd: vec![],
             weaker: vec![],
         }
     }
@@ -87,6 +88,7 @@ impl Host {
                 queues: 2,
                 read_only: false,
             }],
+            nbd: vec![],
             weaker: vec![],
         }
     }

@@ -35,7 +35,8 @@ impl Display for Plan {
                 process(f, soft.class(), "", holds, &self.core_cpus)?;
             }
             if let Some(gdb) = &self.gdb {
-                let holds = format!("a debugger's socket at {}, a channel to core", gdb.address);
+                let holds =
+                    format!("a debugger's socket at {}, a channel to core", gdb.door.address);
                 process(f, ProcessClass::Gdb, "", &holds, &[])?;
             }
             if machine.console {
@@ -52,8 +53,14 @@ impl Display for Plan {
                 let files: Vec<_> = image.chain.layers().iter().map(path).collect();
                 let holds = format!("{}, block rings", files.join(", "));
                 process(f, ProcessClass::BlockLayer, &disk.id, &holds, &disk.cpus)?;
-                let holds = "block rings, in-flight table, granted memory";
-                process(f, ProcessClass::VhostBlk, &disk.id, holds, &disk.cpus)?;
+                if self.machine.is_some() || disk.export.is_some() {
+                    let holds = "block rings, in-flight table, granted memory";
+                    process(f, ProcessClass::VhostBlk, &disk.id, holds, &disk.cpus)?;
+                }
+                for export in &disk.nbd {
+                    let holds = format!("the socket at {}, a block ring", export.door.address);
+                    process(f, ProcessClass::NbdServer, &disk.id, &holds, &[])?;
+                }
             }
         }
         Ok(())
@@ -98,9 +105,20 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
     }
     write!(f, ", {} queue{}", disk.queues(), plural(disk.queues()))?;
     match &disk.export {
-        Some(export) => writeln!(f, ", socket {}", export.path.display()),
-        None => writeln!(f),
+        Some(export) => writeln!(f, ", socket {}", export.path.display())?,
+        None => writeln!(f)?,
     }
+    for export in &disk.nbd {
+        let access = if export.read_only { "read-only" } else { "read-write" };
+        let tls = match &export.tls {
+            None => "",
+            Some(tls) if tls.clients.is_some() => ", TLS, clients verified",
+            Some(_) => ", TLS",
+        };
+        let (name, at) = (&export.name, &export.door.address);
+        writeln!(f, "  nbd      {name}: {access}, {at}{tls}")?;
+    }
+    Ok(())
 }
 
 fn path(layer: &Layer) -> String {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::stage::Stage;
+use bulkhead_harness::engine::software;
 
 /// What the batches use. A failed assertion ends the batch with an error.
 const PRELUDE: &str = r#"
@@ -133,7 +134,8 @@ impl Debian {
         let kernel = self.kernel.to_str().expect("text");
         let append =
             "console=ttyS0 quiet panic=-1 cryptomgr.notests nokaslr bulkhead.script=symbols";
-        let own = ["--cpu", "soft", "--memory", "256M", "--kernel", kernel, "--initrd", &initrd];
+        let own =
+            ["--cpu", &software(), "--memory", "256M", "--kernel", kernel, "--initrd", &initrd];
         stage.start(&[&own[..], &["--append", append], options].concat())
     }
 

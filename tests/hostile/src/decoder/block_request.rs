@@ -27,7 +27,9 @@ pub fn run(bytes: &[u8]) -> Verdict {
     let checked = limits.check(&alleged);
     if let Ok(request) = &checked {
         assert_eq!(request.tag, alleged.tag);
-        assert!(!limits.read_only || matches!(request.action, Action::Read { .. } | Action::Flush));
+        let changes =
+            !matches!(request.action, Action::Read { .. } | Action::Status { .. } | Action::Flush);
+        assert!(!limits.read_only || !changes);
         match request.action {
             Action::Read { at, span } | Action::Write { at, span, .. } => {
                 within(at, span.len.into(), limits.block);
@@ -35,6 +37,10 @@ pub fn run(bytes: &[u8]) -> Verdict {
             }
             Action::Discard { at, len } | Action::Zero { at, len, .. } => {
                 within(at, len, limits.block);
+            }
+            Action::Status { at, len, span } => {
+                within(at, len, limits.block);
+                inside_the_arena(span);
             }
             Action::Flush => {}
         }
@@ -62,6 +68,7 @@ pub fn samples() -> Vec<Vec<u8>> {
         Operation::Discard,
         Operation::WriteZeroes,
         Operation::WriteZeroesUnmap,
+        Operation::Status,
     ];
     let entry = |operation: Operation| BlockRequest {
         tag: 1,

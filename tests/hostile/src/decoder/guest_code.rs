@@ -84,22 +84,8 @@ pub fn run(bytes: &[u8]) -> Verdict {
     MEMORY.with(|memory| {
         let used = bulkhead_memory::GuestRange::new(0, END);
         memory.check(used).expect("inside of memory").zero().expect("writable memory");
-        let mut draw = Draw::new(bytes);
-        let mode = MODES[usize::from(draw.byte() % 8)];
         let mut cpu = Cpu::solitary(memory).expect("a processor that this host can be");
-        tables(memory, mode);
-        control(&mut cpu, &mut draw, mode);
-        registers(&mut cpu, &mut draw);
-        for _ in 0..draw.byte() % 8 {
-            let at = PAGING + u64::from(draw.below((CODE - PAGING) as u32));
-            guest::write(memory, at, draw.bytes(8));
-        }
-        let code = draw.bytes(MOST_CODE);
-        guest::write(memory, CODE, code);
-        // Whoever runs past its end halts, and does not execute zeroes to the end of memory.
-        guest::write(memory, CODE + code.len() as u64, &[0xf4; 32]);
-        cpu.refresh();
-        cpu.set_rip(CODE);
+        set_up(memory, &mut cpu, bytes);
         let mut answers = 0u64;
         let ended = cpu.execute_turns(TURNS, &mut || {
             answers = answers.wrapping_mul(0x0101_0101_0101_0101).wrapping_add(0x5a);
@@ -109,6 +95,25 @@ pub fn run(bytes: &[u8]) -> Verdict {
         assert!(cpu.cpl <= 3 && cpu.rflags() & 2 != 0);
         Verdict::accepted_if(ended != Turns::Shutdown)
     })
+}
+
+/// Makes of an input a processor and what is in its memory, which is all zeroes before.
+pub(crate) fn set_up(memory: &GuestMemory, cpu: &mut Cpu, bytes: &[u8]) {
+    let mut draw = Draw::new(bytes);
+    let mode = MODES[usize::from(draw.byte() % 8)];
+    tables(memory, mode);
+    control(cpu, &mut draw, mode);
+    registers(cpu, &mut draw);
+    for _ in 0..draw.byte() % 8 {
+        let at = PAGING + u64::from(draw.below((CODE - PAGING) as u32));
+        guest::write(memory, at, draw.bytes(8));
+    }
+    let code = draw.bytes(MOST_CODE);
+    guest::write(memory, CODE, code);
+    // Whoever runs past its end halts, and does not execute zeroes to the end of memory.
+    guest::write(memory, CODE + code.len() as u64, &[0xf4; 32]);
+    cpu.refresh();
+    cpu.set_rip(CODE);
 }
 
 /// Control registers and flags of the mode, with whatever bits the input wants beside them.
@@ -268,17 +273,19 @@ fn gate(put: &dyn Fn(u64, u64), mode: Mode, vector: u64, handler: u64) {
     put(IDT + size * vector, low);
 }
 
+/// What stands before the code in an input of this mode: nothing that would get in its way.
+pub(crate) fn header(mode: u8) -> Vec<u8> {
+    let mut input = vec![mode];
+    input.extend((cr0::NE as u32).to_le_bytes());
+    input.extend(((cr4::OSFXSR | cr4::OSXMMEXCPT) as u32).to_le_bytes());
+    input.extend([1, 2, 0, 0, 0, 0, 0, 0]); // SCE; flags; no breakpoints
+    input.extend([4, 24, 65, 100, 30, 40, 70, 66, 1, 2, 3, 4, 5, 6, 7, 8]);
+    input.extend([0, 0]); // the stack as it is; nothing overwritten
+    input
+}
+
 /// Every mode with a few instructions, and one input for each that faults at once.
 pub fn samples() -> Vec<Vec<u8>> {
-    let begin = |mode: u8| {
-        let mut input = vec![mode];
-        input.extend((cr0::NE as u32).to_le_bytes());
-        input.extend(((cr4::OSFXSR | cr4::OSXMMEXCPT) as u32).to_le_bytes());
-        input.extend([1, 2, 0, 0, 0, 0, 0, 0]); // SCE; flags; no breakpoints
-        input.extend([4, 24, 65, 100, 30, 40, 70, 66, 1, 2, 3, 4, 5, 6, 7, 8]);
-        input.extend([0, 0]); // the stack as it is; nothing overwritten
-        input
-    };
     let pieces: [&[u8]; 8] = [
         &[0x01, 0xd8, 0x0f, 0xaf, 0xc3, 0x83, 0xc8, 0x10, 0xf4], // arithmetic; hlt
         &[0xf3, 0xa4, 0xf2, 0xae, 0xf3, 0xa6, 0xab, 0xf4],       // strings
@@ -292,9 +299,9 @@ pub fn samples() -> Vec<Vec<u8>> {
     let mut samples = Vec::new();
     for mode in 0..8 {
         for piece in pieces {
-            samples.push([begin(mode), piece.to_vec()].concat());
+            samples.push([header(mode), piece.to_vec()].concat());
         }
-        let mut shut = begin(mode);
+        let mut shut = header(mode);
         *shut.last_mut().expect("a header") = 1;
         // The gate of #UD is empty, and so is what would tell of that.
         shut.extend(((IDT - PAGING) as u16).to_le_bytes());

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_memory::GuestMemory;
 use kvm_bindings::{
-    CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap, kvm_msi,
-    kvm_userspace_memory_region,
+    CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_enable_cap,
+    kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
 use vmm_sys_util::eventfd::EventFd;
@@ -37,7 +37,7 @@ pub(super) struct KvmVm {
     /// This host's KVM can hold interrupts back while a vCPU is stepped.
     blocks_interrupts: bool,
     /// Keeps the mappings behind the RAM slots.
-    _memory: GuestMemory,
+    memory: GuestMemory,
 }
 
 impl KvmVm {
@@ -49,7 +49,7 @@ impl KvmVm {
         let mut split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
         split.args[0] = u64::from(IOAPIC_PINS);
         fd.enable_cap(&split).map_err(EngineError::host("split the interrupt controller"))?;
-        map_ram(&fd, memory)?;
+        map_ram(&fd, memory, 0)?;
         let limit = u32::try_from(kvm.check_extension_int(Cap::IrqRouting)).unwrap_or(0);
         let routes = Routes::new(limit);
         routes.commit(&fd)?;
@@ -62,7 +62,7 @@ impl KvmVm {
         let msrs = Mutex::new(processor::saved_msrs().filter(is_there).collect());
         let blocks_interrupts = super::debug::blocks_interrupts(kvm);
         let routes = Mutex::new(routes);
-        Ok(Self { fd, routes, cpuid, msrs, blocks_interrupts, _memory: memory.clone() })
+        Ok(Self { fd, routes, cpuid, msrs, blocks_interrupts, memory: memory.clone() })
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
@@ -70,18 +70,18 @@ impl KvmVm {
     }
 }
 
-/// Gives each region a slot of its own, in order.
-fn map_ram(fd: &VmFd, memory: &GuestMemory) -> Result<(), EngineError> {
+/// Gives each region a slot of its own, in order; again, with other flags.
+fn map_ram(fd: &VmFd, memory: &GuestMemory, flags: u32) -> Result<(), EngineError> {
     for (slot, region) in (0..).zip(memory.regions()) {
         let slot = kvm_userspace_memory_region {
             slot,
-            flags: 0,
+            flags,
             guest_phys_addr: region.ram().guest_addr,
             memory_size: region.ram().len,
             userspace_addr: region.host_addr(),
         };
         // SAFETY: the range is a live mapping of at least `len` bytes that the machine keeps alive
-        // (`_memory`), and nobody holds references into guest memory.
+        // (`memory`), and nobody holds references into guest memory.
         unsafe { fd.set_user_memory_region(slot) }.map_err(EngineError::host("map guest RAM"))?;
     }
     Ok(())
@@ -158,6 +158,21 @@ impl Vm for KvmVm {
             DataMatch::U64(value) => self.fd.unregister_ioevent(&kick, &address, value),
         };
         result.map_err(EngineError::host("disconnect a doorbell"))
+    }
+
+    fn start_dirty_log(&self) -> Result<(), EngineError> {
+        map_ram(&self.fd, &self.memory, KVM_MEM_LOG_DIRTY_PAGES)
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), EngineError> {
+        map_ram(&self.fd, &self.memory, 0)
+    }
+
+    fn get_dirty_log(&self, region: usize) -> Result<Vec<u64>, EngineError> {
+        let ram = self.memory.regions().nth(region).map(|region| region.ram());
+        let ram = ram.ok_or(EngineError::Bug("a region that a machine has not"))?;
+        let log = self.fd.get_dirty_log(region as u32, ram.len as usize);
+        log.map_err(EngineError::host("tell which pages were written"))
     }
 
     fn breakpoint_limit(&self) -> Option<usize> {

@@ -11,7 +11,7 @@ use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::vcpu::RemoteVcpu;
-use super::wire::{Answer, Request};
+use super::wire::{Answer, Request, WORDS_OF_LOG};
 use crate::engine::{Hypervisor, Vcpu, Vm};
 use crate::error::EngineError;
 use crate::interrupt::{Gsi, IOAPIC_PINS, Msi};
@@ -46,7 +46,7 @@ impl Remote {
 }
 
 impl Hypervisor for Remote {
-    fn create_vm(&self, _memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
+    fn create_vm(&self, memory: &GuestMemory) -> Result<Arc<dyn Vm>, EngineError> {
         let (control, vcpus) =
             hold(&self.ends).take().ok_or(EngineError::Bug("an engine for one machine"))?;
         Ok(Arc::new(RemoteVm {
@@ -54,6 +54,7 @@ impl Hypervisor for Remote {
             vcpus: Mutex::new(vcpus.into_iter().map(Some).collect()),
             gsis: Mutex::default(),
             connections: Mutex::default(),
+            log_words: memory.regions().map(|region| log_words(region.ram().len)).collect(),
         }))
     }
 }
@@ -63,11 +64,37 @@ struct Control(Mutex<Channel>);
 
 impl Control {
     fn order(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), EngineError> {
+        match self.ask(request, fds)? {
+            Answer::Done => Ok(()),
+            _ => Err(EngineError::remote("obey", "another answer")),
+        }
+    }
+
+    fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, EngineError> {
         match hold(&self.0).call(request, fds, Deadline::after(PATIENCE)) {
-            Ok((Answer::Done, _)) => Ok(()),
             Ok((Answer::Refused(reason), _)) => Err(EngineError::remote("obey", reason)),
+            Ok((answer, _)) => Ok(answer),
             Err(error) => Err(EngineError::remote("answer", error)),
         }
+    }
+
+    /// `count` words of a region's log, as many at a time as a message has room for.
+    fn log(&self, region: u32, count: usize) -> Result<Vec<u64>, EngineError> {
+        let mut log = Vec::with_capacity(count);
+        while log.len() < count {
+            let request = Request::WrittenPages { region, word: log.len() as u32 };
+            let Answer::Written(words) = self.ask(&request, &[])? else {
+                return Err(EngineError::remote("tell what was written", "another answer"));
+            };
+            if words.len() != WORDS_OF_LOG.min(count - log.len()) {
+                return Err(EngineError::remote(
+                    "tell what was written",
+                    "a log of another length",
+                ));
+            }
+            log.extend(words);
+        }
+        Ok(log)
     }
 }
 
@@ -91,6 +118,14 @@ struct RemoteVm {
     vcpus: Mutex<Vec<Option<VcpuEnds>>>,
     gsis: Mutex<BTreeSet<Gsi>>,
     connections: Mutex<Connections>,
+    /// Words of each region's log of written pages.
+    log_words: Vec<usize>,
+}
+
+/// Words of the log of so many bytes.
+fn log_words(len: u64) -> usize {
+    const PAGES_OF_WORD: u64 = 64;
+    len.div_ceil(4096 * PAGES_OF_WORD) as usize
 }
 
 impl RemoteVm {
@@ -174,6 +209,20 @@ impl Vm for RemoteVm {
 
     fn unwatch_ring(&self, ring: GuestRange) -> Result<(), EngineError> {
         self.control.order(&Request::WatchRing { at: (ring.addr, ring.len), watch: false }, &[])
+    }
+
+    fn start_dirty_log(&self) -> Result<(), EngineError> {
+        self.control.order(&Request::LogWrites(true), &[])
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), EngineError> {
+        self.control.order(&Request::LogWrites(false), &[])
+    }
+
+    fn get_dirty_log(&self, region: usize) -> Result<Vec<u64>, EngineError> {
+        let words = self.log_words.get(region).copied();
+        let words = words.ok_or(EngineError::Bug("a region that a machine has not"))?;
+        self.control.log(region as u32, words)
     }
 
     fn expect_unlogged_writes(&self) -> Result<(), EngineError> {

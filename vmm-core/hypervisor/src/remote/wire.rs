@@ -10,6 +10,9 @@ use crate::x86_64::VcpuState;
 /// A message-signalled interrupt: address and data.
 pub type WireMsi = (u64, u32);
 
+/// Words of a log that fit a message: of a gibibyte of RAM.
+pub const WORDS_OF_LOG: usize = 4096;
+
 /// On the control channel, from core. Each is answered by one [`Answer`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
@@ -52,6 +55,16 @@ pub enum Request {
         /// Bytes.
         len: u64,
     },
+    /// From now on it is noted which pages of RAM the vCPUs write, or no more.
+    LogWrites(bool),
+    /// Which pages of a region were: [`WORDS_OF_LOG`] words of the log from `word`. With word 0 the log is taken; the
+    /// others tell more of what was taken then.
+    WrittenPages {
+        /// Number of the region.
+        region: u32,
+        /// The first word.
+        word: u32,
+    },
 }
 
 /// On the control channel, from the engine.
@@ -61,6 +74,8 @@ pub enum Answer {
     Done,
     /// Not done, and why.
     Refused(String),
+    /// Words of a log, as many as were asked for or up to its end.
+    Written(Vec<u64>),
 }
 
 /// On a vCPU's channel, from core. Each is answered by one [`Halt`].

@@ -84,7 +84,10 @@ impl<S: Storage> Following<S> {
         let outcome = match operation {
             Operation::Write { at, from, .. } => self.target.write(*at, from.clone()).await,
             Operation::Zero { at, len, unmap } => self.target.zero(*at, *len, *unmap).await,
-            Operation::Read { .. } | Operation::Flush | Operation::Discard { .. } => return false,
+            Operation::Read { .. }
+            | Operation::Status { .. }
+            | Operation::Flush
+            | Operation::Discard { .. } => return false,
         };
         outcome.is_ok()
     }

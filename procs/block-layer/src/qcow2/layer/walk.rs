@@ -6,6 +6,7 @@
 use super::Layer;
 use crate::outcome::Failure;
 use crate::qcow2::read::Extent;
+use crate::status::Extents;
 use crate::storage::Storage;
 
 /// A range that one layer decides about.
@@ -38,6 +39,30 @@ impl Piece {
 }
 
 impl<S: Storage> Layer<S> {
+    /// Where the bytes of a range are, or of its beginning.
+    pub async fn status(&self, at: u64, len: u64) -> Result<Extents, Failure> {
+        let mut extents = Extents::new();
+        let end = at + len;
+        let mut next = at;
+        while next < end && extents.has_room() {
+            let Piece { len, depth, held } = self.piece(next, end - next).await?;
+            let depth = if held == Held::Nothing { 0 } else { depth as u32 + 1 };
+            let is_hole = held != Held::Data;
+            extents.push(len, depth, is_hole, is_hole);
+            next += len.max(1);
+        }
+        Ok(extents)
+    }
+
+    /// Whether zeroes in this range are known to be made without writing their bytes.
+    pub fn zeroes_fast(&self, at: u64, len: u64) -> bool {
+        match self {
+            Self::Qcow2(image) => image.zeroes_fast(at, len),
+            Self::Raw(_) => false,
+            Self::Null(_) => true,
+        }
+    }
+
     /// The piece at `at`, of at most `len` bytes. The range lies in the disk.
     pub async fn piece(&self, at: u64, len: u64) -> Result<Piece, Failure> {
         let (mut layer, mut depth, mut len) = (self.clone(), 0, len);

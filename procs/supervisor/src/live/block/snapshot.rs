@@ -25,6 +25,9 @@ use crate::refusal::refuse;
 /// How long the members have to be drained. Clients wait somewhat longer for their answer.
 const DEADLINE: Duration = Duration::from_secs(8);
 
+/// Layers of a disk: each is two descriptors of two processes, and a step of many reads.
+const MOST_LAYERS: usize = 32;
+
 /// A transaction.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -78,6 +81,10 @@ impl Instance {
             return Err(refuse(option, "format=raw", reason, "leave the format out"));
         }
         self.refuse_busy(option, disk)?;
+        if self.image(disk).is_some_and(|image| image.chain.layers().len() >= MOST_LAYERS) {
+            let reason = format!("the disk has {MOST_LAYERS} layers already");
+            return Err(refuse(option, &overlay.disk, reason, "commit or stream it first"));
+        }
         if self.snapshots.iter().any(|other| other.members.iter().any(|m| m.disk == disk)) {
             let reason = "a snapshot of it is being made";
             return Err(refuse(option, &overlay.disk, reason, "wait until it is made"));

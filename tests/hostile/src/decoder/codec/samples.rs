@@ -24,8 +24,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbAddress, GdbSpec, OnCrash,
-    SoftSpec, Spec, StorageSpec, VmSpec,
+    Address, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec, NbdSpec,
+    OnCrash, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -153,7 +153,8 @@ fn vm() -> VmSpec {
         on_crash: OnCrash::Reset,
         engine: EngineSpec::Soft(SoftSpec { jit: true, trace: false }),
         debug_exit: Some(0xf4),
-        gdb: Some(GdbSpec { listen: GdbAddress::Path("/run/gdb".into()), wait: true }),
+        gdb: Some(GdbSpec { listen: Address::Path("/run/gdb".into()), wait: true }),
+        nbd: Vec::new(),
         weaker: vec![Layer::Cgroup],
     }
 }
@@ -168,7 +169,22 @@ fn storage() -> StorageSpec {
         ExportSpec { disk: "d0".into(), socket: "/tmp/e".into(), queues: 2, read_only: true };
     let source = DiskSource::VhostUser { socket: "/tmp/s".into() };
     let disks = vec![disk(source)];
-    StorageSpec { name: "st".into(), disks, exports: vec![export], weaker: Vec::new() }
+    let tls = Some(TlsSpec { folder: "/etc/pki".into(), verify: true });
+    let nbd = NbdSpec {
+        disk: "d0".into(),
+        listen: Address::Path("/tmp/n".into()),
+        name: "n".into(),
+        description: "a disk".into(),
+        read_only: false,
+        tls,
+    };
+    StorageSpec {
+        name: "st".into(),
+        disks,
+        exports: vec![export],
+        nbd: vec![nbd],
+        weaker: Vec::new(),
+    }
 }
 
 fn start(spec: Spec) -> SessionCommand {

@@ -1,0 +1,99 @@
+//! NBD exports: their listening sockets and certificates.
+//!
+//! Certificates and keys are read here and parsed by nbd-server, in its jail.
+
+use std::io::Read;
+use std::path::Path;
+
+use bulkhead_protocol::nbd::{LONGEST_EXPORT, MOST_PEM, TlsPlan};
+use bulkhead_protocol::session::Refusal;
+use bulkhead_protocol::spec::{NbdSpec, TlsSpec};
+use nix::fcntl::OFlag;
+
+use super::{Disk, Door, Source};
+use crate::open::{Kind, find};
+use crate::refusal::{refuse, refuse_path};
+
+/// Most NBD exports of one disk.
+pub const MOST_EXPORTS: usize = 8;
+
+/// An NBD export of a disk.
+#[derive(Debug)]
+pub struct NbdExport {
+    /// Name by which clients ask for it.
+    pub name: String,
+    /// A line for people.
+    pub description: String,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// Where clients knock.
+    pub door: Door,
+    /// What they must use.
+    pub tls: Option<TlsPlan>,
+}
+
+/// Gives disks their NBD exports.
+pub fn plan(specs: &[NbdSpec], disks: &mut [Disk], dry: bool) -> Result<(), Refusal> {
+    for spec in specs {
+        let option = option(spec);
+        let Some(disk) = disks.iter_mut().find(|disk| disk.id == spec.disk) else {
+            let remedy = "give a --disk of this id";
+            return Err(refuse(option, &spec.disk, "there is no such disk", remedy));
+        };
+        if matches!(disk.source, Source::Foreign(_)) {
+            let reason = "another program's backend cannot be exported";
+            return Err(refuse(option, &spec.disk, reason, "give an image by path="));
+        }
+        if disk.nbd.len() >= MOST_EXPORTS {
+            let reason = format!("a disk has at most {MOST_EXPORTS} NBD exports");
+            return Err(refuse(option, &spec.disk, reason, "let clients share one"));
+        }
+        disk.nbd.push(NbdExport::plan(&option, spec, dry)?);
+    }
+    Ok(())
+}
+
+impl NbdExport {
+    fn plan(option: &str, spec: &NbdSpec, dry: bool) -> Result<Self, Refusal> {
+        for text in [&spec.name, &spec.description] {
+            if text.len() > LONGEST_EXPORT || text.chars().any(char::is_control) {
+                let reason = format!("a name has at most {LONGEST_EXPORT} printable bytes");
+                return Err(refuse(option, text, reason, "choose another"));
+            }
+        }
+        Ok(Self {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            read_only: spec.read_only,
+            tls: spec.tls.as_ref().map(|tls| read_tls(option, tls)).transpose()?,
+            door: Door::bind(option, &spec.listen, dry)?,
+        })
+    }
+}
+
+/// As refusals name it.
+pub fn option(spec: &NbdSpec) -> String {
+    format!("--export nbd,disk={}", spec.disk)
+}
+
+fn read_tls(option: &str, spec: &TlsSpec) -> Result<TlsPlan, Refusal> {
+    let read = |name: &str| read(option, &spec.folder.join(name));
+    Ok(TlsPlan {
+        chain: read("server-cert.pem")?,
+        key: read("server-key.pem")?,
+        clients: spec.verify.then(|| read("ca-cert.pem")).transpose()?,
+    })
+}
+
+fn read(option: &str, path: &Path) -> Result<Vec<u8>, Refusal> {
+    let host = |error: std::io::Error| refuse_path(option, path, &error);
+    let found = find(path).map_err(host)?;
+    if found.kind != Kind::File || found.len() > MOST_PEM as u64 {
+        let reason = format!("it is no file of at most {} KiB", MOST_PEM >> 10);
+        return Err(refuse(option, path.display(), reason, "give one certificate's chain alone"));
+    }
+    let file = std::fs::File::from(found.open(OFlag::O_RDONLY).map_err(host)?);
+    let mut bytes = Vec::new();
+    file.take(MOST_PEM as u64).read_to_end(&mut bytes).map_err(host)?;
+    Ok(bytes)
+}
