@@ -92,10 +92,11 @@ fn unpack_zstd(packed: &[u8], bytes: &mut [u8]) -> Option<()> {
 }
 
 /// Compresses clusters, on any thread. It belongs to no image: bytes come and bytes go.
-#[derive(Clone)]
 pub struct Packer {
     compression: Compression,
     cluster: usize,
+    /// Made once: its tables are larger than most clusters.
+    zstd: Option<zstd::bulk::Compressor<'static>>,
 }
 
 impl std::fmt::Debug for Packer {
@@ -106,17 +107,31 @@ impl std::fmt::Debug for Packer {
 
 impl Packer {
     pub(super) fn new(compression: Compression, cluster: u64) -> Self {
-        Self { compression, cluster: cluster as usize }
+        let zstd = match compression {
+            Compression::Zstd => zstd::bulk::Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL).ok(),
+            Compression::Zlib => None,
+        };
+        Self { compression, cluster: cluster as usize, zstd }
     }
 
     /// The compressed bytes of a cluster, zeroes behind `bytes` included; `None` if they are no fewer.
     pub fn pack(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         if bytes.len() == self.cluster {
-            return compress(self.compression, bytes);
+            return self.pack_whole(bytes);
         }
         let mut whole = vec![0; self.cluster];
         whole.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        compress(self.compression, &whole)
+        self.pack_whole(&whole)
+    }
+
+    fn pack_whole(&mut self, cluster: &[u8]) -> Option<Vec<u8>> {
+        match &mut self.zstd {
+            Some(zstd) => {
+                let packed = zstd.compress(cluster).ok()?;
+                (packed.len() < cluster.len()).then_some(packed)
+            }
+            None => compress(self.compression, cluster),
+        }
     }
 }
 
