@@ -195,7 +195,11 @@ impl<D: Device> Berth<D> {
             self.bell.clear();
             loop {
                 match self.mailbox.try_recv() {
-                    Ok(Mail::Begin(device)) => return Ok(Some(device)),
+                    Ok(Mail::Begin(device)) => {
+                        // The bell was rung for what lies behind it, too.
+                        self.bell.ring();
+                        return Ok(Some(device));
+                    }
                     Ok(_) => {}
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => return Ok(None),
