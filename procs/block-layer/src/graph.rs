@@ -107,19 +107,21 @@ impl Graph {
 
     /// What lanes may do without asking, as things are now.
     pub fn lease(&self) -> Option<Lease> {
+        let changes = self.disk.bypass().changes();
+        let known = &mut *self.mapped.borrow_mut();
+        // What was known before a change is worth nothing, and would keep a file open that leaves the disk.
+        known.take_if(|(since, _)| *since != changes);
         if !self.disk.may_lend() {
             return None;
         }
         match self.disk.top() {
             Layer::Raw(raw) => Some(Lease::Whole(Arc::clone(raw.storage().image()))),
             Layer::Qcow2(image) => {
-                let changes = self.disk.bypass().changes();
-                let known = &mut *self.mapped.borrow_mut();
-                if known.as_ref().is_none_or(|(since, _)| *since != changes) {
+                let (_, mapped) = known.get_or_insert_with(|| {
                     let file = Arc::clone(image.guest_data().image());
-                    *known = Some((changes, Arc::new(Mapped::new(file, image.cluster_size()))));
-                }
-                known.as_ref().map(|(_, mapped)| Lease::Mapped(Arc::clone(mapped)))
+                    (changes, Arc::new(Mapped::new(file, image.cluster_size())))
+                });
+                Some(Lease::Mapped(Arc::clone(mapped)))
             }
             Layer::Null(_) => None,
         }
