@@ -145,7 +145,7 @@ impl Start {
         }
         drop(top);
         // What a base has taken in so far is harmless, and is not to be lost with its journal.
-        if let (Some(layer), Err(_)) = (&written, ended) {
+        if let Some(layer) = written.as_ref().filter(|_| ended.is_err() || control.is_leaving()) {
             let _told_already = settle(layer).await;
         }
         drop((written, host));
@@ -194,6 +194,7 @@ impl Start {
     }
 
     async fn make(&self, fds: Vec<OwnedFd>) -> Result<Made, String> {
+        let _alone = self.record.begin_alone().await;
         let mut fds = fds.into_iter();
         let disk = Rc::clone(&self.disk);
         let (record, job) = (Rc::clone(&self.record), self.plan.job.clone());
@@ -211,13 +212,18 @@ impl Start {
                 Ok(Made { job, host, written: None })
             }
             JobKind::Commit { top, base, cache, data_file, journal } => {
-                let name = self.backing_name(*base);
+                let (number, name) = (*base, self.backing_name(*base));
                 let (_, top) = self.layer(*top)?;
-                let (depth, old) = self.layer(*base)?;
+                let (_, old) = self.layer(*base)?;
                 let base = opening.writable(&old, *cache, *data_file, *journal, &mut fds).await;
                 let base = base.map_err(|error| error.to_string())?;
-                drop(old);
                 let drained = disk.drain().await;
+                // A snapshot may have been put on meanwhile: the base is deeper then.
+                let (depth, now) = self.layer(number)?;
+                if !now.is(&old) {
+                    return Err("the disk has gone over to another chain meanwhile".to_owned());
+                }
+                drop((old, now));
                 disk.exchange(depth, base.clone(), &drained);
                 drop(drained);
                 let written = Some(base.clone());

@@ -85,11 +85,12 @@ impl Instance {
             let reason = format!("the disk has {MOST_LAYERS} layers already");
             return Err(refuse(option, &overlay.disk, reason, "commit or stream it first"));
         }
-        if self.snapshots.iter().any(|other| other.members.iter().any(|m| m.disk == disk)) {
-            let reason = "a snapshot of it is being made";
-            return Err(refuse(option, &overlay.disk, reason, "wait until it is made"));
-        }
         Ok(disk)
+    }
+
+    /// Whether a transaction waits for this disk.
+    pub(super) fn is_being_snapshotted(&self, disk: usize) -> bool {
+        self.snapshots.iter().any(|other| other.members.iter().any(|member| member.disk == disk))
     }
 
     /// A member is drained. `chain` is what its block-layer means to go over to.
