@@ -144,9 +144,11 @@ impl Start {
             let _told_by_its_header = top.shut().await;
         }
         drop(top);
-        // What a base has taken in so far is harmless, and is not to be lost with its journal.
-        if let Some(layer) = written.as_ref().filter(|_| ended.is_err() || control.is_leaving()) {
+        // A base that stays below is only read from now on: what it has taken in is not to be lost with its
+        // journal, nor its bitmaps with the mark that somebody writes it.
+        if let Some(layer) = written.as_ref().filter(|layer| !self.disk.top().is(layer)) {
             let _told_already = settle(layer).await;
+            let _told_by_its_header = layer.shut().await;
         }
         drop((written, host));
         let report = report(&name, kind, &control);
