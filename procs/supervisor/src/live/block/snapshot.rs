@@ -17,7 +17,7 @@ use bulkhead_protocol::block_control::{BlockResponse, OverlaySpec};
 use bulkhead_protocol::session::Refusal;
 
 use super::files::Target;
-use super::order::Purpose;
+use super::order::{NOBODY, Purpose};
 use crate::images::chain::{Layer, Readers};
 use crate::live::{Due, Instance};
 use crate::refusal::refuse;
@@ -42,6 +42,13 @@ struct Member {
     target: Target,
     /// The change for which it waits.
     ready: Option<u64>,
+}
+
+impl Snapshot {
+    /// Whoever waits for it has gone.
+    pub(super) fn forget_caller(&mut self) {
+        self.call = NOBODY;
+    }
 }
 
 impl Instance {
