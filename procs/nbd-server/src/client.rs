@@ -20,7 +20,7 @@ use rustls::ServerConfig;
 
 use crate::handshake::{Handshake, Step};
 use crate::input::{Filled, Input};
-use crate::limits::{HANDSHAKE, PIECE_TIME, TURN};
+use crate::limits::{HANDSHAKE, MOST_OUTPUT, PIECE_TIME, TURN};
 use crate::link::{Done, Link, LinkFault, Owner};
 use crate::output::Output;
 use crate::share::Pool;
@@ -151,14 +151,25 @@ impl Client {
         }
         let served = self.understand(desk)?;
         self.reads = matches!(served, Served::Idle | Served::Again);
+        let waits_to_send = self.waits_to_send();
         self.send(desk)?;
         match served {
             Served::Again => Ok(true),
+            // What it waited for was sent just now: nothing else would wake it.
+            Served::Blocked if waits_to_send && !self.waits_to_send() => Ok(true),
             Served::Over if self.output.is_empty() && !self.withheld => {
                 self.stream.farewell();
                 Err(Gone::Closed)
             }
             _ => Ok(false),
+        }
+    }
+
+    /// Whether it goes on once it has taken some of its answers.
+    fn waits_to_send(&self) -> bool {
+        match self.phase {
+            Phase::Securing(_) => !self.output.is_empty(),
+            _ => self.output.heads() > MOST_OUTPUT,
         }
     }
 

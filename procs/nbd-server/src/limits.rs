@@ -28,6 +28,10 @@ pub const MOST_PAYLOAD: u32 = 32 << 20;
 /// Longest piece of a request that goes on the ring at once.
 pub const PIECE: u64 = 256 << 10;
 
+/// Pieces without data of one client that are on the ring at once: they need no arena, so that a few requests
+/// about a large disk would take every entry.
+pub const MOST_RANGES: u32 = 16;
+
 /// Bytes of the arena that each client may hold whatever the others do. The shares of all are half of it.
 pub const OWN_SHARE: u64 = 128 << 10;
 

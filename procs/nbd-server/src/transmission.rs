@@ -25,7 +25,7 @@ use crate::export::Export;
 use crate::handshake::{Agreement, Context};
 use crate::input::{Filled, Input, USUAL};
 use crate::judge::{Judgement, Task, Verdict, judge};
-use crate::limits::{MOST_OUTPUT, MOST_REQUESTS, TURN};
+use crate::limits::{MOST_OUTPUT, MOST_RANGES, MOST_REQUESTS, TURN};
 use crate::link::{Link, LinkFault, Owner, Piece, carry_over};
 use crate::output::Output;
 use crate::share::{Pool, Share};
@@ -93,6 +93,8 @@ pub struct Transmission {
     free: Vec<u16>,
     /// Works whose next piece had no room.
     waiting: VecDeque<u16>,
+    /// Pieces without data that are out.
+    ranges: u32,
     intake: Intake,
     share: Share,
     leaving: bool,
@@ -108,16 +110,19 @@ impl Transmission {
             works: (0..MOST_REQUESTS).map(|_| None).collect(),
             free: (0..MOST_REQUESTS as u16).rev().collect(),
             waiting: VecDeque::new(),
+            ranges: 0,
             intake: Intake::Head,
             share: Share::default(),
             leaving: false,
         }
     }
 
-    /// Since when a piece of a write is coming.
+    /// Since when a piece of a write is coming. One that is there waits for the disk, not for the client.
     pub fn filling_since(&self) -> Option<Instant> {
         match &self.intake {
-            Intake::Data { filling: Some(filling), .. } => Some(filling.since),
+            Intake::Data { filling: Some(filling), .. } => {
+                (filling.filled < filling.span.len()).then_some(filling.since)
+            }
             _ => None,
         }
     }
@@ -222,7 +227,8 @@ impl Transmission {
             };
             while !work.is_whole() {
                 let need = work.next();
-                if !desk.link.has_tag() {
+                let is_range = need.span == 0;
+                if !desk.link.has_tag() || (is_range && self.ranges >= MOST_RANGES) {
                     return Ok(());
                 }
                 let span = match need.span {
@@ -244,6 +250,7 @@ impl Transmission {
                 };
                 desk.link.submit(piece, span)?;
                 work.sent(len);
+                self.ranges += u32::from(is_range);
             }
             self.waiting.pop_front();
         }

@@ -105,6 +105,9 @@ impl Bitmaps {
             }
             _ => return Err(format!("there is no bitmap '{name}'")),
         };
+        // Whoever hears that it records may rely on it: no lane writes past the image by then. And what
+        // lanes knew before is worth nothing once they may again.
+        let barred = disk.bypass().bar().await;
         let done = match action {
             BitmapAction::Add { granularity, disabled, .. } => {
                 let usual = image.usual_granularity();
@@ -125,6 +128,7 @@ impl Bitmaps {
                 image.bitmap_merge(&name, &bits).await
             }
         };
+        drop(barred);
         done.map_err(|error| error.to_string())
     }
 

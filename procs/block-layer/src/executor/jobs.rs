@@ -144,9 +144,11 @@ impl Start {
             let _told_by_its_header = top.shut().await;
         }
         drop(top);
-        // What a base has taken in so far is harmless, and is not to be lost with its journal.
-        if let (Some(layer), Err(_)) = (&written, ended) {
+        // A base that stays below is only read from now on: what it has taken in is not to be lost with its
+        // journal, nor its bitmaps with the mark that somebody writes it.
+        if let Some(layer) = written.as_ref().filter(|layer| !self.disk.top().is(layer)) {
             let _told_already = settle(layer).await;
+            let _told_by_its_header = layer.shut().await;
         }
         drop((written, host));
         let report = report(&name, kind, &control);
@@ -194,6 +196,7 @@ impl Start {
     }
 
     async fn make(&self, fds: Vec<OwnedFd>) -> Result<Made, String> {
+        let _alone = self.record.begin_alone().await;
         let mut fds = fds.into_iter();
         let disk = Rc::clone(&self.disk);
         let (record, job) = (Rc::clone(&self.record), self.plan.job.clone());
@@ -211,13 +214,18 @@ impl Start {
                 Ok(Made { job, host, written: None })
             }
             JobKind::Commit { top, base, cache, data_file, journal } => {
-                let name = self.backing_name(*base);
+                let (number, name) = (*base, self.backing_name(*base));
                 let (_, top) = self.layer(*top)?;
-                let (depth, old) = self.layer(*base)?;
+                let (_, old) = self.layer(*base)?;
                 let base = opening.writable(&old, *cache, *data_file, *journal, &mut fds).await;
                 let base = base.map_err(|error| error.to_string())?;
-                drop(old);
                 let drained = disk.drain().await;
+                // A snapshot may have been put on meanwhile: the base is deeper then.
+                let (depth, now) = self.layer(number)?;
+                if !now.is(&old) {
+                    return Err("the disk has gone over to another chain meanwhile".to_owned());
+                }
+                drop((old, now));
                 disk.exchange(depth, base.clone(), &drained);
                 drop(drained);
                 let written = Some(base.clone());

@@ -19,6 +19,12 @@ use crate::qcow2::Layer;
 /// Names of internal snapshots in an answer.
 const MOST_NAMES: usize = 64;
 
+/// Bytes of an answer to a query: a message has 64 KiB, and one that is longer cannot be sent at all.
+const MOST_BYTES: usize = 56 << 10;
+
+/// Bytes of an entry of an answer without its texts: more than there are.
+const ENTRY: usize = 64;
+
 impl Executor {
     pub(super) fn order(
         &mut self,
@@ -168,13 +174,13 @@ impl Executor {
     }
 
     fn report(&self) -> DiskReport {
-        DiskReport {
+        within_a_message(DiskReport {
             size: self.graph.as_ref().map_or(0, |graph| graph.disk().size()),
             layers: self.layer_reports(),
             bitmaps: self.bitmap_states(),
             snapshots: self.internal_snapshots(),
             jobs: self.jobs.reports(),
-        }
+        })
     }
 
     fn bitmap_states(&self) -> Vec<bulkhead_protocol::block_control::BitmapState> {
@@ -236,6 +242,24 @@ impl Executor {
     }
 }
 
+/// Leaves out what a message has no room for: an image's names first, which whoever made it has chosen.
+fn within_a_message(report: DiskReport) -> DiskReport {
+    let DiskReport { size, mut layers, mut bitmaps, mut snapshots, mut jobs } = report;
+    let mut left = MOST_BYTES;
+    let mut fits = |text: usize| {
+        let rest = left.checked_sub(ENTRY + text);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    jobs.retain(|job| {
+        fits(job.job.len() + job.kind.len() + job.error.as_ref().map_or(0, String::len))
+    });
+    layers.retain(|layer| fits(layer.backing_name.as_ref().map_or(0, String::len)));
+    bitmaps.retain(|bitmap| fits(bitmap.name.len()));
+    snapshots.retain(|name| fits(name.len()));
+    DiskReport { size, layers, bitmaps, snapshots, jobs }
+}
+
 fn answered(done: Result<(), String>) -> BlockAnswer {
     match done {
         Ok(()) => BlockAnswer::Done,
@@ -260,4 +284,29 @@ async fn internal_snapshot(
         false => image.snapshot_delete(name).await,
     };
     done.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_protocol::block_control::BitmapState;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_query_fits_a_message_whatever_names_images_have() {
+        let layer = LayerReport { layer: 1, size: 1, backing_name: Some("b".repeat(1023)) };
+        let name = "n".repeat(LONGEST_NAME);
+        let (granularity, dirty, recording, persistent) = (65536, 0, true, true);
+        let bitmap = BitmapState { name: name.clone(), granularity, dirty, recording, persistent };
+        let report = within_a_message(DiskReport {
+            size: 1,
+            layers: vec![layer; 33],
+            bitmaps: vec![bitmap; 128],
+            snapshots: vec![name; MOST_NAMES],
+            jobs: Vec::new(),
+        });
+        let texts = report.bitmaps.len() * LONGEST_NAME + report.snapshots.len() * LONGEST_NAME;
+        assert_eq!(report.layers.len(), 33);
+        assert!(texts + 33 * 1023 < MOST_BYTES && !report.bitmaps.is_empty());
+    }
 }

@@ -14,6 +14,7 @@ use crate::job::Host;
 use crate::node::Served;
 use crate::outcome::{Failure, Outcome};
 use crate::qcow2::Layer;
+use crate::task::{Held, RangeLock};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub struct Record {
     waiting: RefCell<Vec<Waiting>>,
     changes: Cell<u64>,
     events: RefCell<Vec<BlockEvent>>,
+    beginnings: RangeLock,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,12 @@ impl Record {
     /// How far from the top a layer is.
     pub fn depth(&self, number: u32) -> Option<usize> {
         self.layers.borrow().iter().position(|layer| layer.layer == number)
+    }
+
+    /// Waits until no snapshot is being made and no job chooses its layers: both know layers by their depth,
+    /// and a layer that a snapshot leaves is opened again only when its image was shut.
+    pub async fn begin_alone(&self) -> Held<'_> {
+        self.beginnings.hold_all().await
     }
 
     /// Tells the supervisor something.

@@ -37,14 +37,20 @@ impl Snapshot {
     }
 
     async fn put_on(&self, fds: Vec<OwnedFd>) -> Result<(), String> {
+        let _alone = self.record.begin_alone().await;
         let mut layers = self.record.layers();
         let below = layers.first().cloned().ok_or("the disk has no name for its top layer")?;
         let opening = Opening { desk: &self.desk, size: self.disk.size(), discard: self.discard };
-        let below = Some((self.disk.top(), below));
+        let top = self.disk.top();
+        let below = Some((top.clone(), below));
         let target = opening.target(&self.plan, &mut fds.into_iter(), below).await;
         let (overlay, _) = target.map_err(|error| error.to_string())?;
         let drained = self.disk.drain().await;
         let old = self.disk.top();
+        // What the overlay names below it was the top when it was made.
+        if !old.is(&top) || self.record.layers() != layers {
+            return Err("the disk has gone over to another chain meanwhile".to_owned());
+        }
         settle(&old)
             .await
             .map_err(|failure| format!("its top layer cannot be flushed: {failure}"))?;

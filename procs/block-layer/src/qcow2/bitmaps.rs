@@ -145,6 +145,12 @@ impl<S: Storage> Qcow2<S> {
         self.bitmaps.borrow().clone()
     }
 
+    /// Whether writes are recorded in a bitmap: then nobody may write past the image.
+    pub fn is_recording(&self) -> bool {
+        let bitmaps = self.bitmaps.borrow();
+        bitmaps.iter().any(|bitmap| bitmap.is_enabled() && bitmap.bits.borrow().is_some())
+    }
+
     /// The bitmap of that name.
     pub fn bitmap(&self, name: &str) -> Result<Rc<Tracked>, BitmapError> {
         let bitmaps = self.bitmaps.borrow();

@@ -24,6 +24,7 @@ impl Transmission {
     ) -> Result<(), Gone> {
         let Done { piece, span, status } = done;
         let slot = usize::from(piece.request);
+        self.ranges = self.ranges.saturating_sub(u32::from(piece.span() == 0));
         let Some(mut work) = self.works.get_mut(slot).and_then(Option::take) else {
             self.drop_span(span, desk);
             return Ok(());
@@ -36,7 +37,14 @@ impl Transmission {
             Task::Read { range, whole: true } => {
                 let span = if status == 0 { span } else { self.drop_span(span, desk) };
                 work.ordered.arrived.insert(piece.offset, (piece.len, span));
-                self.pass_on(&mut work, range, output, desk)?;
+                let passed = self.pass_on(&mut work, range, output, desk);
+                if passed.is_err() {
+                    // What has arrived behind the gap is given back with the client.
+                    if let Some(place) = self.works.get_mut(slot) {
+                        *place = Some(work);
+                    }
+                    return passed;
+                }
             }
             Task::Read { range, whole: false } if status == 0 => {
                 self.chunk(&work, range, piece, span, output, desk);

@@ -36,7 +36,7 @@ use bulkhead_protocol::session::Refusal;
 use super::Instance;
 use crate::plan::{Image, Source};
 use crate::refusal::refuse;
-use order::{Purpose, Then};
+use order::{NOBODY, Purpose, Then};
 
 /// Bytes of a message around an answer: more than there are.
 const ENVELOPE: usize = 256;
@@ -69,6 +69,9 @@ impl Instance {
     }
 
     pub(super) fn answer_block(&mut self, call: u64, response: BlockResponse) {
+        if call == NOBODY {
+            return;
+        }
         let fits = |bytes: Vec<u8>| bytes.len() + ENVELOPE <= MAX_MESSAGE;
         let response = match codec::encode(&response).is_ok_and(fits) {
             true => response,

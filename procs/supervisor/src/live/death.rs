@@ -206,7 +206,7 @@ impl Instance {
             Role::Control => {
                 self.calls.clear();
                 self.counts.clear();
-                self.forget_queries();
+                self.forget_callers();
             }
             Role::Core | Role::SoftCpu(_) | Role::Gdb | Role::Sink(_) => {}
         }

@@ -1,7 +1,11 @@
 //! Lanes that write clusters of a qcow2 image in place, and what takes their knowledge back.
 
+use bulkhead_protocol::block::{BlockAnswer, BlockOrder};
+use bulkhead_protocol::block_control::BitmapAction;
+
 use super::*;
 use crate::disk::{Bitmap, Watcher};
+use crate::qcow2::Layer;
 
 const DISCARD: u8 = Operation::Discard.code();
 const ZERO: u8 = Operation::WriteZeroesUnmap.code();
@@ -153,4 +157,47 @@ fn whoever_watches_sees_every_write_of_lanes_that_had_leases() {
         }
         assert!(forwarded(&rig) - before <= 2, "{disk:?}");
     }
+}
+
+#[test]
+fn a_bitmap_of_the_image_records_what_lanes_had_written_past_it() {
+    let mut rig = Rig::new(&Disk::qcow2(CacheMode::Writeback, "/dev/shm"), 1);
+    for _ in 0..8 {
+        write(&mut rig, 7, 1);
+    }
+    assert!(rig.executor.graph.as_ref().and_then(Graph::lease).is_some());
+    let add = BitmapAction::Add { granularity: 0, persistent: true, disabled: false };
+    order_bitmap(&mut rig, 1, add);
+    assert!(rig.executor.graph.as_ref().and_then(Graph::lease).is_none());
+    for number in [7, 39] {
+        write(&mut rig, number, 2);
+        write(&mut rig, number, 3);
+    }
+    assert_eq!(dirty(&rig), 2 * CLUSTER);
+    order_bitmap(&mut rig, 2, BitmapAction::Clear);
+    write(&mut rig, 7, 4);
+    assert_eq!(dirty(&rig), CLUSTER);
+    order_bitmap(&mut rig, 3, BitmapAction::Disable);
+    write(&mut rig, 39, 5);
+    assert_eq!(dirty(&rig), CLUSTER);
+    assert!(rig.executor.graph.as_ref().and_then(Graph::lease).is_some());
+}
+
+fn order_bitmap(rig: &mut Rig, call: u64, action: BitmapAction) {
+    let order = BlockOrder::Bitmap { bitmap: "kept".into(), action };
+    rig.executor.command(BlockCommand::Order { call, order }, Vec::new()).unwrap();
+    loop {
+        if let BlockEvent::Answer { call: answered, answer } = rig.next_event() {
+            assert_eq!((answered, answer), (call, BlockAnswer::Done));
+            return;
+        }
+    }
+}
+
+fn dirty(rig: &Rig) -> u64 {
+    let Some(Layer::Qcow2(image)) = rig.executor.graph.as_ref().map(|graph| graph.disk().top())
+    else {
+        return 0;
+    };
+    image.bitmap("kept").map_or(0, |bitmap| bitmap.dirty_bytes())
 }

@@ -243,6 +243,11 @@ impl Instance {
 
     /// Only one at a time may change what a disk consists of.
     pub(super) fn refuse_busy(&self, option: &str, disk: usize) -> Result<(), Refusal> {
+        // Its gate stays closed for the transaction, but a job passes no gate.
+        if self.is_being_snapshotted(disk) {
+            let (id, reason) = (self.disk_name(disk), "a snapshot of it is being made");
+            return Err(refuse(option, id, reason, "wait until it is made"));
+        }
         let jobs = self.disks.get(disk).map_or(&[][..], |disk| &disk.jobs);
         match jobs.iter().find(|job| job.is_changing_the_chain()) {
             Some(job) => {

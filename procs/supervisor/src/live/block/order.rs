@@ -64,6 +64,21 @@ pub struct Waiting {
     purpose: Purpose,
 }
 
+/// The call of a client that has gone. Control's calls begin at 1.
+pub(super) const NOBODY: u64 = 0;
+
+impl Waiting {
+    /// Whoever waits for it has gone.
+    pub(super) fn forget_caller(&mut self) {
+        match &mut self.purpose {
+            Purpose::Client { call, .. }
+            | Purpose::Action { call, .. }
+            | Purpose::Start { call, .. } => *call = NOBODY,
+            Purpose::Query(_) | Purpose::Snapshot(_) => {}
+        }
+    }
+}
+
 impl Instance {
     /// Gives an order to the block-layer of a disk; its number.
     pub(super) fn order_block(

@@ -3,7 +3,8 @@
 use bulkhead_protocol::block::{BlockOrder, DiskReport};
 use bulkhead_protocol::block_control::{BlockResponse, DiskState, JobState, LayerState};
 
-use super::order::Purpose;
+use super::order::{Purpose, Waiting};
+use super::snapshot::Snapshot;
 use crate::images::chain::allocated;
 use crate::live::Instance;
 
@@ -93,8 +94,11 @@ impl Instance {
         Some(DiskState { disk: id, size, serving, layers, bitmaps, snapshots, jobs })
     }
 
-    /// A client of control's that has gone asks for nothing any more.
-    pub(in crate::live) fn forget_queries(&mut self) {
+    /// Control's clients that have gone ask for nothing any more. What they ordered goes on, but is not
+    /// answered: a new control counts its calls from the beginning, and another client would hear it.
+    pub(in crate::live) fn forget_callers(&mut self) {
         self.queries.clear();
+        self.orders.iter_mut().for_each(Waiting::forget_caller);
+        self.snapshots.iter_mut().for_each(Snapshot::forget_caller);
     }
 }

@@ -17,7 +17,7 @@ use bulkhead_protocol::block_control::{BlockResponse, OverlaySpec};
 use bulkhead_protocol::session::Refusal;
 
 use super::files::Target;
-use super::order::Purpose;
+use super::order::{NOBODY, Purpose};
 use crate::images::chain::{Layer, Readers};
 use crate::live::{Due, Instance};
 use crate::refusal::refuse;
@@ -42,6 +42,13 @@ struct Member {
     target: Target,
     /// The change for which it waits.
     ready: Option<u64>,
+}
+
+impl Snapshot {
+    /// Whoever waits for it has gone.
+    pub(super) fn forget_caller(&mut self) {
+        self.call = NOBODY;
+    }
 }
 
 impl Instance {
@@ -85,11 +92,12 @@ impl Instance {
             let reason = format!("the disk has {MOST_LAYERS} layers already");
             return Err(refuse(option, &overlay.disk, reason, "commit or stream it first"));
         }
-        if self.snapshots.iter().any(|other| other.members.iter().any(|m| m.disk == disk)) {
-            let reason = "a snapshot of it is being made";
-            return Err(refuse(option, &overlay.disk, reason, "wait until it is made"));
-        }
         Ok(disk)
+    }
+
+    /// Whether a transaction waits for this disk.
+    pub(super) fn is_being_snapshotted(&self, disk: usize) -> bool {
+        self.snapshots.iter().any(|other| other.members.iter().any(|member| member.disk == disk))
     }
 
     /// A member is drained. `chain` is what its block-layer means to go over to.
