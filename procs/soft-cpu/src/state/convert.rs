@@ -140,6 +140,7 @@ impl Cpu {
         words.copy_from_slice(&state.xsave.0[..128]);
         self.fx.set_words(words);
         self.flush_all();
+        self.enter_space();
         self.refresh();
         self.set_rip(regs.rip);
     }
