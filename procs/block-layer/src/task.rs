@@ -10,7 +10,7 @@
 //!
 //! Law: an operation is never dropped half way; whoever no longer wants its result ignores it.
 //! Absent on purpose: a reactor. What an operation waits for wakes it: an answered job, a timer of the
-//! graph, a lock given back.
+//! graph, a lock given back, a condition that somebody made true ([`Waiting`]).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -177,6 +177,31 @@ pub fn finish<T>(operation: impl Future<Output = T>) -> T {
         }
         let woken = ready.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         assert!(woken.is_some(), "an operation on storage that never waits waits");
+    }
+}
+
+/// Tasks that wait for a condition. Whoever may have made it true wakes them; they look for themselves.
+#[derive(Debug, Default)]
+pub struct Waiting(RefCell<Vec<Waker>>);
+
+impl Waiting {
+    /// Waits until `holds`, which is asked at once and after each [`wake`](Self::wake).
+    pub async fn until(&self, holds: impl Fn() -> bool) {
+        std::future::poll_fn(|context| match holds() {
+            true => Poll::Ready(()),
+            false => {
+                self.0.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Lets everybody who waits look again.
+    pub fn wake(&self) {
+        for waker in self.0.take() {
+            waker.wake();
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 //! The executor hands leases out and takes them back ([`Bypass::may_lend`] says which); whoever is to see
 //! every request bars them first, and waits until the last one is back.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+
+use crate::task::Waiting;
 
 /// See the module. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +18,7 @@ struct State {
     lent: Cell<u32>,
     /// How often leases were barred for a change of what they cover.
     changes: Cell<u64>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiting,
 }
 
 /// Nobody goes past the disk until this is dropped.
@@ -39,9 +40,7 @@ impl Bypass {
     pub fn returned(&self) {
         self.0.lent.set(self.0.lent.get().saturating_sub(1));
         if self.0.lent.get() == 0 {
-            for waker in self.0.waiting.take() {
-                waker.wake();
-            }
+            self.0.waiting.wake();
         }
     }
 
@@ -65,14 +64,7 @@ impl Bypass {
     pub async fn bar_briefly(&self) -> Barred {
         self.0.barred.set(self.0.barred.get() + 1);
         let barred = Barred(self.clone());
-        std::future::poll_fn(|context| match self.0.lent.get() {
-            0 => Poll::Ready(()),
-            _ => {
-                self.0.waiting.borrow_mut().push(context.waker().clone());
-                Poll::Pending
-            }
-        })
-        .await;
+        self.0.waiting.until(|| self.0.lent.get() == 0).await;
         barred
     }
 }

@@ -8,8 +8,9 @@
 //! Law: nobody waits for a request of the same disk while he is under way in it, so closing always
 //! ends. What may wait without end (throttling, a full host) waits in front of the gate.
 
-use std::cell::{Cell, RefCell};
-use std::task::{Poll, Waker};
+use std::cell::Cell;
+
+use crate::task::Waiting;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub struct Gate {
     under_way: Cell<u64>,
     /// Changes that want it closed.
     closed: Cell<u32>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiting,
 }
 
 /// A request under way, until this is dropped.
@@ -31,7 +32,7 @@ pub struct Closed<'a>(&'a Gate);
 impl Gate {
     /// Waits while it is closed.
     pub async fn enter(&self) -> Passage<'_> {
-        self.until(|| self.closed.get() == 0).await;
+        self.waiting.until(|| self.closed.get() == 0).await;
         self.under_way.set(self.under_way.get() + 1);
         Passage(self)
     }
@@ -40,7 +41,7 @@ impl Gate {
     pub async fn close(&self) -> Closed<'_> {
         self.closed.set(self.closed.get() + 1);
         let closed = Closed(self);
-        self.until(|| self.under_way.get() == 0).await;
+        self.waiting.until(|| self.under_way.get() == 0).await;
         closed
     }
 
@@ -48,30 +49,13 @@ impl Gate {
     pub fn under_way(&self) -> u64 {
         self.under_way.get()
     }
-
-    async fn until(&self, holds: impl Fn() -> bool) {
-        std::future::poll_fn(|context| match holds() {
-            true => Poll::Ready(()),
-            false => {
-                self.waiting.borrow_mut().push(context.waker().clone());
-                Poll::Pending
-            }
-        })
-        .await;
-    }
-
-    fn wake(&self) {
-        for waker in self.waiting.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         self.0.under_way.set(self.0.under_way.get() - 1);
         if self.0.under_way.get() == 0 && self.0.closed.get() > 0 {
-            self.0.wake();
+            self.0.waiting.wake();
         }
     }
 }
@@ -80,7 +64,7 @@ impl Drop for Closed<'_> {
     fn drop(&mut self) {
         self.0.closed.set(self.0.closed.get() - 1);
         if self.0.closed.get() == 0 {
-            self.0.wake();
+            self.0.waiting.wake();
         }
     }
 }

@@ -7,39 +7,19 @@
 //!
 //! Law: an operation never begins another one: a change that waits between the two would wait for ever.
 
-use std::cell::{Cell, RefCell};
-use std::task::{Poll, Waker};
+use std::cell::Cell;
 
 use super::Qcow2;
 use crate::outcome::Outcome;
 use crate::storage::Storage;
-use crate::task::Held;
+use crate::task::{Held, Waiting};
 
 /// Who waits for whom.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// A change is under way, or waits for operations to end.
     changing: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
-}
-
-impl Turns {
-    async fn until(&self, come: impl Fn() -> bool) {
-        std::future::poll_fn(|context| {
-            if come() {
-                return Poll::Ready(());
-            }
-            self.waiting.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn wake(&self) {
-        for waker in self.waiting.take() {
-            waker.wake();
-        }
-    }
+    waiting: Waiting,
 }
 
 /// An operation that may hold places of clusters in its head.
@@ -60,7 +40,7 @@ impl<S> Drop for Op<'_, S> {
             state.first_op += 1;
         }
         if self.image.turns.changing.get() && state.ops.is_empty() {
-            self.image.turns.wake();
+            self.image.turns.waiting.wake();
         }
     }
 }
@@ -75,13 +55,13 @@ pub(super) struct Alone<'a, S> {
 impl<S> Drop for Alone<'_, S> {
     fn drop(&mut self) {
         self.image.turns.changing.set(false);
-        self.image.turns.wake();
+        self.image.turns.waiting.wake();
     }
 }
 
 impl<S: Storage> Qcow2<S> {
     pub(super) async fn begin(&self) -> Op<'_, S> {
-        self.turns.until(|| !self.turns.changing.get()).await;
+        self.turns.waiting.until(|| !self.turns.changing.get()).await;
         let state = &mut *self.state.borrow_mut();
         let number = state.first_op + state.ops.len() as u64;
         state.ops.push_back(false);
@@ -93,7 +73,7 @@ impl<S: Storage> Qcow2<S> {
         let changes = self.changes.hold_all().await;
         self.turns.changing.set(true);
         let mut alone = Alone { image: self, _changes: changes, _commits: None };
-        self.turns.until(|| self.state.borrow().ops.is_empty()).await;
+        self.turns.waiting.until(|| self.state.borrow().ops.is_empty()).await;
         self.settle_all().await?;
         alone._commits = Some(self.commits.hold_all().await);
         Ok(alone)

@@ -79,7 +79,8 @@ fn bind(address: SocketAddr) -> std::io::Result<OwnedFd> {
     Ok(listener.into())
 }
 
-fn refused(option: &str, path: &Path, error: ListenError) -> Refusal {
+/// Why a socket cannot be had at `path`, with the remedy.
+pub(super) fn refused(option: &str, path: &Path, error: ListenError) -> Refusal {
     let remedy = match error {
         ListenError::Host(error) => return refuse_path(option, path, &error),
         ListenError::Taken => "end that program, or choose another path",

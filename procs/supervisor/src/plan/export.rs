@@ -1,12 +1,13 @@
 //! Exports of a storage instance: one listening socket for each disk.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{ExportSpec, StorageSpec};
 
+use super::door::refused;
 use super::{Disk, Source};
-use crate::listener::{ListenError, Listener, Place, Traffic};
+use crate::listener::{Listener, Place, Traffic};
 use crate::refusal::{refuse, refuse_path};
 
 /// A disk's socket.
@@ -69,13 +70,4 @@ impl Export {
 
 fn option(spec: &ExportSpec) -> String {
     format!("--export {}", spec.disk)
-}
-
-fn refused(option: &str, path: &Path, error: ListenError) -> Refusal {
-    let remedy = match error {
-        ListenError::Host(error) => return refuse_path(option, path, &error),
-        ListenError::Taken => "end that program, or choose another path",
-        ListenError::NoSocket | ListenError::NoName => "choose another path",
-    };
-    refuse(option, path.display(), error, remedy)
 }
