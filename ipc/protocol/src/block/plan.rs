@@ -1,0 +1,55 @@
+//! The plan of a block layer: its graph, its consumers, and what holds for both.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::JobPlan;
+use super::layer::NamedLayer;
+use super::node::NodePlan;
+use crate::block_control::Limits;
+use crate::device::RingShape;
+use crate::spec::OnError;
+
+/// Plan of a block layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockPlan {
+    /// The root node.
+    pub node: NodePlan,
+    /// Its layers, the top one first.
+    pub layers: Vec<NamedLayer>,
+    /// Its consumers.
+    pub exports: Vec<ExportPlan>,
+    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
+    pub delay_ms: u32,
+    /// Limits.
+    pub limits: Limits,
+    /// What is done about errors of requests.
+    pub on_error: OnError,
+    /// Jobs that a dead predecessor had, and that start again.
+    pub jobs: Vec<JobPlan>,
+}
+
+impl BlockPlan {
+    /// A graph without names, limits, delay and jobs.
+    pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
+        let (layers, jobs) = (Vec::new(), Vec::new());
+        let (limits, on_error) = (Limits::default(), OnError::default());
+        Self { node, layers, exports, delay_ms: 0, limits, on_error, jobs }
+    }
+}
+
+/// One consumer of the graph: a vhost-blk process, later an NBD server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    /// Number within this block layer.
+    pub export: u32,
+    /// Rings it has: one per queue.
+    pub queues: u16,
+    /// Shape of each ring.
+    pub ring: RingShape,
+    /// Incarnation the rings carry.
+    pub incarnation: u64,
+    /// This export may not write.
+    pub read_only: bool,
+    /// CPU of each queue's I/O thread; empty: unplaced.
+    pub cpus: Vec<u32>,
+}
