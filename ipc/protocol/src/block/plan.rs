@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::job::JobPlan;
 use super::layer::NamedLayer;
 use super::node::NodePlan;
+use super::remote::RemotePlan;
 use crate::block_control::Limits;
 use crate::device::RingShape;
 use crate::spec::OnError;
@@ -16,6 +17,8 @@ pub struct BlockPlan {
     pub node: NodePlan,
     /// Its layers, the top one first.
     pub layers: Vec<NamedLayer>,
+    /// Those of its layers that lie on servers.
+    pub remotes: Vec<RemotePlan>,
     /// Its consumers.
     pub exports: Vec<ExportPlan>,
     /// Milliseconds that every request waits before it is performed: to rehearse recovery.
@@ -31,9 +34,9 @@ pub struct BlockPlan {
 impl BlockPlan {
     /// A graph without names, limits, delay and jobs.
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
-        let (layers, jobs) = (Vec::new(), Vec::new());
+        let (layers, remotes, jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (limits, on_error) = (Limits::default(), OnError::default());
-        Self { node, layers, exports, delay_ms: 0, limits, on_error, jobs }
+        Self { node, layers, remotes, exports, delay_ms: 0, limits, on_error, jobs }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bulkhead_protocol::block::{LayerFormat, NodePlan, Qcow2Plan};
+use bulkhead_protocol::block::{LayerFormat, NodePlan, Qcow2Plan, RemotePlan};
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::CacheMode;
 
@@ -13,6 +13,7 @@ use crate::graph::Desk;
 use crate::image::{Image, OpenError};
 use crate::qcow2::journal::{Journal, Nothing};
 use crate::qcow2::{self, Files, Layer, Options, Qcow2};
+use crate::remote::RemoteError;
 
 /// A chain of layers, open, and what the disk is.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub enum Refused {
     /// Its format.
     #[error(transparent)]
     Qcow2(#[from] qcow2::OpenError),
+    /// Its server.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A layer below.
     #[error("backing file {0}: {1}")]
     Backing(usize, Box<Refused>),
@@ -58,12 +62,22 @@ pub struct Opening<'a, I> {
     pub fds: &'a mut I,
     /// Of the graph.
     pub desk: &'a Rc<Desk>,
+    /// For each layer from the top one, where on a server it lies; those behind the last lie in files.
+    pub remotes: Vec<Option<RemotePlan>>,
 }
 
 impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
     /// Opens a chain: a disk's, or a job's target.
     pub async fn open(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
         match plan {
+            NodePlan::Raw { discard, read_only, .. } if self.is_remote(0) => {
+                let (file, info) = self.file(0, CacheMode::Writeback, *discard, *read_only).await?;
+                let (size, block) = (info.size, info.logical_block);
+                if size == 0 || !size.is_multiple_of(block.into()) {
+                    return Err(Refused::Size(size, block));
+                }
+                Ok(Opened { top: Layer::raw(file, size), info })
+            }
             NodePlan::Raw { cache, discard, read_only } => {
                 let image = Image::open(self.next()?, *cache, *discard, *read_only)?;
                 let info = image.info();
@@ -79,9 +93,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
 
     async fn qcow2(&mut self, plan: &Qcow2Plan) -> Result<Opened, Refused> {
         let Qcow2Plan { cache, discard, read_only, .. } = *plan;
-        let image = Image::container(self.next()?, cache, discard, read_only)?;
-        let info = image.info();
-        let file = self.serve(image);
+        let (file, info) = self.file(0, cache, discard, read_only).await?;
         let data = match plan.data_file {
             true => Some(self.container(cache, discard, read_only)?),
             false => None,
@@ -110,8 +122,8 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         plan: &[bulkhead_protocol::block::LayerPlan],
     ) -> Result<Option<Layer<Served>>, Refused> {
         let mut files = Vec::new();
-        for layer in plan {
-            let file = self.container(CacheMode::Writeback, false, true)?;
+        for (number, layer) in plan.iter().enumerate() {
+            let (file, _) = self.file(number + 1, CacheMode::Writeback, false, true).await?;
             let data = match layer.data_file {
                 true => Some(self.container(CacheMode::Writeback, false, true)?),
                 false => None,
@@ -124,6 +136,28 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
             below = Some(opened.map_err(|why| Refused::Backing(number + 1, Box::new(why)))?);
         }
         Ok(below)
+    }
+
+    fn is_remote(&self, layer: usize) -> bool {
+        self.remotes.get(layer).is_some_and(Option::is_some)
+    }
+
+    /// The next layer's file, or what it is on its server.
+    async fn file(
+        &mut self,
+        layer: usize,
+        cache: CacheMode,
+        discard: bool,
+        read_only: bool,
+    ) -> Result<(Served, DiskInfo), Refused> {
+        let Some(plan) = self.remotes.get_mut(layer).and_then(Option::take) else {
+            let image = Image::container(self.next()?, cache, discard, read_only)?;
+            let info = image.info();
+            return Ok((self.serve(image), info));
+        };
+        let remote = self.desk.remote(plan, self.next()?, read_only).await?;
+        let info = remote.info(discard);
+        Ok((Served::Remote(remote), info))
     }
 
     fn container(
