@@ -26,9 +26,9 @@ impl Failure {
     /// The requester is gone: the request was not performed, or nobody asks any more whether it was.
     pub const DISCARDED: Self = Self(125);
 
-    /// A failure that a peer has named.
-    pub const fn from_errno(errno: u32) -> Self {
-        if errno == 0 { Self::IO } else { Self(errno) }
+    /// The failure of an errno.
+    pub const fn of(errno: u16) -> Self {
+        Self(errno as u32)
     }
 
     /// The positive errno.

@@ -6,8 +6,8 @@ use super::job::JobPlan;
 use super::layer::NamedLayer;
 use super::node::NodePlan;
 use super::remote::RemotePlan;
-use crate::block_control::Limits;
 use crate::device::RingShape;
+use crate::filters::Filters;
 use crate::spec::OnError;
 
 /// Plan of a block layer.
@@ -21,10 +21,8 @@ pub struct BlockPlan {
     pub remotes: Vec<RemotePlan>,
     /// Its consumers.
     pub exports: Vec<ExportPlan>,
-    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
-    pub delay_ms: u32,
-    /// Limits.
-    pub limits: Limits,
+    /// What stands in front of it.
+    pub filters: Filters,
     /// What is done about errors of requests.
     pub on_error: OnError,
     /// Jobs that a dead predecessor had, and that start again.
@@ -32,11 +30,11 @@ pub struct BlockPlan {
 }
 
 impl BlockPlan {
-    /// A graph without names, limits, delay and jobs.
+    /// A graph without names, filters and jobs.
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
         let (layers, remotes, jobs) = (Vec::new(), Vec::new(), Vec::new());
-        let (limits, on_error) = (Limits::default(), OnError::default());
-        Self { node, layers, remotes, exports, delay_ms: 0, limits, on_error, jobs }
+        let (filters, on_error) = (Filters::default(), OnError::default());
+        Self { node, layers, remotes, exports, filters, on_error, jobs }
     }
 }
 

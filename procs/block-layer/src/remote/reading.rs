@@ -192,7 +192,7 @@ impl Line {
         match ended.ok_or("it answers what was not asked")?.map_err(broken)? {
             // What it did not do another one does, or this one when it is back.
             Err(Error::ShuttingDown) => return Err("it shuts down".to_owned()),
-            Err(error) => requests.end(cookie, Err(Failure::from_errno(error.code()))),
+            Err(error) => requests.end(cookie, Err(Failure::of(error.code() as u16))),
             Ok(extents) => requests.end(cookie, Ok(extents)),
         }
         Ok(())

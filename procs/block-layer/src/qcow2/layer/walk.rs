@@ -74,7 +74,7 @@ impl<S: Storage> Layer<S> {
             len = len.min(size - at);
             let extent = match &layer {
                 Self::Raw(raw) => {
-                    let (zero, len) = raw.storage().reads_zero(at, len).await?;
+                    let (zero, len) = raw.storage().reads_zero(raw.start() + at, len).await?;
                     let held = if zero { Held::Zero } else { Held::Data };
                     return Ok(Piece { len: len.max(1), depth, held });
                 }
