@@ -26,6 +26,12 @@ impl Failure {
     /// The requester is gone: the request was not performed, or nobody asks any more whether it was.
     pub const DISCARDED: Self = Self(125);
 
+    /// What a system call said.
+    #[cfg(test)]
+    pub const fn of_errno(errno: u32) -> Self {
+        Self(errno)
+    }
+
     /// The positive errno.
     pub const fn errno(self) -> u32 {
         self.0
