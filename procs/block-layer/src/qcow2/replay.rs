@@ -21,7 +21,8 @@ impl<S: Storage> Qcow2<S> {
         let taken = std::mem::take(&mut self.state.borrow_mut().taken);
         for cluster in taken {
             if self.count(cluster).await? > 0 {
-                self.apply_free(cluster);
+                let number = self.state.borrow().next_free;
+                self.apply_free(cluster, number);
             }
         }
         self.replaying.set(false);
@@ -48,8 +49,8 @@ impl<S: Storage> Qcow2<S> {
                     false => Err(Failure::IO),
                 }
             }
-            Record::Free { cluster } => {
-                self.apply_free(cluster);
+            Record::Free { cluster, number } => {
+                self.apply_free(cluster, number);
                 Ok(())
             }
             // They wait until the bitmaps are read.
@@ -119,13 +120,18 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// Not of what is in use: a refcount table that was about to move has not, and what was data may
-    /// have become a table since.
-    fn apply_free(&self, cluster: u64) {
+    /// have become a table since. A commit enters what it cannot free yet once more, and forgets what came
+    /// before: whoever was killed between the two has left both.
+    fn apply_free(&self, cluster: u64, number: u64) {
         let state = &mut *self.state.borrow_mut();
         state.taken.remove(&cluster);
-        if state.claims.of(cluster, 1).is_none() {
-            let (commit, op) = (state.begun + 1, state.first_op);
-            state.frees.push_back(Free { cluster, commit, op });
+        if state.claims.of(cluster, 1).is_some() {
+            return;
+        }
+        let (commit, op) = (state.begun + 1, state.first_op);
+        if let Err(place) = state.frees.binary_search_by_key(&number, |free| free.number) {
+            state.frees.insert(place, Free { cluster, number, commit, op });
+            state.next_free = state.next_free.max(number.saturating_add(1));
         }
     }
 }
