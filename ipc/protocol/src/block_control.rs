@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{JobReport, LayerFormat};
+use crate::filters::{BadFilters, Limits};
 use crate::session::Refusal;
 
 /// Longest name of a disk, a job, a bitmap or an internal snapshot in bytes. QEMU's bitmaps have up to 1023;
@@ -236,20 +237,6 @@ pub enum BitmapAction {
     Merge(Vec<String>),
 }
 
-/// Limits of a disk; 0: none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Limits {
-    /// Requests a second.
-    pub iops: u64,
-    /// Bytes a second.
-    pub bps: u64,
-    /// Requests at once after a rest.
-    pub iops_max: u64,
-    /// Bytes at once after a rest.
-    pub bps_max: u64,
-}
-
 /// What a client is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockResponse {
@@ -339,6 +326,9 @@ pub enum Malformed {
     /// A list that is too long, or empty.
     #[error("{0} of them: give 1 to {1}")]
     Count(usize, usize),
+    /// Limits that do not go together.
+    #[error(transparent)]
+    Limits(#[from] BadFilters),
 }
 
 impl BlockRequest {
@@ -368,7 +358,11 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Throttle { disk, .. } | Self::Resume { disk } => name(disk),
+            Self::Throttle { disk, limits } => {
+                limits.check()?;
+                name(disk)
+            }
+            Self::Resume { disk } => name(disk),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod chain;
 mod cpu;
-mod disk;
+pub mod disk;
 mod export;
 mod file;
 mod gdb;
