@@ -6,6 +6,7 @@
 
 use super::geometry::{END_OF_OFFSETS, OFFSET};
 use super::journal::Record;
+use super::slices::Kind;
 use super::{Free, Qcow2};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
@@ -41,7 +42,7 @@ impl<S: Storage> Qcow2<S> {
                 Ok(())
             }
             Record::Block { index, at } => self.apply_block(index, at).await,
-            Record::Table { index, at } => self.apply_table(index, at),
+            Record::Table { index, at } => self.apply_table(index, at).await,
             Record::Entry { cluster, descriptor, bitmap } => {
                 let there = self.place(&self.state.borrow(), cluster)?.is_some();
                 match there {
@@ -99,13 +100,15 @@ impl<S: Storage> Qcow2<S> {
             Some(there) if there == at => Ok(()),
             Some(_) => Err(Failure::IO),
             None if at != 0 && self.geometry.is_start(at) => {
-                self.place_block(index, at >> self.geometry.cluster_bits, 0..0).await
+                // It counts itself, if that is its place: the record of that may be missing.
+                let own = at >> self.geometry.cluster_bits;
+                self.place_block(index, own, own..own + 1).await
             }
             None => Err(Failure::IO),
         }
     }
 
-    fn apply_table(&self, index: u64, at: u64) -> Outcome {
+    async fn apply_table(&self, index: u64, at: u64) -> Outcome {
         let old = self.state.borrow().l1.get(index as usize).copied().ok_or(Failure::IO)? & OFFSET;
         if at == 0 || !self.geometry.is_start(at) || at >= END_OF_OFFSETS {
             return Err(Failure::IO);
@@ -116,6 +119,9 @@ impl<S: Storage> Qcow2<S> {
         if old != 0 {
             self.state.borrow_mut().claims.remove(old >> self.geometry.cluster_bits, 1);
         }
+        // Its predecessor had it in memory, and the file may end before it.
+        self.load(at, Kind::Table).await?;
+        self.state.borrow_mut().slices.change(at, |_| ());
         self.adopt_table(index, at)
     }
 

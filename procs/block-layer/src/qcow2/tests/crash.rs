@@ -22,10 +22,12 @@ pub fn qemu_check(number: u64, bytes: &[u8], name: &str) {
         return;
     }
     let dir = tempfile::TempDir::new_in("/dev/shm").unwrap();
-    std::fs::write(dir.path().join("base"), []).unwrap();
     std::fs::write(dir.path().join("image"), bytes).unwrap();
     let mut program = std::process::Command::new("qemu-img");
-    program.args(["check", "-f", "qcow2", "image"]).current_dir(dir.path());
+    // By itself: what lies below is no matter of its soundness.
+    let image =
+        r#"json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"image"}}"#;
+    program.args(["check", image]).current_dir(dir.path());
     let output = program.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     // 3: leaks, which are no errors.
