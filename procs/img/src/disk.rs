@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use bulkhead_protocol::block::LayerPlan;
+use bulkhead_protocol::spec::Part;
 use bulkhead_protocol::tool::PlannedDisk;
 
 use crate::cli::{Chain, Format};
@@ -46,7 +47,8 @@ impl Disk {
         if let Some(data) = &chain.data_file {
             files.push(OpenFile::open(data, access)?);
         }
-        let mut layers = vec![LayerPlan { format: format.plan(), data_file }];
+        let mut layers =
+            vec![LayerPlan { format: format.plan(), data_file, part: Part::default() }];
         for ((format, path), number) in chain.backing.iter().zip(1..) {
             let access = if base == Some(number) { Access::WRITE } else { below };
             if files.len() >= MOST_FILES {
@@ -57,7 +59,11 @@ impl Disk {
                 bail!("{}: it is in the chain twice, which is a loop", path.display());
             }
             files.push(file);
-            layers.push(LayerPlan { format: format.plan(), data_file: false });
+            layers.push(LayerPlan {
+                format: format.plan(),
+                data_file: false,
+                part: Part::default(),
+            });
         }
         let written = access.write.then_some(0).into_iter().chain(base).collect();
         Ok(Self { plan: PlannedDisk { layers, written }, files })
