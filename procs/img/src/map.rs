@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bulkhead_protocol::tool::{Range, ToolCommand, ToolEvent};
-use serde_json::json;
 
 use crate::cli::Output;
 use crate::cli::chain::Map;
@@ -30,7 +29,8 @@ pub fn run(options: &Map, front: &mut Front) -> Result<ExitCode> {
         };
         for range in ranges {
             if json {
-                write!(out, "{before}{}", as_json(&range))?;
+                write!(out, "{before}")?;
+                write_json(&mut out, &range)?;
                 before = ",\n";
             } else if range.data {
                 write_for_people(&mut out, &range, options)?;
@@ -46,19 +46,15 @@ pub fn run(options: &Map, front: &mut Front) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(range: &Range) -> serde_json::Value {
-    let mut line = json!({
-        "start": range.start,
-        "length": range.length,
-        "depth": range.depth,
-        "present": range.present,
-        "zero": range.zero,
-        "data": range.data,
-    });
-    if let Some(offset) = range.offset {
-        line["offset"] = json!(offset);
+/// As qemu-img writes it, one range a line.
+fn write_json(out: &mut impl Write, range: &Range) -> Result<()> {
+    let Range { start, length, depth, present, zero, data, offset, .. } = range;
+    write!(out, r#"{{ "start": {start}, "length": {length}, "depth": {depth}"#)?;
+    write!(out, r#", "present": {present}, "zero": {zero}, "data": {data}"#)?;
+    if let Some(offset) = offset {
+        write!(out, r#", "offset": {offset}"#)?;
     }
-    line
+    Ok(write!(out, "}}")?)
 }
 
 fn write_for_people(out: &mut impl Write, range: &Range, options: &Map) -> Result<()> {

@@ -26,7 +26,7 @@ pub fn run(plan: ConvertPlan, files: &mut Files, hands: Hands, report: &Report) 
         let Some(Disk::Qcow2(image)) = disks.first() else {
             return Err(blame(0, "a raw image has no snapshots"));
         };
-        finish(image.show_snapshot(name))?;
+        finish(image.show_snapshot(name)).map_err(|error| blame(0, error))?;
     }
     let source = Joined::new(disks);
     if plan.bitmaps == Some(BrokenBitmaps::Refused) {

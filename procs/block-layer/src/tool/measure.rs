@@ -24,7 +24,7 @@ pub fn run(
         let Some(Disk::Qcow2(source)) = &disk else {
             return Err(blame(0, "a raw image has no snapshots"));
         };
-        finish(source.show_snapshot(name))?;
+        finish(source.show_snapshot(name)).map_err(|error| blame(0, error))?;
     }
     let size = disk.as_ref().map_or(image.size, Disk::size).next_multiple_of(512);
     let mut bitmaps = None;
