@@ -1,7 +1,10 @@
 //! The block-layer process: threads, seal, plan, and then the executor's loop.
 //!
-//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`].
+//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`]. Started as
+//! a block-tool, it serves nobody and does one command of `bulkhead-img` ([`tool`]).
 #![forbid(unsafe_code)]
+
+mod tool;
 
 use std::hash::RandomState;
 use std::os::fd::AsFd;
@@ -28,12 +31,14 @@ const CLOSING: Duration = Duration::from_secs(1);
 const PLAN_DEADLINE: Duration = Duration::from_secs(u32::MAX as u64);
 
 fn main() {
-    let start = Start::new(ProcessClass::BlockLayer);
-    match live(start) {
+    let is_tool = std::env::args().next().as_deref() == Some(ProcessClass::BlockTool.name());
+    let class = if is_tool { ProcessClass::BlockTool } else { ProcessClass::BlockLayer };
+    let start = Start::new(class);
+    match if is_tool { tool::live(start) } else { live(start) } {
         Ok(()) => bulkhead_runtime::exit(0),
         Err(error) if is_end(&error) => bulkhead_runtime::exit(0),
         Err(error) => {
-            bulkhead_runtime::log(&format!("block-layer: {error:#}"));
+            bulkhead_runtime::log(&format!("{class}: {error:#}"));
             bulkhead_runtime::exit(1);
         }
     }
