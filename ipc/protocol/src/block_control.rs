@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{JobReport, LayerFormat};
+use crate::filters::{BadFilters, Limits};
 use crate::session::Refusal;
+use crate::spec::{Address, ServerSpec};
 
 /// Longest name of a disk, a job, a bitmap or an internal snapshot in bytes. QEMU's bitmaps have up to 1023;
 /// longer ones than ours are seen, and not worked with.
@@ -24,6 +26,9 @@ pub const MOST_OVERLAYS: usize = 16;
 
 /// Bitmaps merged into another at once.
 pub const MOST_MERGED: usize = 64;
+
+/// Most addresses of a server.
+pub const MOST_ADDRESSES: usize = 16;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +94,8 @@ pub struct OverlaySpec {
 pub struct FileSpec {
     /// Where.
     pub path: PathBuf,
+    /// It is no file but lies on a server, and `path` is its URI.
+    pub server: Option<ServerSpec>,
     /// Its format.
     pub format: LayerFormat,
     /// It is there and has its format and size; otherwise it is made, and must not be there.
@@ -236,20 +243,6 @@ pub enum BitmapAction {
     Merge(Vec<String>),
 }
 
-/// Limits of a disk; 0: none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Limits {
-    /// Requests a second.
-    pub iops: u64,
-    /// Bytes a second.
-    pub bps: u64,
-    /// Requests at once after a rest.
-    pub iops_max: u64,
-    /// Bytes at once after a rest.
-    pub bps_max: u64,
-}
-
 /// What a client is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockResponse {
@@ -339,6 +332,9 @@ pub enum Malformed {
     /// A list that is too long, or empty.
     #[error("{0} of them: give 1 to {1}")]
     Count(usize, usize),
+    /// Limits that do not go together.
+    #[error(transparent)]
+    Limits(#[from] BadFilters),
 }
 
 impl BlockRequest {
@@ -350,7 +346,7 @@ impl BlockRequest {
                 count(overlays.len(), MOST_OVERLAYS)?;
                 overlays.iter().try_for_each(|overlay| {
                     name(&overlay.disk)?;
-                    path(&overlay.file.path)
+                    file(&overlay.file)
                 })
             }
             Self::Start(start) => start.check(),
@@ -368,7 +364,11 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Throttle { disk, .. } | Self::Resume { disk } => name(disk),
+            Self::Throttle { disk, limits } => {
+                limits.check()?;
+                name(disk)
+            }
+            Self::Resume { disk } => name(disk),
         }
     }
 }
@@ -384,10 +384,10 @@ impl StartSpec {
             JobSpec::Commit { top, base } => {
                 top.iter().chain(base).try_for_each(|layer| path(layer))
             }
-            JobSpec::Mirror { target, .. } => path(&target.path),
+            JobSpec::Mirror { target, .. } => file(target),
             JobSpec::Backup { target, bitmap, .. } => {
                 bitmap.iter().try_for_each(|bitmap| name(bitmap))?;
-                path(&target.path)
+                file(target)
             }
         }
     }
@@ -396,6 +396,23 @@ impl StartSpec {
 fn name(name: &str) -> Result<(), Malformed> {
     match name.len() {
         1..=LONGEST_NAME => Ok(()),
+        len => Err(Malformed::Name(len)),
+    }
+}
+
+fn file(file: &FileSpec) -> Result<(), Malformed> {
+    let Some(server) = &file.server else {
+        return path(&file.path);
+    };
+    count(server.addresses.len(), MOST_ADDRESSES)?;
+    let paths = server.addresses.iter().filter_map(|address| match address {
+        Address::Path(path) => Some(path),
+        Address::Tcp(_) => None,
+    });
+    paths.chain(server.tls.iter().map(|tls| &tls.folder)).try_for_each(|there| path(there))?;
+    server.tls.iter().try_for_each(|tls| name(&tls.hostname))?;
+    match file.path.as_os_str().len().max(server.export.len()) {
+        0..=LONGEST_PATH => Ok(()),
         len => Err(Malformed::Name(len)),
     }
 }
@@ -422,6 +439,7 @@ mod tests {
     fn overlay(disk: &str, path: &str) -> OverlaySpec {
         let file = FileSpec {
             path: path.into(),
+            server: None,
             format: LayerFormat::Qcow2,
             existing: false,
             cluster_size: 0,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::block_control::ErrorPolicy;
 use crate::class::ProcessClass;
 use crate::core::EngineKind;
+use crate::filters::Filters;
 use crate::launch::Layer;
 
 /// How image data is cached by the host.
@@ -31,7 +32,7 @@ pub enum CacheMode {
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Bytes as they are.
-    Raw,
+    Raw(Part),
     /// qcow2. The names of other files in its header are never followed: they are given here.
     Qcow2 {
         /// Its external data file.
@@ -41,13 +42,57 @@ pub enum Format {
     },
 }
 
+/// Which bytes of a file are the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// The first.
+    pub offset: u64,
+    /// How many; none: up to the file's end.
+    pub size: Option<u64>,
+}
+
+/// Another program's NBD server, and an export of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerSpec {
+    /// Its addresses, the first to be tried first.
+    pub addresses: Vec<Address>,
+    /// The export's name.
+    pub export: String,
+    /// Nothing without TLS.
+    pub tls: Option<TlsClientSpec>,
+    /// Milliseconds that requests wait for a server that is gone.
+    pub reconnect_delay_ms: u32,
+    /// Connections, if it serves several at once.
+    pub connections: u16,
+}
+
+/// TLS with X.509 certificates, as a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsClientSpec {
+    /// Folder of `ca-cert.pem` and, for servers that ask, `client-cert.pem` and `client-key.pem`.
+    pub folder: PathBuf,
+    /// Name that the server's certificate must have.
+    pub hostname: String,
+}
+
 /// A backing file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackingSpec {
     /// File or block device.
     pub path: PathBuf,
-    /// It is a qcow2 image itself; otherwise its bytes are the disk.
-    pub qcow2: bool,
+    /// It is no file but lies on a server, and `path` is its URI.
+    pub server: Option<ServerSpec>,
+    /// What it is.
+    pub format: BackingFormat,
+}
+
+/// Format of a backing file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackingFormat {
+    /// Bytes as they are.
+    Raw(Part),
+    /// qcow2.
+    Qcow2,
 }
 
 /// Where a disk's bytes are.
@@ -57,12 +102,21 @@ pub enum DiskSource {
     Image {
         /// File or block device.
         path: PathBuf,
+        /// It is no file but lies on a server, and `path` is its URI.
+        server: Option<ServerSpec>,
         /// Its format.
         format: Format,
         /// Host caching.
         cache: CacheMode,
         /// Whether the guest's discards reach the image.
         discard: bool,
+        /// Refuse writes.
+        read_only: bool,
+    },
+    /// Nothing: zeroes are read, and what is written is forgotten. To measure what is above it.
+    Null {
+        /// Bytes of the disk.
+        size: u64,
         /// Refuse writes.
         read_only: bool,
     },
@@ -86,8 +140,8 @@ pub struct DiskSpec {
     pub queues: u16,
     /// CPU on which its processes run; `None`: the supervisor places them.
     pub cpu: Option<u32>,
-    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
-    pub delay_ms: u32,
+    /// What stands in front of it.
+    pub filters: Filters,
     /// What is done about errors.
     pub on_error: OnError,
 }

@@ -26,10 +26,9 @@ impl Failure {
     /// The requester is gone: the request was not performed, or nobody asks any more whether it was.
     pub const DISCARDED: Self = Self(125);
 
-    /// What a system call said.
-    #[cfg(test)]
-    pub const fn of_errno(errno: u32) -> Self {
-        Self(errno)
+    /// The failure of an errno.
+    pub const fn of(errno: u16) -> Self {
+        Self(errno as u32)
     }
 
     /// The positive errno.

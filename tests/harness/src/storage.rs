@@ -49,6 +49,8 @@ pub struct Options {
     pub disk: String,
     /// Queues.
     pub queues: u16,
+    /// Further exports, as `--export` takes them.
+    pub exports: Vec<String>,
     /// Whether the disk is an NBD export as well.
     pub nbd: bool,
     /// CPUs it may use, as `taskset -c` takes them; empty: all of the caller's.
@@ -59,7 +61,13 @@ impl Options {
     /// An image with `queues` queues.
     pub fn new(image: &Path, queues: u16) -> Self {
         let (disk, cpus) = (String::new(), String::new());
-        Self { image: image.to_owned(), disk, queues, nbd: false, cpus }
+        Self { image: image.to_owned(), disk, queues, exports: Vec::new(), nbd: false, cpus }
+    }
+
+    /// A further export.
+    pub fn export(mut self, export: String) -> Self {
+        self.exports.push(export);
+        self
     }
 
     /// Further keys of `--disk`.
@@ -205,6 +213,7 @@ fn command(options: &Options, name: &str, socket: &Path) -> Command {
     let export =
         format!("vhost-user-blk,disk=d0,socket={},queues={}", socket.display(), options.queues);
     command.args(["storage", "--name", name, "--disk", &disk, "--export", &export]);
+    command.args(options.exports.iter().flat_map(|export| ["--export", export]));
     if options.nbd {
         let export = format!("nbd,disk=d0,socket={}", nbd_socket(socket).display());
         command.args(["--export", &export]);

@@ -54,7 +54,14 @@ impl Opening<'_> {
         fds: &mut impl Iterator<Item = OwnedFd>,
         below: Option<(Layer<Served>, NamedLayer)>,
     ) -> Result<Target, LayerError> {
-        let file = self.file(fds, plan.cache)?;
+        let file = match &plan.remote {
+            Some(remote) => {
+                let socket = fds.next().ok_or(Refused::Descriptor)?;
+                let opened = self.desk.remote((**remote).clone(), socket, false).await;
+                Served::Remote(opened.map_err(Refused::from)?)
+            }
+            None => self.file(fds, plan.cache)?,
+        };
         let (layer, is_new) = match plan.named.format {
             LayerFormat::Raw => {
                 let size = file.size().map_err(crate::qcow2::OpenError::Host);
@@ -95,7 +102,10 @@ impl Opening<'_> {
         let file = self.file(fds, cache)?;
         let data = data_file.then(|| self.file(fds, cache)).transpose()?;
         if !journal {
-            return Ok(Layer::raw(file, like.size()));
+            return match like {
+                Layer::Raw(raw) => Ok(Layer::Raw(Rc::new(raw.again(file)))),
+                Layer::Qcow2(_) | Layer::Null(_) => Err(Refused::Descriptor.into()),
+            };
         }
         let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?).map_err(Refused::from)?;
         let options = Options { discard: self.discard, chain_given: true, ..Options::WRITE };

@@ -2,9 +2,8 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan};
+use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan, NamedLayer};
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::{Executor, ExecutorError, Export};
@@ -24,10 +23,14 @@ impl Executor {
             return Err(ExecutorError::Command("a plan with more queues than its first argument"));
         }
         let mut fds = fds.into_iter();
-        let delay = Duration::from_millis(u64::from(plan.delay_ms));
+        let nodes = crate::node::nodes(&plan.filters);
         let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
-        let opened = Graph::open(pool, mailbox, delay, async |desk| {
-            Opening { fds: &mut fds, desk }.open(&plan.node).await
+        let on_server = |layer: &NamedLayer| {
+            plan.remotes.iter().find(|remote| remote.layer == layer.layer).cloned()
+        };
+        let remotes: Vec<_> = plan.layers.iter().map(on_server).collect();
+        let opened = Graph::open(pool, mailbox, nodes, async |desk| {
+            Opening { fds: &mut fds, desk, remotes }.open(&plan.node).await
         });
         let graph = match opened {
             Ok(graph) => graph,
@@ -44,7 +47,6 @@ impl Executor {
         self.graph = Some(graph);
         self.record.begin(plan.layers);
         self.events.push(BlockEvent::Headers(self.layer_reports()));
-        self.throttle(plan.limits);
         self.set_policy(plan.on_error);
         let mut first_lane = 0;
         for export in plan.exports {

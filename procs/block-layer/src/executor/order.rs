@@ -4,17 +4,19 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use bulkhead_protocol::block::{
-    BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerReport,
+    BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
-use bulkhead_protocol::block_control::{LONGEST_NAME, Limits as WantedLimits};
+use bulkhead_protocol::block_control::LONGEST_NAME;
+use bulkhead_protocol::filters::Limits;
 
 use super::jobs::{Start, on_error};
 use super::record::layer_at;
 use super::snapshot::Snapshot;
 use super::{Executor, ExecutorError};
 use crate::disk::{Action, Disk, DiskEvent, Policy};
-use crate::node::{Limit, Limits, Node, Served, Throttle};
+use crate::node::{Node, Served, Throttle};
 use crate::qcow2::Layer;
+use crate::remote::News;
 
 /// Names of internal snapshots in an answer.
 const MOST_NAMES: usize = 64;
@@ -138,16 +140,22 @@ impl Executor {
         graph.spawn(start.run(fds));
     }
 
-    /// Limits of the disk. Requests that wait already go by the new ones.
-    pub(super) fn throttle(&mut self, wanted: WantedLimits) {
-        let Some(graph) = &self.graph else {
+    /// A socket for a layer on a server. A layer that has left the disk meanwhile needs none.
+    pub(super) fn socket(&mut self, layer: LayerNumber, fds: Vec<OwnedFd>) {
+        let Some(graph) = &mut self.graph else {
             return;
         };
-        let limit = |average, burst| Limit { average, burst, burst_seconds: 1 };
-        let limits = Limits {
-            bytes: limit(wanted.bps, wanted.bps_max),
-            requests: limit(wanted.iops, wanted.iops_max),
-            ..Limits::default()
+        let remotes = graph.desk().remotes();
+        let remote = remotes.iter().find(|remote| remote.layer() == layer);
+        if let (Some(remote), Some(socket)) = (remote, fds.into_iter().next()) {
+            remote.take(socket);
+        }
+    }
+
+    /// Limits of the disk. Requests that wait already go by the new ones.
+    pub(super) fn throttle(&mut self, limits: Limits) {
+        let Some(graph) = &self.graph else {
+            return;
         };
         let mut nodes = graph.disk().nodes();
         let throttled = nodes.iter().position(|node| matches!(**node, Node::Throttle(_)));
@@ -157,7 +165,7 @@ impl Executor {
                     throttle.set(limits);
                 }
             }
-            None if wanted == WantedLimits::default() => {}
+            None if limits == Limits::default() => {}
             None => {
                 nodes.push(Rc::new(Node::Throttle(Rc::new(Throttle::new(limits)))));
                 graph.disk().set_nodes(nodes);
@@ -221,6 +229,17 @@ impl Executor {
 
     /// What disk and jobs have to tell, in their own words.
     pub(super) fn gather(&mut self) {
+        let remotes = self.graph.as_ref().map(|graph| graph.desk().remotes()).unwrap_or_default();
+        for remote in remotes {
+            let layer = remote.layer();
+            for news in remote.news() {
+                self.record.tell(match news {
+                    News::Wanted => BlockEvent::SocketWanted { layer },
+                    News::Connected(export) => BlockEvent::Connected { layer, export },
+                    News::Lost(reason) => BlockEvent::Disconnected { layer, reason },
+                });
+            }
+        }
         self.jobs.tell(&self.record);
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {

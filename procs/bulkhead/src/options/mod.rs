@@ -2,13 +2,14 @@
 
 mod chain;
 mod cpu;
-mod disk;
+pub mod disk;
 mod export;
 mod file;
 mod gdb;
 pub mod keyed;
 mod number;
 mod output;
+pub mod server;
 mod size;
 mod spec;
 

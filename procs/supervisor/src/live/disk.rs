@@ -5,8 +5,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, JobReport};
-use bulkhead_protocol::block_control::Limits;
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
+use bulkhead_protocol::filters::{Filters, Limits};
 use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
@@ -44,7 +44,7 @@ pub struct Disk {
     pub bitmaps: Vec<String>,
     /// What its consumers were told that it is, once that is known.
     pub info: Option<DiskInfo>,
-    /// Limits that its user set.
+    /// Limits that it has now.
     pub limits: Limits,
     queues: Queues,
 }
@@ -57,6 +57,7 @@ impl Disk {
         device: Option<usize>,
         queues: u16,
         consumers: Vec<Consumer>,
+        limits: Limits,
     ) -> std::io::Result<Self> {
         let size = if device.is_some() { VM_QUEUE } else { EXPORT_QUEUE };
         let queues = Queues { count: queues, size };
@@ -71,7 +72,7 @@ impl Disk {
             concluded: Vec::new(),
             bitmaps: Vec::new(),
             info: None,
-            limits: Limits::default(),
+            limits,
             queues,
         })
     }
@@ -206,6 +207,14 @@ impl Instance {
     }
 
     fn plan_server(&mut self, disk: usize) {
+        if let Err(error) = self.prepare_sockets(disk) {
+            return self.fail(format!("no socket can be had: {error}"));
+        }
+        self.send_plan(disk);
+        self.hand_over_sockets(disk);
+    }
+
+    fn send_plan(&mut self, disk: usize) {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
@@ -230,9 +239,9 @@ impl Instance {
         let command = BlockCommand::Plan(Box::new(BlockPlan {
             node: image.chain.plan(image.service),
             layers: image.chain.named(),
+            remotes: image.chain.remotes(),
             exports: exports.collect(),
-            delay_ms: planned.delay_ms,
-            limits: here.limits,
+            filters: Filters { limits: here.limits, ..planned.filters.clone() },
             on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
@@ -291,6 +300,11 @@ impl Instance {
             BlockEvent::ExportFault { export, .. } => {
                 self.fenced(disk, export as usize, Fence::client_at_fault);
             }
+            BlockEvent::SocketWanted { layer } => self.on_socket_wanted(disk, post, layer),
+            BlockEvent::Connected { layer, export } => self.on_connected(disk, layer, export),
+            BlockEvent::Disconnected { layer, reason } => {
+                self.on_disconnected(disk, layer, reason);
+            }
             event => self.on_graph_news(disk, post, event),
         }
     }
@@ -321,7 +335,7 @@ impl Instance {
         }
         let path = match &planned.source {
             Source::Image(image) => {
-                image.chain.top().map_or_else(String::new, |top| top.path.display().to_string())
+                image.chain.top().map_or("null-co".to_owned(), |top| top.path.display().to_string())
             }
             Source::Foreign(foreign) => foreign.path.display().to_string(),
         };

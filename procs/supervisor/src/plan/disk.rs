@@ -4,15 +4,18 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::block::LayerFormat;
+use bulkhead_protocol::filters::Filters;
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{
-    BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Spec,
+    BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part, ServerSpec,
+    Spec,
 };
 
 use super::{Export, NbdExport, checked_wish};
-use crate::images::chain::{Chain, Layer, Service};
+use crate::images::chain::{Chain, Layer, Place, Service};
 use crate::images::owner;
+use crate::images::remote::Remote;
 use crate::images::take::{LockedFile, Wanted};
 use crate::open::{Identity, Kind, find};
 use crate::placement::{QueueCpus, Wish};
@@ -30,8 +33,8 @@ pub struct Disk {
     pub serial: String,
     /// CPU of each queue; as many as it has queues.
     pub cpus: QueueCpus,
-    /// Rehearsal delay of each request in milliseconds.
-    pub delay_ms: u32,
+    /// What stands in front of it.
+    pub filters: Filters,
     /// What is done about errors.
     pub on_error: OnError,
     /// Where its bytes are.
@@ -83,11 +86,9 @@ impl Disk {
             return 0;
         };
         let in_memory = |layer: &Layer| {
-            let file = &layer.file.file;
-            match bulkhead_sys::file::is_in_memory(file) {
-                Ok(true) => bulkhead_sys::file::size(file).unwrap_or(0),
-                _ => 0,
-            }
+            let file = layer.files().next().map(|file| &file.file);
+            file.filter(|file| bulkhead_sys::file::is_in_memory(file).unwrap_or(false))
+                .map_or(0, |file| bulkhead_sys::file::size(file).unwrap_or(0))
         };
         image.chain.top().map_or(0, in_memory)
     }
@@ -100,12 +101,23 @@ impl Disk {
         before: &[Self],
     ) -> Result<Self, Refusal> {
         let option = format!("--disk {}", spec.id);
+        if let Err(error) = spec.filters.check() {
+            let remedy = "see 'bulkhead run --help'";
+            return Err(refuse(&option, "its filters", error.to_string(), remedy));
+        }
         let source = match &spec.source {
+            DiskSource::Null { size, read_only } => {
+                check_zeroes(&option, *size)?;
+                let cache = CacheMode::Writeback;
+                let service = Service { cache, discard: true, read_only: *read_only };
+                Source::Image(Image { chain: Chain::of_zeroes(*size), service })
+            }
             DiskSource::VhostUser { socket } => Source::Foreign(foreign(&option, socket)?),
-            DiskSource::Image { path, format, cache, discard, read_only } => {
+            DiskSource::Image { path, server, format, cache, discard, read_only } => {
                 let neighbours = Neighbours { option: &option, instances, before };
                 let service = Service { cache: *cache, discard: *discard, read_only: *read_only };
-                let chain = Chain::new(neighbours.layers(path, format, service)?);
+                let chain =
+                    Chain::new(neighbours.layers(path, server.as_ref(), format, service)?);
                 Source::Image(Image { chain, service })
             }
         };
@@ -113,7 +125,7 @@ impl Disk {
             id: spec.id.clone(),
             serial: spec.serial.clone(),
             cpus,
-            delay_ms: spec.delay_ms,
+            filters: spec.filters.clone(),
             on_error: spec.on_error,
             source,
             export: None,
@@ -165,37 +177,64 @@ impl Neighbours<'_> {
         Ok(locked)
     }
 
+    fn place(
+        &self,
+        path: &Path,
+        server: Option<&ServerSpec>,
+        service: Service,
+    ) -> Result<Place, Refusal> {
+        let Some(server) = server else {
+            return self.take(path, service).map(Place::File);
+        };
+        let mut remote = Remote::new(self.option, path, server)?;
+        remote.connect(self.option, path)?;
+        Ok(Place::Remote(Box::new(remote)))
+    }
+
     /// The layers of an image. Backing files are read, and by pages: nobody's flush waits for them.
     fn layers(
         &self,
         path: &Path,
+        server: Option<&ServerSpec>,
         format: &Format,
         service: Service,
     ) -> Result<Vec<Layer>, Refusal> {
-        let file = self.take(path, service)?;
-        let Format::Qcow2 { data_file, backing } = format else {
-            check_sectors(self.option, path, &file)?;
-            return Ok(vec![layer(path, LayerFormat::Raw, file)]);
+        let place = self.place(path, server, service)?;
+        let (data_file, backing) = match format {
+            Format::Raw(part) => {
+                if let (true, Place::File(file)) = (*part == Part::default(), &place) {
+                    check_sectors(self.option, path, file)?;
+                }
+                return Ok(vec![Layer { part: *part, ..layer(path, LayerFormat::Raw, place) }]);
+            }
+            Format::Qcow2 { data_file, backing } => (data_file, backing),
         };
-        let mut top = layer(path, LayerFormat::Qcow2, file);
+        let mut top = layer(path, LayerFormat::Qcow2, place);
         if let Some(path) = data_file {
             top.data_file = Some(self.take(path, service)?);
         }
         let mut layers = vec![top];
         let below = Service { cache: CacheMode::Writeback, read_only: true, ..service };
-        for BackingSpec { path, qcow2 } in backing {
-            let format = if *qcow2 { LayerFormat::Qcow2 } else { LayerFormat::Raw };
-            layers.push(layer(path, format, self.take(path, below)?));
+        for BackingSpec { path, server, format } in backing {
+            let (format, part) = match format {
+                BackingFormat::Raw(part) => (LayerFormat::Raw, *part),
+                BackingFormat::Qcow2 => (LayerFormat::Qcow2, Part::default()),
+            };
+            let place = self.place(path, server.as_ref(), below)?;
+            layers.push(Layer { part, ..layer(path, format, place) });
         }
         Ok(layers)
     }
 }
 
-fn layer(path: &Path, format: LayerFormat, file: LockedFile) -> Layer {
+fn layer(path: &Path, format: LayerFormat, place: Place) -> Layer {
     // As headers name it from now on, and as it is found again whatever the working directory is.
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (data_file, journal) = (None, None);
-    Layer { number: 0, path, format, file, data_file, journal }
+    let path = match &place {
+        Place::File(_) => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        Place::Remote(_) => path.to_owned(),
+    };
+    let (data_file, part, journal) = (None, Part::default(), None);
+    Layer { number: 0, path, format, place, data_file, part, journal }
 }
 
 fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {
@@ -203,6 +242,13 @@ fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {
         Err(error) => Err(wanted.host(&error)),
         Ok(0) => Err(wanted.refuse("it is empty", "make it larger, as with truncate -s 1G")),
         Ok(_) => Ok(()),
+    }
+}
+
+fn check_zeroes(option: &str, size: u64) -> Result<(), Refusal> {
+    match size > 0 && size.is_multiple_of(SECTOR) && i64::try_from(size).is_ok() {
+        true => Ok(()),
+        false => Err(refuse(option, size, "no disk has this size", "give a multiple of 512")),
     }
 }
 

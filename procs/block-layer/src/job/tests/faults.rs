@@ -19,8 +19,7 @@ fn places() -> u64 {
 }
 
 /// ENOSPC, EIO, EMFILE, ENOMEM.
-const FAILURES: [Failure; 4] =
-    [Failure::NO_SPACE, Failure::IO, Failure::of_errno(24), Failure::of_errno(12)];
+const FAILURES: [Failure; 4] = [Failure::NO_SPACE, Failure::IO, Failure::of(24), Failure::of(12)];
 
 /// Calls that are let through before one fails: every one of the first, then ever fewer.
 fn place(number: u64, salt: u64) -> u64 {

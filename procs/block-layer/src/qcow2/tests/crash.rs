@@ -75,8 +75,8 @@ fn crash(rig: &Rig, chance: &mut Steps) -> (Vec<u8>, usize) {
 #[test]
 fn every_crash_leaves_an_image_without_errors_and_with_all_that_was_flushed() {
     for (number, kind) in KINDS.iter().enumerate() {
-        for seed in 0..4 {
-            let (rig, flushed) = work(kind, (seed + 1) / 2 * 100 + number as u64 * 2 + seed % 2);
+        for seed in 0..4u64 {
+            let (rig, flushed) = work(kind, seed.div_ceil(2) * 100 + number as u64 * 2 + seed % 2);
             let mut chance = Steps::new(seed + 1);
             for state in 0..states() {
                 let (bytes, mark) = crash(&rig, &mut chance);
@@ -233,7 +233,7 @@ fn a_process_that_is_killed_half_way_through_leaks_nothing() {
 #[test]
 fn a_killed_process_leaves_an_image_without_errors() {
     for kind in &KINDS {
-        for seed in 0..4 {
+        for seed in 0..4u64 {
             let mut rig = Rig::new(kind, seed);
             let mut steps = Steps::new(seed + 1000);
             for _ in 0..6 {
