@@ -176,7 +176,7 @@ pub enum Mode {
 pub struct MirrorOptions {
     #[command(flatten)]
     pub disk: DiskOf,
-    /// The copy: path=FILE,format=raw|qcow2[,cluster-size=SIZE,existing]
+    /// The copy: path=FILE,format=raw|qcow2[,cluster-size=SIZE,existing], or nbd=URI,format=raw|qcow2 on a server
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub target: String,
     /// How much: full, top or none
@@ -197,7 +197,7 @@ pub struct MirrorOptions {
 pub struct BackupOptions {
     #[command(flatten)]
     pub disk: DiskOf,
-    /// The copy: path=FILE,format=raw|qcow2[,cluster-size=SIZE,existing]
+    /// The copy: path=FILE,format=raw|qcow2[,cluster-size=SIZE,existing], or nbd=URI,format=raw|qcow2 on a server
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub target: String,
     /// How much
