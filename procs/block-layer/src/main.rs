@@ -8,7 +8,7 @@ mod tool;
 
 use std::hash::RandomState;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bulkhead_block_layer::executor::{Alive, Executor};
@@ -16,7 +16,6 @@ use bulkhead_protocol::block::{BlockCommand, BlockEvent};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
 use bulkhead_sys::clock::Deadline;
-use bulkhead_sys::readiness::wait_readable;
 
 /// Calls in flight at a device whose requests block: a driver's usual depth. An idle worker costs a
 /// page of stack.
@@ -78,9 +77,10 @@ fn run(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Re
             }
         }
         executor.read_mail();
+        executor.pump();
         executor.due();
         report(executor, helper)?;
-        rest(executor, helper)?;
+        executor.rest(helper.as_fd())?;
     }
 }
 
@@ -93,18 +93,6 @@ fn report(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) ->
     }
     for event in executor.events() {
         helper.event(&event)?;
-    }
-    Ok(())
-}
-
-/// Sleeps until the supervisor, a thread of ours or the clock has news.
-fn rest(executor: &Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Result<()> {
-    let mailbox = executor.mailbox();
-    if mailbox.may_sleep() {
-        let until = executor.next_due();
-        let time = until.map(|due| due.saturating_duration_since(Instant::now()));
-        let [_, mail] = wait_readable([helper.as_fd(), mailbox.bell().as_fd()], time)?;
-        mailbox.woke(mail);
     }
     Ok(())
 }

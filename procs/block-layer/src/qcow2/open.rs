@@ -199,6 +199,7 @@ impl<S: Storage> Qcow2<S> {
         let old = std::mem::replace(&mut *state, fresh);
         // These count on.
         (state.begun, state.durable, state.first_op) = (old.begun, old.durable, old.first_op);
+        state.next_free = old.next_free;
         state.slices.succeed(&old.slices);
         state.damage = old.damage;
         drop(state);
@@ -246,6 +247,7 @@ impl State {
             },
             taken: BTreeSet::new(),
             frees: VecDeque::new(),
+            next_free: 0,
             begun: 0,
             durable: 0,
             first_op: 0,

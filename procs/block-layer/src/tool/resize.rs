@@ -64,7 +64,8 @@ fn grow_or_shrink(image: &Qcow2<Plain>, size: u64) -> Result<()> {
             image.cluster_size()
         ),
         Failure::UNSUPPORTED => anyhow::anyhow!(
-            "a version 2 image with snapshots keeps its size; amend it with compat=1.1"
+            "a version 2 image with snapshots or a longer backing file keeps its size; \
+             amend it with compat=1.1"
         ),
         failure => failure.into(),
     })
