@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bulkhead_protocol::tool::{
     BrokenBitmaps, ConvertPlan, MOST_THREADS, NewImage, Preallocation, ToolCommand, ToolEvent,
 };
@@ -21,7 +21,10 @@ pub fn run(options: &Convert, front: &mut Front) -> Result<ExitCode> {
     let Wanted { image, .. } = Wanted::read(options.target_format, &options.options)?;
     check(options, &image)?;
     front.show_progress(options.progress && !options.quiet);
-    let (path, sources) = options.files.split_last().context("a source and a target")?;
+    let (path, sources) = match &options.files[..] {
+        [sources @ .., path] if !sources.is_empty() => (path, sources),
+        _ => bail!("give a source and a target"),
+    };
     let access = Access::reading(options.share.force_share);
     let open = |(number, path): (usize, &std::path::PathBuf)| {
         // The files that belong to an image belong to the first one.

@@ -10,9 +10,6 @@ use bulkhead_protocol::tool::PlannedDisk;
 use crate::cli::{Chain, Format};
 use crate::file::{Access, OpenFile};
 
-/// Most files of a command: what a message carries.
-const MOST_FILES: usize = 48;
-
 /// A disk whose files are open.
 #[derive(Debug)]
 pub struct Disk {
@@ -51,9 +48,6 @@ impl Disk {
             vec![LayerPlan { format: format.plan(), data_file, part: Part::default() }];
         for ((format, path), number) in chain.backing.iter().zip(1..) {
             let access = if base == Some(number) { Access::WRITE } else { below };
-            if files.len() >= MOST_FILES {
-                bail!("{}: a chain has at most {MOST_FILES} files", path.display());
-            }
             let file = OpenFile::open(path, access)?;
             if files.iter().any(|other| other.identity == file.identity) {
                 bail!("{}: it is in the chain twice, which is a loop", path.display());

@@ -61,6 +61,12 @@ fn write_for_people(out: &mut impl Write, range: &Range, options: &Map) -> Resul
     let names = std::iter::once(&options.file);
     let mut names = names.chain(options.chain.backing.iter().map(|(_, path)| path));
     let name = names.nth(range.depth as usize).map_or(Path::new(""), |path| path).display();
-    let place = range.offset.map_or("compressed".to_owned(), |offset| format!("{offset:#x}"));
-    Ok(writeln!(out, "{:<#16x}{:<#16x}{place:<16}{name}", range.start, range.length)?)
+    let place = range.offset.map_or("compressed".to_owned(), hexadecimal);
+    let (start, length) = (hexadecimal(range.start), hexadecimal(range.length));
+    Ok(writeln!(out, "{start:<16}{length:<16}{place:<16}{name}")?)
+}
+
+/// As C writes it: zero has no prefix.
+fn hexadecimal(number: u64) -> String {
+    if number == 0 { "0".to_owned() } else { format!("{number:#x}") }
 }

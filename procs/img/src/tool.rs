@@ -33,9 +33,12 @@ pub use launch::Launcher;
 use launch::PATIENCE;
 use process::Process;
 
+/// Most files of a command: a message carries no more.
+const MOST_FILES: usize = 64;
+
 /// The user wants no more of it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}: nothing was finished")]
+#[error("{0}: it was stopped before it was finished")]
 pub struct Interrupted(pub Signal);
 
 /// What every command works with.
@@ -76,6 +79,9 @@ impl Front {
         files: &[&OpenFile],
         mut each: impl FnMut(ToolEvent) -> Result<()>,
     ) -> Result<()> {
+        if files.len() > MOST_FILES {
+            bail!("{} files are too many; a command has at most {MOST_FILES}", files.len());
+        }
         let mut process = self.launcher.tool(threads)?;
         let fds: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.fd.as_fd()).collect();
         let command = ToHelper::Role(command);

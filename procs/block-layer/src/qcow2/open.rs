@@ -35,6 +35,9 @@ pub enum OpenError {
     /// The header contradicts the specification.
     #[error("the image's header is wrong: {0}")]
     Header(String),
+    /// Its tables are not there.
+    #[error("the image is truncated: its file ends at {0}, and its tables begin at {1}")]
+    Truncated(u64, u64),
     /// Bits nobody here knows.
     #[error("the image has features that are not known here: {0}")]
     Feature(String),
@@ -211,6 +214,7 @@ impl State {
         let bytes = read_bytes(file, 0, PROLOGUE.min(file_size as usize)).await?;
         let header = Header::read(&bytes)?;
         refuse_state(&header, options)?;
+        refuse_truncated(&header, file_size, options)?;
         let geometry = header.geometry;
         let entries = header.l1_entries as usize;
         let l1 = read_numbers(file, header.l1_at, entries, file_size).await?;
@@ -355,6 +359,16 @@ pub(super) async fn read_bytes<S: Storage>(
     let mut bytes = heap.to_vec();
     bytes.truncate(len);
     Ok(bytes)
+}
+
+/// Its tables would read as zeroes, and so would the disk.
+fn refuse_truncated(header: &Header, file_size: u64, options: Options) -> Result<(), OpenError> {
+    let tables = [(header.l1_at, header.l1_entries as u64), (header.reftable_at, 1)];
+    let mut begins = tables.into_iter().filter(|(_, len)| *len > 0).map(|(begin, _)| begin);
+    match begins.find(|begin| *begin >= file_size) {
+        Some(begin) if !options.repair => Err(OpenError::Truncated(file_size, begin)),
+        _ => Ok(()),
+    }
 }
 
 /// Big-endian numbers; those beyond the file's end are zeroes and cost no reading.

@@ -30,9 +30,9 @@ impl Joined {
         self.0.first().map(|(_, disk)| disk)
     }
 
-    /// Bytes of all.
+    /// Bytes of all, in whole sectors.
     pub fn size(&self) -> u64 {
-        self.0.last().map_or(0, |(at, disk)| at + disk.size())
+        self.0.last().map_or(0, |(at, disk)| at + disk.size().next_multiple_of(SECTOR))
     }
 
     /// Which of them is at `at`: its start, and where the next one's is.

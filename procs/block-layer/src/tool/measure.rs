@@ -90,7 +90,7 @@ fn metadata(image: &NewImage, size: u64, clusters: u64) -> u64 {
 /// Bytes that the bitmaps of an image take in another one: bits, tables, and the directory.
 fn bytes_of_bitmaps(source: &Qcow2<Plain>, cluster: u64) -> u64 {
     let (mut bytes, mut directory) = (0u64, 0u64);
-    for bitmap in source.bitmaps().iter().filter(|bitmap| bitmap.is_consistent()) {
+    for bitmap in source.bitmaps() {
         let clusters = source.size().div_ceil(bitmap.granularity()).div_ceil(8).div_ceil(cluster);
         bytes += clusters * cluster + (clusters * 8).next_multiple_of(cluster);
         // An entry of the directory: 24 bytes, the name, and room to the next multiple of 8.

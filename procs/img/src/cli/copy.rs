@@ -83,7 +83,7 @@ pub struct Convert {
     /// Files of the source
     pub chain: Chain,
     /// The sources, one behind the other, and the target
-    #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "TARGET"])]
+    #[arg(required = true, value_name = "SOURCE… TARGET")]
     pub files: Vec<PathBuf>,
 }
 

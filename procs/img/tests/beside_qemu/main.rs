@@ -2,6 +2,7 @@
 
 mod chains;
 mod changes;
+mod options;
 #[path = "../program/mod.rs"]
 mod program;
 mod run;
