@@ -59,22 +59,22 @@ fn play(change: Change) {
         for turn in 0..errors() {
             let errno = ERRORS[(number + turn) % ERRORS.len()];
             let after = (number * 7 + turn * 5) as u64 % 12;
-            let layer = scene.storage().process("block-layer");
+            let layer = scene.storage().wait_for_restart("block-layer", 0);
             let tracing = fail_once(layer.pid, Fault { call, after, errno });
             let made = changing.attempt(change);
             let what = tracing.join().expect("the tracer");
             if what == Came::Denied {
                 return eprintln!("skipped: nobody may trace here");
             }
-            let died = scene.storage().process("block-layer").restarts > layer.restarts;
+            let now = scene.storage().wait_for_restart("block-layer", 0);
+            let died = now.restarts > layer.restarts;
             let ended = if made.is_ok() { "completed" } else { "failed" };
             let kind = format!("{what:?}, {ended}{}", if died { ", died" } else { "" });
             println!("{change:?}: {name} {after} {errno}: {kind} {made:?}");
             *came.entry(kind).or_default() += 1;
             // Whatever it has latched goes with it.
-            let layer = scene.storage().process("block-layer");
-            layer.signal(Signal::SIGKILL);
-            scene.storage().wait_for_restart("block-layer", layer.restarts + 1);
+            now.signal(Signal::SIGKILL);
+            scene.storage().wait_for_restart("block-layer", now.restarts + 1);
             changing.restore();
             wait_for_progress(scene.shared(), 20);
         }

@@ -1,5 +1,6 @@
-//! What hostile images may cost: none of them more than a second of CPU time or 64 MiB, and nothing is
-//! opened. Alone in its process, whose memory it measures.
+//! What hostile images may cost: none of them more than a second of CPU time or a bounded growth of memory,
+//! and nothing is opened. Alone in its process, whose memory it measures: the file itself is in it, up to
+//! 48 MiB, with a log of all that was written to it.
 
 use std::fs;
 
@@ -13,8 +14,9 @@ const FEW: u64 = 250;
 /// Most nanoseconds of CPU time for everything that is tried with one image.
 const SECOND: u64 = 1_000_000_000;
 
-/// Most KiB that the process may grow by.
-const MOST: u64 = 64 << 10;
+/// Most KiB that the process may grow by: the file, its log, and two L1 tables of 32 MiB while one takes the
+/// other's place.
+const MOST: u64 = 256 << 10;
 
 fn images() -> u64 {
     let given = std::env::var("BULKHEAD_IMAGES").ok();
@@ -35,7 +37,7 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn no_image_costs_a_second_or_64_mebibytes_or_opens_anything() {
+fn no_image_costs_a_second_or_memory_without_bound_or_opens_anything() {
     let decoders = DECODERS.iter().filter(|decoder| decoder.name.starts_with("qcow2"));
     for decoder in decoders {
         let samples = (decoder.samples)();
