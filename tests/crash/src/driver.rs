@@ -20,6 +20,10 @@ const SECTORS: u64 = BLOCK as u64 / SECTOR;
 pub struct Shared {
     /// Set to end the load.
     pub stop: AtomicBool,
+    /// Whether a request may fail: it is tried again then.
+    pub forgiving: AtomicBool,
+    /// Requests that failed.
+    pub errors: AtomicU64,
     /// Requests completed by all drivers.
     pub completed: AtomicU64,
     /// Longest time in microseconds in which a driver with requests in flight saw no completion,
@@ -82,6 +86,10 @@ impl Driver {
         }
         self.note_gap();
         while let Some(done) = next {
+            if self.tries_again(done)? {
+                next = self.queue.poll().map_err(|error| Fault::Queue(error.to_string()))?;
+                continue;
+            }
             let place = self.settle(done)?;
             self.shared.completed.fetch_add(1, Ordering::Relaxed);
             if load {
@@ -98,6 +106,28 @@ impl Driver {
         let gap = (now - self.last).as_micros() as u64;
         self.last = now;
         self.shared.gap.fetch_max(gap, Ordering::Relaxed);
+    }
+
+    /// A request that failed and may is made once more. A flush is not: it fails until somebody else serves
+    /// the disk.
+    fn tries_again(&mut self, done: Completion) -> Result<bool, Fault> {
+        if done.is_ok() || !self.shared.forgiving.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let errand = self.errands.get_mut(usize::from(done.slot.0)).and_then(Option::take);
+        let Some((errand, place)) = errand else {
+            return Err(Fault::Queue(format!("{:?} was completed without need", done.slot)));
+        };
+        self.shared.errors.fetch_add(1, Ordering::Relaxed);
+        let (errand, place) = match (errand, self.idle.pop()) {
+            (Errand::Flush, Some(place)) => (Errand::Read, place),
+            (errand, rests) => {
+                self.idle.extend(rests);
+                (errand, place)
+            }
+        };
+        self.submit(errand, place)?;
+        Ok(true)
     }
 
     /// Judges a completion; the block it was for, and whether it was a write.

@@ -28,6 +28,8 @@ pub enum Change {
     MirrorBlocking,
     /// A mirror into a raw file.
     MirrorRaw,
+    /// A backup.
+    Backup,
     /// A backup, and meanwhile a mirror that takes the disk's place.
     BackupAndMirror,
 }
@@ -64,16 +66,42 @@ impl Changing {
     /// Makes a change, whoever dies meanwhile. Afterwards the disk consists of what was asked for, and
     /// files of commands that failed are gone.
     pub fn make(&mut self, change: Change) {
-        let made = match change {
+        let made = self.attempt(change);
+        made.unwrap_or_else(|complaint| panic!("{change:?}: {complaint}"));
+        assert_eq!(self.block.disk().size, self.size, "{change:?}: another size");
+    }
+
+    /// The same of one that may fail.
+    pub fn attempt(&mut self, change: Change) -> Result<(), String> {
+        match change {
             Change::Commit => self.commit(),
             Change::Stream => self.stream(),
             Change::Mirror => self.mirror("qcow2", &[]),
             Change::MirrorBlocking => self.mirror("qcow2", &["--copy-mode", "write-blocking"]),
             Change::MirrorRaw => self.mirror("raw", &[]),
+            Change::Backup => self.backup(),
             Change::BackupAndMirror => self.backup_and_mirror(),
-        };
-        made.unwrap_or_else(|complaint| panic!("{change:?}: {complaint}"));
-        assert_eq!(self.block.disk().size, self.size, "{change:?}: another size");
+        }
+    }
+
+    /// After one that failed: no job is left, and few layers.
+    pub fn restore(&mut self) {
+        for job in self.block.jobs() {
+            drop(self.block.insist(&["job", "cancel"], &[&job.job]));
+            drop(self.block.finish(&job.job));
+        }
+        if self.block.layers().len() > 4 {
+            self.block.insist(&["stream"], &["d0", "--keep"]).expect("a stream");
+            self.block.finish("stream-d0").expect("its end");
+        }
+    }
+
+    fn backup(&mut self) -> Result<(), String> {
+        let (copy, target) = self.target("qcow2");
+        self.block.insist(&["backup"], &["d0", "--target", &target, "--keep"])?;
+        self.block.finish("backup-d0")?;
+        drop(qcow2_bytes(&copy));
+        Ok(())
     }
 
     fn overlay(&mut self) -> Result<(Vec<PathBuf>, PathBuf), String> {

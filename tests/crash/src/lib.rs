@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod driver;
+pub mod fault;
 pub mod graph;
 pub mod image;
 pub mod killer;

@@ -100,6 +100,16 @@ impl Scene {
         &self.shared
     }
 
+    /// From now on requests may fail; they are made again until they succeed.
+    pub fn forgive(&self) {
+        self.shared.forgiving.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests that have failed.
+    pub fn errors(&self) -> u64 {
+        self.shared.errors.load(Ordering::Relaxed)
+    }
+
     /// The image's path.
     pub fn image(&self) -> &Path {
         self.image.path()

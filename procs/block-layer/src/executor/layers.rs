@@ -72,7 +72,8 @@ impl Opening<'_> {
                 let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?);
                 let journal = journal.map_err(Refused::from)?;
                 // A predecessor may have made it already.
-                let empty = file.size() == Ok(0);
+                let size = file.size().map_err(crate::qcow2::OpenError::Host);
+                let empty = size.map_err(Refused::from)? == 0;
                 let (layer, name) = below.unzip();
                 if let Some(cluster) = plan.create.filter(|_| empty) {
                     self.make(&file, cluster, name).await?;

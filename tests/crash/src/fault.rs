@@ -1,0 +1,126 @@
+//! One system call of a process fails, as if the kernel had refused it: it is never made.
+//!
+//! A tracer exchanges the number of the call for that of one that does nothing, before the process's filter
+//! looks at it, and the result for an error. The thread that traces ends then, which lets the process go.
+
+use std::collections::HashMap;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Which call fails, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Its number.
+    pub call: libc::c_long,
+    /// Calls of that number that are let through before.
+    pub after: u64,
+    /// What it is said to have met.
+    pub errno: Errno,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// The call failed.
+    Failed,
+    /// It was not made in time.
+    Spared,
+    /// The process ended before.
+    Gone,
+    /// The host lets nobody trace it.
+    Denied,
+}
+
+/// How long the call is waited for.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Waits for the call in a thread of its own, which alone may trace.
+pub fn fail_once(pid: i32, fault: Fault) -> JoinHandle<Came> {
+    thread::spawn(move || Tracer { fault, left: fault.after, pending: None }.run(pid))
+}
+
+struct Tracer {
+    fault: Fault,
+    left: u64,
+    /// The thread whose call is not made.
+    pending: Option<Pid>,
+}
+
+impl Tracer {
+    fn run(mut self, pid: i32) -> Came {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            return Came::Gone;
+        };
+        let mut inside = HashMap::new();
+        for thread in threads.flatten() {
+            let number = thread.file_name().to_string_lossy().parse().map(Pid::from_raw);
+            let Ok(thread) = number else { continue };
+            match ptrace::seize(thread, ptrace::Options::PTRACE_O_TRACESYSGOOD) {
+                Ok(()) => {}
+                Err(Errno::EPERM) => return Came::Denied,
+                Err(_) => return Came::Gone,
+            }
+            let _stops = ptrace::interrupt(thread);
+            inside.insert(thread, false);
+        }
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            // Children of other threads are theirs.
+            let mine = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
+            let went_on = match waitpid(None, Some(mine)) {
+                Ok(WaitStatus::StillAlive) => {
+                    thread::sleep(Duration::from_micros(50));
+                    continue;
+                }
+                Ok(WaitStatus::PtraceSyscall(thread)) => {
+                    let within = inside.entry(thread).or_insert(false);
+                    *within = !*within;
+                    let (enters, looked) = (*within, self.look(thread, *within));
+                    if looked.is_ok_and(|over| over && !enters) {
+                        return Came::Failed;
+                    }
+                    ptrace::syscall(thread, None)
+                }
+                Ok(WaitStatus::PtraceEvent(thread, ..)) => ptrace::syscall(thread, None),
+                Ok(WaitStatus::Stopped(thread, signal)) => ptrace::syscall(thread, signal),
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(_) => {
+                    return Came::Gone;
+                }
+                Ok(_) => Ok(()),
+            };
+            // A thread that was killed meanwhile is waited for next.
+            let _gone = went_on;
+        }
+        Came::Spared
+    }
+
+    /// A thread enters or leaves a call; whether that was the one.
+    fn look(&mut self, thread: Pid, enters: bool) -> nix::Result<bool> {
+        let mut registers = ptrace::getregs(thread)?;
+        if !enters {
+            if self.pending != Some(thread) {
+                return Ok(false);
+            }
+            registers.rax = -i64::from(self.fault.errno as i32) as u64;
+            ptrace::setregs(thread, registers)?;
+            return Ok(true);
+        }
+        if registers.orig_rax != self.fault.call as u64 || self.pending.is_some() {
+            return Ok(false);
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            return Ok(false);
+        }
+        registers.orig_rax = libc::SYS_sched_yield as u64;
+        ptrace::setregs(thread, registers)?;
+        self.pending = Some(thread);
+        Ok(false)
+    }
+}
