@@ -139,9 +139,11 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
     if let Some(driver) = keyed.value("driver")? {
         return null(keyed, &driver);
     }
-    let (path, server) = place(keyed)?;
+    // What is said of the disk's server holds for those of its backing files.
+    let mut common = None;
+    let (path, server) = place(keyed, &mut common)?;
     Ok(DiskSource::Image {
-        format: format::format(keyed, &path, server.as_ref())?,
+        format: format::format(keyed, &path, common)?,
         path,
         server,
         cache: cache(keyed)?,
@@ -151,7 +153,10 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
 }
 
 /// A file, or an export of a server.
-fn place(keyed: &mut Keyed) -> anyhow::Result<(PathBuf, Option<ServerSpec>)> {
+fn place(
+    keyed: &mut Keyed,
+    common: &mut Option<ServerSpec>,
+) -> anyhow::Result<(PathBuf, Option<ServerSpec>)> {
     let Some(uri) = keyed.value("nbd")? else {
         return Ok((keyed.required("path")?.into(), None));
     };
@@ -161,8 +166,8 @@ fn place(keyed: &mut Keyed) -> anyhow::Result<(PathBuf, Option<ServerSpec>)> {
             return Err(keyed.refuse(&reason, "leave one of the two out"));
         }
     }
-    let (path, server) = server::server(keyed, &uri)?;
-    Ok((path, Some(server)))
+    let server = server::another(keyed, &uri, common)?;
+    Ok((uri.into(), Some(server)))
 }
 
 /// QEMU's `null-co`: to measure what is above a disk.

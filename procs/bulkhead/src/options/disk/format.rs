@@ -17,7 +17,7 @@ pub const MOST_LAYERS: usize = 8;
 pub fn format(
     keyed: &mut Keyed,
     path: &Path,
-    server: Option<&ServerSpec>,
+    common: Option<ServerSpec>,
 ) -> anyhow::Result<Format> {
     match keyed.value("format")?.as_deref() {
         Some("raw") => {
@@ -31,7 +31,7 @@ pub fn format(
         }
         Some("qcow2") => Ok(Format::Qcow2 {
             data_file: keyed.value("data-file")?.map(PathBuf::from),
-            backing: backing(keyed, path, server)?,
+            backing: backing(keyed, path, common)?,
         }),
         Some(other) => {
             let reason = format!("format '{other}' is not served");
@@ -52,9 +52,8 @@ pub fn format(
 fn backing(
     keyed: &mut Keyed,
     image: &Path,
-    top: Option<&ServerSpec>,
+    mut common: Option<ServerSpec>,
 ) -> anyhow::Result<Vec<BackingSpec>> {
-    let mut known = top.cloned();
     let mut layers = Vec::new();
     for number in 1..=MOST_LAYERS {
         let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
@@ -80,7 +79,7 @@ fn backing(
         };
         let has_more = format == BackingFormat::Qcow2;
         let server = match server::is_uri(&path) {
-            true => Some(server::another(keyed, &path, &mut known)?),
+            true => Some(server::another(keyed, &path, &mut common)?),
             false => None,
         };
         layers.push(BackingSpec { path: path.into(), server, format });
