@@ -71,11 +71,17 @@ impl Served {
         export: &str,
         more: &[String],
     ) -> Self {
+        let format = if disk.contains("format=") { "" } else { ",format=raw" };
+        let disk = format!("path={}{format}{disk}", image.display());
+        Self::of(stage, &disk, export, more)
+    }
+
+    /// Serves the disk of these keys.
+    pub fn of(stage: &Stage, disk: &str, export: &str, more: &[String]) -> Self {
         let number = stage.folder.path().file_name().expect("a name").to_string_lossy();
         let name = format!("nbd-{}-{}", std::process::id(), number.trim_start_matches('.'));
         let socket = stage.path("nbd.sock");
-        let format = if disk.contains("format=") { "" } else { ",format=raw" };
-        let disk = format!("id=d0,path={}{format}{disk}", image.display());
+        let disk = format!("id=d0,{disk}");
         let export = format!("nbd,disk=d0,socket={}{export}", socket.display());
         let mut command = programs::bulkhead();
         command.args(["storage", "--name", &name, "--disk", &disk, "--export", &export]);
@@ -93,6 +99,10 @@ impl Served {
             std::thread::sleep(Duration::from_millis(2));
         }
         served
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn socket(&self) -> &Path {
