@@ -27,6 +27,7 @@ mod layer;
 mod node;
 mod order;
 mod plan;
+pub mod secret;
 
 pub use command::BlockCommand;
 pub use event::BlockEvent;

@@ -115,7 +115,7 @@ impl Graph {
         match self.disk.top() {
             Layer::Raw(raw) => Some(Lease::Whole(Arc::clone(raw.storage().image()), raw.start())),
             // What a lane writes in place no bitmap of the image would know of.
-            Layer::Qcow2(image) if image.is_recording() => None,
+            Layer::Qcow2(image) if image.is_recording() || image.is_encrypted() => None,
             Layer::Qcow2(image) => {
                 let (_, mapped) = known.get_or_insert_with(|| {
                     let file = Arc::clone(image.guest_data().image());
@@ -123,7 +123,7 @@ impl Graph {
                 });
                 Some(Lease::Mapped(Arc::clone(mapped)))
             }
-            Layer::Null(_) => None,
+            Layer::Luks(_) | Layer::Null(_) => None,
         }
     }
 

@@ -34,6 +34,7 @@ pub mod graph;
 pub mod image;
 pub mod job;
 pub mod lane;
+pub mod luks;
 pub mod mailbox;
 pub mod memory;
 pub mod node;

@@ -1,7 +1,9 @@
 //! Other people's NBD clients at `bulkhead storage --export nbd,…`.
 
+mod filters;
 mod hostile;
 mod kills;
+mod luks;
 mod rig;
 mod tls;
 

@@ -71,11 +71,20 @@ impl Served {
         export: &str,
         more: &[String],
     ) -> Self {
+        let format = if disk.contains("format=") { "" } else { ",format=raw" };
+        Self::launch(stage, &format!("path={}{format}{disk}", image.display()), export, more)
+    }
+
+    /// Serves the disk that all of these keys are.
+    pub fn start_disk(stage: &Stage, disk: &str, export: &str) -> Self {
+        Self::launch(stage, disk, export, &[])
+    }
+
+    fn launch(stage: &Stage, disk: &str, export: &str, more: &[String]) -> Self {
         let number = stage.folder.path().file_name().expect("a name").to_string_lossy();
         let name = format!("nbd-{}-{}", std::process::id(), number.trim_start_matches('.'));
         let socket = stage.path("nbd.sock");
-        let format = if disk.contains("format=") { "" } else { ",format=raw" };
-        let disk = format!("id=d0,path={}{format}{disk}", image.display());
+        let disk = format!("id=d0,{disk}");
         let export = format!("nbd,disk=d0,socket={}{export}", socket.display());
         let mut command = programs::bulkhead();
         command.args(["storage", "--name", &name, "--disk", &disk, "--export", &export]);
@@ -93,6 +102,10 @@ impl Served {
             std::thread::sleep(Duration::from_millis(2));
         }
         served
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn socket(&self) -> &Path {

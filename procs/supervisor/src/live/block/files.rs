@@ -47,7 +47,9 @@ impl Instance {
         let number = self.image_mut(disk).map_or(0, |image| image.chain.number());
         let (path, format) = (file.path.clone(), file.format);
         let (data_file, part, journal) = (None, Part::default(), None);
-        let mut layer = Layer { number, path, format, file: locked, data_file, part, journal };
+        let secret = None;
+        let mut layer =
+            Layer { number, path, format, file: locked, data_file, secret, part, journal };
         layer.make_journal().map_err(|error| refuse_path(option, &file.path, &error))?;
         let create = fresh.is_some().then_some(file.cluster_size);
         let plan = TargetPlan { named: layer.named(), create, cache };
