@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::{JobReport, LayerFormat};
 use crate::filters::{BadFilters, Limits};
 use crate::session::Refusal;
+use crate::spec::{Address, ServerSpec};
 
 /// Longest name of a disk, a job, a bitmap or an internal snapshot in bytes. QEMU's bitmaps have up to 1023;
 /// longer ones than ours are seen, and not worked with.
@@ -25,6 +26,9 @@ pub const MOST_OVERLAYS: usize = 16;
 
 /// Bitmaps merged into another at once.
 pub const MOST_MERGED: usize = 64;
+
+/// Most addresses of a server.
+pub const MOST_ADDRESSES: usize = 16;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +94,8 @@ pub struct OverlaySpec {
 pub struct FileSpec {
     /// Where.
     pub path: PathBuf,
+    /// It is no file but lies on a server, and `path` is its URI.
+    pub server: Option<ServerSpec>,
     /// Its format.
     pub format: LayerFormat,
     /// It is there and has its format and size; otherwise it is made, and must not be there.
@@ -340,7 +346,7 @@ impl BlockRequest {
                 count(overlays.len(), MOST_OVERLAYS)?;
                 overlays.iter().try_for_each(|overlay| {
                     name(&overlay.disk)?;
-                    path(&overlay.file.path)
+                    file(&overlay.file)
                 })
             }
             Self::Start(start) => start.check(),
@@ -378,10 +384,10 @@ impl StartSpec {
             JobSpec::Commit { top, base } => {
                 top.iter().chain(base).try_for_each(|layer| path(layer))
             }
-            JobSpec::Mirror { target, .. } => path(&target.path),
+            JobSpec::Mirror { target, .. } => file(target),
             JobSpec::Backup { target, bitmap, .. } => {
                 bitmap.iter().try_for_each(|bitmap| name(bitmap))?;
-                path(&target.path)
+                file(target)
             }
         }
     }
@@ -390,6 +396,23 @@ impl StartSpec {
 fn name(name: &str) -> Result<(), Malformed> {
     match name.len() {
         1..=LONGEST_NAME => Ok(()),
+        len => Err(Malformed::Name(len)),
+    }
+}
+
+fn file(file: &FileSpec) -> Result<(), Malformed> {
+    let Some(server) = &file.server else {
+        return path(&file.path);
+    };
+    count(server.addresses.len(), MOST_ADDRESSES)?;
+    let paths = server.addresses.iter().filter_map(|address| match address {
+        Address::Path(path) => Some(path),
+        Address::Tcp(_) => None,
+    });
+    paths.chain(server.tls.iter().map(|tls| &tls.folder)).try_for_each(|there| path(there))?;
+    server.tls.iter().try_for_each(|tls| name(&tls.hostname))?;
+    match file.path.as_os_str().len().max(server.export.len()) {
+        0..=LONGEST_PATH => Ok(()),
         len => Err(Malformed::Name(len)),
     }
 }
@@ -416,6 +439,7 @@ mod tests {
     fn overlay(disk: &str, path: &str) -> OverlaySpec {
         let file = FileSpec {
             path: path.into(),
+            server: None,
             format: LayerFormat::Qcow2,
             existing: false,
             cluster_size: 0,

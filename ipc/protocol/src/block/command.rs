@@ -4,6 +4,7 @@ use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
 use super::job::JobPlan;
+use super::layer::LayerNumber;
 use super::order::BlockOrder;
 use super::plan::BlockPlan;
 
@@ -29,6 +30,11 @@ pub enum BlockCommand {
         queues: u16,
         /// Incarnation the rings carry.
         incarnation: u64,
+    },
+    /// A socket that was wanted. Descriptor: the socket, connected or about to be.
+    Socket {
+        /// For which layer.
+        layer: LayerNumber,
     },
     /// Do this.
     Order {
@@ -63,6 +69,7 @@ impl Message for BlockCommand {
             }
             Self::Detach { .. } | Self::Switched { .. } | Self::Abandoned { .. } => 0,
             Self::Attach { queues, .. } => usize::from(*queues),
+            Self::Socket { .. } => 1,
             Self::Order { order, .. } => order.fd_count(),
         }
     }

@@ -32,8 +32,8 @@ pub enum NodePlan {
     },
     /// A qcow2 image with its backing files. Descriptors: the image, opened and locked as a raw one; its
     /// external data file, if it has one, likewise; its secret, if it is encrypted; each backing file with its
-    /// data file and its secret, read-only and without O_DIRECT; unless `read_only`, the journal: a sealed memory object of [`JOURNAL_BYTES`],
-    /// the same for every incarnation.
+    /// data file and its secret, read-only and without O_DIRECT; unless `read_only`, the journal: a sealed
+    /// memory object of [`JOURNAL_BYTES`], the same for every incarnation.
     Qcow2(Qcow2Plan),
     /// Zeroes. No descriptor.
     Null {

@@ -4,5 +4,6 @@ pub mod chain;
 pub mod fresh;
 pub mod lock;
 pub mod owner;
+pub mod remote;
 pub mod secret;
 pub mod take;
