@@ -6,7 +6,7 @@
 //!                                                        PBKDF2 of it is in the header
 //! ```
 //!
-//! Called where a chain is opened ([`Volume::unlock`]) and where an image is made ([`create`]). The sectors
+//! Called where a chain is opened ([`Volume::unlock`]) and where an image is made ([`create()`]). The sectors
 //! themselves are the business of a [`LuksLayer`](crate::qcow2::LuksLayer), or of a qcow2 image that has such
 //! a header inside.
 //!

@@ -113,7 +113,10 @@ mod tests {
         let file = MemoryFile::default();
         let wanted = Wanted { rounds: 1000, ..Wanted::default() };
         let noise = |bytes: &mut [u8]| {
-            bytes.iter_mut().zip(7..).for_each(|(byte, n): (_, u32)| *byte = ((n * n) >> 3) as u8);
+            bytes
+                .iter_mut()
+                .zip(7..)
+                .for_each(|(byte, n): (_, u32)| *byte = (n.wrapping_mul(n) >> 3) as u8);
             Ok(())
         };
         finish(create(&file, 0, &wanted, b"secret", noise)).unwrap();

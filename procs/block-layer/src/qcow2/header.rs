@@ -158,6 +158,7 @@ impl Header {
         match (fields.u32(32), extensions.encryption.is_some()) {
             (0, false) | (LUKS, true) => {}
             (1, _) => return Err(OpenError::OldEncryption),
+            (LUKS, false) => return wrong("it is encrypted, and has no encryption header"),
             (method, _) => return wrong(format!("encryption method {method}")),
         }
         let refcount_order = if version == 3 { fields.u32(96) } else { 4 };
