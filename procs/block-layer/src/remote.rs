@@ -256,8 +256,8 @@ impl Inner {
 
     /// A line has agreed with its server.
     fn opened(&self, agreed: Agreed) -> Result<(), String> {
-        let export =
-            KnownExport { size: agreed.size, flags: agreed.flags, minimum: agreed.minimum };
+        let Agreed { size, flags, minimum, maximum, .. } = agreed;
+        let export = KnownExport { size, flags, minimum, maximum };
         if agreed.has(flag::READ_ONLY) && !self.read_only {
             return Err("its export is read-only; add readonly".to_owned());
         }

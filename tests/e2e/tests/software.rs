@@ -132,6 +132,31 @@ fn an_unknown_engine_or_key_and_too_many_cpus_are_refused() {
     refused(output, &["--cpus", "9", "1 to 8"]);
 }
 
+/// The programs, with another one in the place of the software CPU.
+fn programs_with(stage: &Stage, software_cpu: &str) -> PathBuf {
+    let folder = PathBuf::from(stage.path("bin"));
+    std::fs::create_dir(&folder).unwrap();
+    for program in std::fs::read_dir(bulkhead_harness::programs::folder()).unwrap() {
+        let program = program.unwrap();
+        std::fs::copy(program.path(), folder.join(program.file_name())).unwrap();
+    }
+    std::fs::copy(software_cpu, folder.join("bulkhead-soft-cpu")).unwrap();
+    folder
+}
+
+#[test]
+fn a_host_without_the_instruction_sets_is_refused() {
+    let stage = Stage::new();
+    let kernel = stage.kernel();
+    let folder = programs_with(&stage, env!("CARGO_BIN_EXE_bulkhead-test-older-host"));
+    for cpu in ["soft", "soft,jit=off"] {
+        let mut command = Command::new(folder.join("bulkhead"));
+        command.args(["run", "--name", stage.name(), "--kernel", &kernel, "--cpu", cpu]);
+        let output = command.stdin(Stdio::null()).output().expect("it starts");
+        refused(output, &["--cpu", "soft", "lacks AES-NI", "--cpu kvm"]);
+    }
+}
+
 /// Makes something by a script of the demo.
 fn make(script: &str, arguments: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/demo");

@@ -37,4 +37,6 @@ pub struct KnownExport {
     pub flags: u16,
     /// Smallest unit of a request in bytes.
     pub minimum: u32,
+    /// Longest payload.
+    pub maximum: u32,
 }

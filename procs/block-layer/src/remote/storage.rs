@@ -39,9 +39,12 @@ impl Remote {
     }
 
     async fn transfer(&self, command: Command, at: u64, memory: &Memory) -> Outcome {
+        let most = self.0.export.get().map_or(PIECE, |export| PIECE.min(export.maximum.into()));
+        // A maximum is a multiple of the minimum: no piece has half a block.
+        let piece = (most - most % self.block()).max(self.block());
         let mut done = 0;
         while done < memory.len() {
-            let len = PIECE.min(memory.len() - done);
+            let len = piece.min(memory.len() - done);
             let asked = Asked { command, offset: at + done, len };
             let memory = Some(memory.part(done, len));
             self.ask(Question { asked, flags: 0, memory }).await?;

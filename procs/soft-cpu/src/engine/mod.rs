@@ -22,6 +22,7 @@ use bulkhead_sys::code_memory::CodeMemory;
 
 use crate::apic::{Apic, Fabric, Mailbox, signal};
 use crate::cpu::Cpu;
+use crate::host_cpu::HostCpu;
 use crate::memory::devices::pages;
 use crate::memory::order::Order;
 use crate::memory::{Outside, Ram};
@@ -113,7 +114,7 @@ impl Hypervisor for Soft {
 
 impl SoftVm {
     fn create(memory: &GuestMemory, engine: Compiling) -> Result<Arc<dyn Vm>, EngineError> {
-        if let Some(missing) = crate::host_cpu::missing() {
+        if let Some(missing) = HostCpu::probe().missing() {
             return Err(EngineError::HostCpu { missing });
         }
         let clock = if engine.counts { Clock::counting() } else { Clock::start() };

@@ -363,7 +363,7 @@ fn check_bound<W: Width>(cpu: &mut Cpu, at: At) -> Next {
         return cpu.raise(at, Exception::plain(vector::BR));
     }
     let (segment, size) = (at.shape.segment(), W::BYTES as u32);
-    let behind = at.shape.size().cut(cpu.offset(at)).wrapping_add(size.into());
+    let behind = at.shape.size().cut(cpu.offset(at).wrapping_add(size.into()));
     let linear = attempt!(cpu, at, cpu.segment_address(segment, behind, size, false));
     let high: W = attempt!(cpu, at, cpu.load(linear, Through::Data));
     if index > high.sign_extend() as i64 {

@@ -35,7 +35,8 @@ impl Instance {
     pub(super) fn on_soft_cpu(&mut self, event: SoftCpuEvent) {
         match event {
             SoftCpuEvent::Refused { missing } => {
-                let missing: String = missing.chars().filter(char::is_ascii_graphic).collect();
+                let is_shown = |character: &char| character.is_ascii_graphic() || *character == ' ';
+                let missing: String = missing.chars().filter(is_shown).collect();
                 let reason = format!("this host's processor lacks {missing}");
                 let remedy = "take --cpu kvm, or a host with a newer processor";
                 self.conclude(Outcome::Refused(refuse("--cpu", "soft", reason, remedy)));

@@ -159,7 +159,7 @@ fn disks_of_a_group_have_its_limits_and_change_them_together() {
 #[test]
 fn a_disk_of_zeroes_is_as_large_as_it_is_told_to_be() {
     let stage = Stage::new();
-    let served = Served::start_disk(&stage, "driver=null-co,size=1T", "");
+    let served = Served::of(&stage, "driver=null-co,size=1T", "", &[]);
     assert_eq!(succeed("nbdinfo", &["--size", &served.uri()]).trim(), "1099511627776");
     let io = |command: &str| succeed("qemu-io", &["-f", "raw", "-c", command, &served.uri()]);
     assert!(io("write -P 9 1G 1M").contains("wrote 1048576"));

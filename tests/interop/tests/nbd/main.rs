@@ -1,5 +1,6 @@
 //! Other people's NBD clients at `bulkhead storage --export nbd,…`.
 
+mod client;
 mod filters;
 mod hostile;
 mod kills;

@@ -72,15 +72,12 @@ impl Served {
         more: &[String],
     ) -> Self {
         let format = if disk.contains("format=") { "" } else { ",format=raw" };
-        Self::launch(stage, &format!("path={}{format}{disk}", image.display()), export, more)
+        let disk = format!("path={}{format}{disk}", image.display());
+        Self::of(stage, &disk, export, more)
     }
 
-    /// Serves the disk that all of these keys are.
-    pub fn start_disk(stage: &Stage, disk: &str, export: &str) -> Self {
-        Self::launch(stage, disk, export, &[])
-    }
-
-    fn launch(stage: &Stage, disk: &str, export: &str, more: &[String]) -> Self {
+    /// Serves the disk of these keys.
+    pub fn of(stage: &Stage, disk: &str, export: &str, more: &[String]) -> Self {
         let number = stage.folder.path().file_name().expect("a name").to_string_lossy();
         let name = format!("nbd-{}-{}", std::process::id(), number.trim_start_matches('.'));
         let socket = stage.path("nbd.sock");

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::rig::{Served, Stage, fail, same, succeed};
 
 /// An authority, a server of its and a client of its, and a client of nobody's, as QEMU lays them out.
-fn certificates(stage: &Stage) {
+pub fn certificates(stage: &Stage) {
     let authority = |name: &str| {
         let (key, cert) =
             (stage.path(&format!("{name}-key.pem")), stage.path(&format!("{name}.pem")));
