@@ -28,6 +28,7 @@ mod node;
 mod order;
 mod plan;
 mod remote;
+pub mod secret;
 
 pub use command::BlockCommand;
 pub use event::BlockEvent;

@@ -17,6 +17,15 @@ pub const LONGEST_DELAY: u32 = 60_000;
 /// Most units a second; QEMU's.
 const MOST_UNITS: u64 = 1_000_000_000_000_000;
 
+/// Levels of buckets of a throttle group: two for each limit.
+pub const LEVELS: usize = 12;
+
+/// Bytes of the memory object in which they are, 64 bits each. The supervisor makes it and never maps it.
+pub const GROUP_BYTES: u64 = 4096;
+
+/// Longest name of a throttle group.
+const LONGEST_GROUP: usize = 32;
+
 /// All filters of a disk. None by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Filters {
@@ -24,6 +33,8 @@ pub struct Filters {
     pub delay_ms: u32,
     /// Limits.
     pub limits: Limits,
+    /// The group of disks whose limits these are, all together.
+    pub group: Option<String>,
     /// What is read from below becomes the top layer's own.
     pub copy_on_read: bool,
     /// Requests that are made to fail or to wait: to rehearse what a guest does then.
@@ -124,6 +135,9 @@ pub enum BadFilters {
     /// A number that no disk reaches.
     #[error("a limit is above {MOST_UNITS} a second")]
     Large,
+    /// A name that is none.
+    #[error("a throttle group has a name of 1 to {LONGEST_GROUP} letters, digits, - and _")]
+    Group,
     /// Too long a wait.
     #[error("a delay is longer than {LONGEST_DELAY} milliseconds")]
     Delay,
@@ -181,6 +195,12 @@ impl Filters {
     /// Whether everything is within its limits.
     pub fn check(&self) -> Result<(), BadFilters> {
         self.limits.check()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let is_name =
+            |name: &String| (1..=LONGEST_GROUP).contains(&name.len()) && name.chars().all(plain);
+        if !self.group.iter().all(is_name) {
+            return Err(BadFilters::Group);
+        }
         if self.delay_ms > LONGEST_DELAY {
             return Err(BadFilters::Delay);
         }

@@ -33,8 +33,15 @@ pub enum CacheMode {
 pub enum Format {
     /// Bytes as they are.
     Raw(Part),
+    /// LUKS, version 1.
+    Luks {
+        /// The file that holds its passphrase.
+        secret: PathBuf,
+    },
     /// qcow2. The names of other files in its header are never followed: they are given here.
     Qcow2 {
+        /// The file that holds its passphrase, if it is encrypted.
+        secret: Option<PathBuf>,
         /// Its external data file.
         data_file: Option<PathBuf>,
         /// Its backing files, the nearest first.
@@ -93,6 +100,11 @@ pub enum BackingFormat {
     Raw(Part),
     /// qcow2.
     Qcow2,
+    /// LUKS, version 1.
+    Luks {
+        /// The file that holds its passphrase.
+        secret: PathBuf,
+    },
 }
 
 /// Where a disk's bytes are.

@@ -40,6 +40,12 @@ impl Deadline {
     }
 }
 
+/// Time since the host began, the same for all processes of its.
+pub fn monotonic() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(Duration::ZERO, Duration::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,6 +73,9 @@ pub enum ExecutorError {
         /// What is wrong with it.
         error: bulkhead_ring::AttachError,
     },
+    /// A throttle group that is none.
+    #[error(transparent)]
+    Group(#[from] crate::node::LevelsError),
     /// A shape that no ring has.
     #[error(transparent)]
     Geometry(#[from] bulkhead_ring::GeometryError),

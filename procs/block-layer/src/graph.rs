@@ -117,7 +117,7 @@ impl Graph {
                 raw.storage().image().map(|image| Lease::Whole(Arc::clone(image), raw.start()))
             }
             // What a lane writes in place no bitmap of the image would know of.
-            Layer::Qcow2(image) if image.is_recording() => None,
+            Layer::Qcow2(image) if image.is_recording() || image.is_encrypted() => None,
             Layer::Qcow2(image) => {
                 let file = image.guest_data().image()?;
                 let (_, mapped) = known.get_or_insert_with(|| {
@@ -125,7 +125,7 @@ impl Graph {
                 });
                 Some(Lease::Mapped(Arc::clone(mapped)))
             }
-            Layer::Null(_) => None,
+            Layer::Luks(_) | Layer::Null(_) => None,
         }
     }
 

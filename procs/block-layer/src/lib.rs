@@ -35,6 +35,7 @@ pub mod graph;
 pub mod image;
 pub mod job;
 pub mod lane;
+pub mod luks;
 pub mod mailbox;
 pub mod memory;
 pub mod node;

@@ -12,6 +12,7 @@ mod delay;
 mod faults;
 pub mod journal;
 mod open;
+mod secret;
 mod served;
 mod throttle;
 
@@ -22,8 +23,9 @@ pub use build::nodes;
 pub use delay::Delay;
 pub use faults::{Fault, Faults, On, What};
 pub use open::{Opened, Opening, Refused};
+pub use secret::{KeptSecret, SecretError};
 pub use served::Served;
-pub use throttle::Throttle;
+pub use throttle::{Levels, LevelsError, Throttle};
 
 use crate::clock::Clock;
 use crate::disk::Operation;

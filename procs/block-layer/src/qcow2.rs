@@ -37,6 +37,7 @@ mod commit;
 mod compress;
 mod count;
 pub mod create;
+mod encryption;
 mod entry;
 mod geometry;
 pub mod header;
@@ -58,10 +59,11 @@ mod turns;
 mod write;
 mod zero;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
 
+use crate::luks::Cipher;
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 use crate::task::RangeLock;
@@ -76,7 +78,8 @@ use turns::Turns;
 
 pub use bitmaps::{BitmapError, Tracked};
 pub use compress::Packer;
-pub use layer::{Held, Layer, Piece, RawLayer};
+pub use header::extensions::Encryption;
+pub use layer::{Held, Layer, LuksLayer, Piece, RawLayer};
 pub use open::{Files, OpenError, Options};
 pub use snapshots::{Snapshot, SnapshotError};
 
@@ -112,6 +115,8 @@ pub struct Qcow2<S> {
     unrecorded: Cell<bool>,
     /// Changes come from the journal and need not go there.
     replaying: Cell<bool>,
+    /// The key of an encrypted image, once it is known.
+    cipher: OnceCell<Rc<Cipher>>,
     /// Where the next compressed cluster goes: in the rest of a cluster that the last one began.
     packing: Cell<Option<u64>>,
 }

@@ -44,8 +44,12 @@ impl Disk {
         if let Some(data) = &chain.data_file {
             files.push(OpenFile::open(data, access)?);
         }
-        let mut layers =
-            vec![LayerPlan { format: format.plan(), data_file, part: Part::default() }];
+        let mut layers = vec![LayerPlan {
+            format: format.plan(),
+            data_file,
+            part: Part::default(),
+            secret: false,
+        }];
         for ((format, path), number) in chain.backing.iter().zip(1..) {
             let access = if base == Some(number) { Access::WRITE } else { below };
             let file = OpenFile::open(path, access)?;
@@ -57,6 +61,7 @@ impl Disk {
                 format: format.plan(),
                 data_file: false,
                 part: Part::default(),
+                secret: false,
             });
         }
         let written = access.write.then_some(0).into_iter().chain(base).collect();

@@ -7,6 +7,7 @@ pub mod guest_code;
 pub mod inflight_packed;
 pub mod inflight_split;
 pub mod kernel;
+pub mod luks_header;
 pub mod machine;
 pub mod nbd_answers;
 pub mod nbd_handshake;
@@ -74,7 +75,7 @@ macro_rules! decoders {
 }
 
 decoders! {
-    block_request codec engine_end guest_code inflight_packed inflight_split kernel machine
+    block_request codec engine_end guest_code inflight_packed inflight_split kernel luks_header machine
     nbd_answers nbd_handshake nbd_request packed_queue page_tables pci profile qcow2 qcow2_bitmaps qcow2_counts qcow2_header
     qcow2_packed qcow2_snapshots qcow2_tables ring ring_header split_queue vhost_backend
     vhost_frontend

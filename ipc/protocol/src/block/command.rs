@@ -11,7 +11,8 @@ use super::plan::BlockPlan;
 /// To block-layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockCommand {
-    /// First message. Descriptors: those of the node; then for each export, for each queue: ring
+    /// First message. Descriptors: the levels of its throttle group ([`crate::filters::GROUP_BYTES`]), if it is
+    /// in one; those of the node; then for each export, for each queue: ring
     /// memfd, submission doorbell (rung by the export), completion doorbell (rung here); then those
     /// of each job.
     Plan(Box<BlockPlan>),
@@ -63,7 +64,8 @@ impl Message for BlockCommand {
                 let exports = plan.exports.iter();
                 let exports = exports.map(|e| 3 * usize::from(e.queues)).sum::<usize>();
                 let jobs = plan.jobs.iter().map(JobPlan::fd_count).sum::<usize>();
-                plan.node.fd_count() + exports + jobs
+                let group = usize::from(plan.filters.group.is_some());
+                group + plan.node.fd_count() + exports + jobs
             }
             Self::Detach { .. } | Self::Switched { .. } | Self::Abandoned { .. } => 0,
             Self::Attach { queues, .. } => usize::from(*queues),

@@ -37,7 +37,7 @@ impl TargetPlan {
     /// Descriptors that it needs.
     pub fn fd_count(&self) -> usize {
         match self.named.format {
-            LayerFormat::Raw => 1,
+            LayerFormat::Raw | LayerFormat::Luks => 1,
             LayerFormat::Qcow2 => 2,
         }
     }
@@ -52,6 +52,8 @@ pub struct LayerPlan {
     pub data_file: bool,
     /// Which bytes of it are the disk, if it is raw.
     pub part: Part,
+    /// It is encrypted, and its secret follows its files.
+    pub secret: bool,
 }
 
 /// Format of a layer.
@@ -62,4 +64,6 @@ pub enum LayerFormat {
     Raw,
     /// qcow2.
     Qcow2,
+    /// LUKS, version 1.
+    Luks,
 }

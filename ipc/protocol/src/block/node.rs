@@ -23,10 +23,17 @@ pub enum NodePlan {
         /// Which bytes of it are the disk.
         part: Part,
     },
+    /// A LUKS volume. Descriptors: the image, as a raw one; its secret ([`super::secret`]).
+    Luks {
+        /// Host caching.
+        cache: CacheMode,
+        /// Refuse writes.
+        read_only: bool,
+    },
     /// A qcow2 image with its backing files. Descriptors: the image, opened and locked as a raw one; its
-    /// external data file, if it has one, likewise; each backing file and its data file, read-only and
-    /// without O_DIRECT; unless `read_only`, the journal: a sealed memory object of [`JOURNAL_BYTES`],
-    /// the same for every incarnation.
+    /// external data file, if it has one, likewise; its secret, if it is encrypted; each backing file with its
+    /// data file and its secret, read-only and without O_DIRECT; unless `read_only`, the journal: a sealed
+    /// memory object of [`JOURNAL_BYTES`], the same for every incarnation.
     Qcow2(Qcow2Plan),
     /// Zeroes. No descriptor.
     Null {
@@ -42,11 +49,13 @@ impl NodePlan {
     pub fn fd_count(&self) -> usize {
         let plan = match self {
             Self::Raw { .. } => return 1,
+            Self::Luks { .. } => return 2,
             Self::Null { .. } => return 0,
             Self::Qcow2(plan) => plan,
         };
-        let layers = plan.backing.iter().map(|layer| 1 + usize::from(layer.data_file));
-        1 + usize::from(plan.data_file) + layers.sum::<usize>() + usize::from(!plan.read_only)
+        let files = |data_file, secret| 1 + usize::from(data_file) + usize::from(secret);
+        let layers = plan.backing.iter().map(|layer| files(layer.data_file, layer.secret));
+        files(plan.data_file, plan.secret) + layers.sum::<usize>() + usize::from(!plan.read_only)
     }
 }
 
@@ -64,6 +73,8 @@ pub struct Qcow2Plan {
     pub read_only: bool,
     /// It has an external data file.
     pub data_file: bool,
+    /// It is encrypted.
+    pub secret: bool,
     /// The layers below, the nearest first.
     pub backing: Vec<LayerPlan>,
 }

@@ -28,6 +28,9 @@ pub enum LayerError {
     /// It cannot be made.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// A target that nobody has given a key for.
+    #[error("an encrypted file cannot be a target yet; write raw or qcow2")]
+    Encrypted,
     /// It has another size than the disk.
     #[error("it has {0} bytes and the disk {1}; give one of the same size")]
     Size(u64, u64),
@@ -68,6 +71,7 @@ impl Opening<'_> {
                 let size = size.map_err(Refused::from)?;
                 (Layer::raw(file, size), plan.create.is_some())
             }
+            LayerFormat::Luks => return Err(LayerError::Encrypted),
             LayerFormat::Qcow2 => {
                 let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?);
                 let journal = journal.map_err(Refused::from)?;
@@ -105,14 +109,24 @@ impl Opening<'_> {
         if !journal {
             return match like {
                 Layer::Raw(raw) => Ok(Layer::Raw(Rc::new(raw.again(file)))),
+                Layer::Luks(volume) => Ok(volume.again(file).into()),
                 Layer::Qcow2(_) | Layer::Null(_) => Err(Refused::Descriptor.into()),
             };
         }
         let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?).map_err(Refused::from)?;
-        let options = Options { discard: self.discard, chain_given: true, ..Options::WRITE };
+        let cipher = match like {
+            Layer::Qcow2(image) => image.cipher(),
+            Layer::Raw(_) | Layer::Luks(_) | Layer::Null(_) => None,
+        };
+        let (discard, encrypted) = (self.discard, cipher.is_some());
+        let options = Options { discard, encrypted, chain_given: true, ..Options::WRITE };
         let files = Files { file, data, backing: like.backing() };
         let image = Qcow2::open(files, Box::new(journal), options).await;
-        Ok(image.map_err(Refused::from)?.into())
+        let image = image.map_err(Refused::from)?;
+        if let Some(cipher) = cipher {
+            image.set_cipher(cipher);
+        }
+        Ok(image.into())
     }
 
     async fn make(
@@ -149,5 +163,6 @@ pub fn format_name(format: LayerFormat) -> &'static str {
     match format {
         LayerFormat::Raw => "raw",
         LayerFormat::Qcow2 => "qcow2",
+        LayerFormat::Luks => "luks",
     }
 }

@@ -9,7 +9,10 @@ use bulkhead_sys::eventfd::Doorbell;
 use super::{Executor, ExecutorError, Export};
 use crate::graph::Graph;
 use crate::lane::ToLane;
-use crate::node::{Opening, Refused};
+use crate::node::{Levels, Opening, Refused};
+
+/// What a plan must not.
+const LACKS: &str = "a plan that lacks descriptors";
 
 impl Executor {
     /// Opens the graph and attaches its exports. An image that cannot be served is an event, not an
@@ -23,7 +26,14 @@ impl Executor {
             return Err(ExecutorError::Command("a plan with more queues than its first argument"));
         }
         let mut fds = fds.into_iter();
-        let nodes = crate::node::nodes(&plan.filters);
+        let group = match plan.filters.group {
+            Some(_) => {
+                let object = fds.next().ok_or(ExecutorError::Command(LACKS))?;
+                Some(Levels::shared(&object)?)
+            }
+            None => None,
+        };
+        let nodes = crate::node::nodes(&plan.filters, group);
         let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
         let on_server = |layer: &NamedLayer| {
             plan.remotes.iter().find(|remote| remote.layer == layer.layer).cloned()
@@ -35,7 +45,7 @@ impl Executor {
         let graph = match opened {
             Ok(graph) => graph,
             Err(Refused::Descriptor) => {
-                return Err(ExecutorError::Command("a plan that lacks descriptors"));
+                return Err(ExecutorError::Command(LACKS));
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -67,7 +77,7 @@ impl Executor {
         fds: &mut impl Iterator<Item = OwnedFd>,
     ) -> Result<usize, ExecutorError> {
         let lanes = first_lane..first_lane + usize::from(plan.queues);
-        let mut next = || fds.next().ok_or(ExecutorError::Command("a plan that lacks descriptors"));
+        let mut next = || fds.next().ok_or(ExecutorError::Command(LACKS));
         let mut rings = Vec::new();
         for (queue, lane) in self.lanes[lanes.clone()].iter().enumerate() {
             rings.push(next()?);

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use bulkhead_protocol::filters::{Fault as Rule, FaultOn, FaultThen, Filters, Limits};
 
-use super::{Delay, Fault, Faults, Node, On, Throttle, What};
+use super::{Delay, Fault, Faults, Levels, Node, On, Throttle, What};
 use crate::outcome::Failure;
 
 /// The nodes, the first that a request comes to first. None for a disk without filters: lanes may go past
-/// it then.
-pub fn nodes(filters: &Filters) -> Vec<Rc<Node>> {
-    let Filters { delay_ms, limits, copy_on_read, faults } = filters;
+/// it then. `group` are the levels of the throttle group, if it is in one.
+pub fn nodes(filters: &Filters, group: Option<Levels>) -> Vec<Rc<Node>> {
+    let Filters { delay_ms, limits, copy_on_read, faults, .. } = filters;
     let mut nodes = Vec::new();
-    if *limits != Limits::default() {
-        nodes.push(Node::Throttle(Rc::new(Throttle::new(*limits))));
+    if group.is_some() || *limits != Limits::default() {
+        let levels = group.unwrap_or_default();
+        nodes.push(Node::Throttle(Rc::new(Throttle::with(*limits, levels))));
     }
     if *delay_ms > 0 {
         nodes.push(Node::Delay(Delay(Duration::from_millis(u64::from(*delay_ms)))));
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_disk_without_filters_has_no_nodes() {
-        assert!(nodes(&Filters::default()).is_empty());
+        assert!(nodes(&Filters::default(), None).is_empty());
     }
 
     #[test]

@@ -7,12 +7,13 @@ use bulkhead_protocol::block::{LayerFormat, LayerPlan, NodePlan, Qcow2Plan, Remo
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::{CacheMode, Part};
 
-use super::Served;
 use super::journal::{Kept, KeptError};
+use super::{KeptSecret, SecretError, Served};
 use crate::graph::Desk;
 use crate::image::{Image, OpenError};
+use crate::luks::UnlockError;
 use crate::qcow2::journal::{Journal, Nothing};
-use crate::qcow2::{self, Files, Layer, Options, Qcow2, RawLayer};
+use crate::qcow2::{self, Files, Layer, LuksLayer, Options, Qcow2, RawLayer};
 use crate::remote::RemoteError;
 use crate::storage::Storage;
 
@@ -43,6 +44,12 @@ pub enum Refused {
     /// A layer below.
     #[error("backing file {0}: {1}")]
     Backing(usize, Box<Refused>),
+    /// Its encryption.
+    #[error(transparent)]
+    Luks(#[from] UnlockError),
+    /// Its secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// Its journal.
     #[error(transparent)]
     Journal(#[from] KeptError),
@@ -90,6 +97,13 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
                 let size = layer.size();
                 Ok(Opened { top: layer, info: DiskInfo { size, ..info } })
             }
+            NodePlan::Luks { cache, read_only } => {
+                let (file, info) = self.file(0, *cache, false, *read_only).await?;
+                let secret = self.secret(true)?;
+                let layer = luks(file, secret, info.logical_block).await?;
+                let size = layer.size();
+                Ok(Opened { top: layer, info: DiskInfo { size, discard: false, ..info } })
+            }
             NodePlan::Null { size, read_only } => Ok(null(*size, *read_only)),
             NodePlan::Qcow2(plan) => self.qcow2(plan).await,
         }
@@ -106,13 +120,19 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
             true => Some(self.container(cache, discard, read_only)?),
             false => None,
         };
+        let secret = self.secret(plan.secret)?;
         let backing = self.chain(&plan.backing).await?;
         let journal: Box<dyn Journal> = match read_only {
             true => Box::new(Nothing),
             false => Box::new(Kept::open(&self.next()?)?),
         };
-        let options = Options { read_only, discard, chain_given: true, ..Options::WRITE };
+        let encrypted = secret.is_some();
+        let options =
+            Options { read_only, discard, encrypted, chain_given: true, ..Options::WRITE };
         let image = Qcow2::open(Files { file, data, backing }, journal, options).await?;
+        if let Some(secret) = secret {
+            secret.unlock_image(&image).await?;
+        }
         let cluster = image.cluster_size();
         if cache == CacheMode::None && cluster < LEAST_DIRECT {
             return Err(Refused::Direct(cluster));
@@ -133,11 +153,11 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
                 true => Some(self.container(CacheMode::Writeback, false, true)?),
                 false => None,
             };
-            files.push((*layer, file, data));
+            files.push((*layer, file, data, self.secret(layer.secret)?));
         }
         let mut below = None;
-        for (number, (plan, file, data)) in files.into_iter().enumerate().rev() {
-            let opened = layer(plan, Files { file, data, backing: below }).await;
+        for (number, (plan, file, data, secret)) in files.into_iter().enumerate().rev() {
+            let opened = layer(plan, Files { file, data, backing: below }, secret).await;
             below = Some(opened.map_err(|why| Refused::Backing(number + 1, Box::new(why)))?);
         }
         Ok(below)
@@ -171,6 +191,10 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         Ok(self.serve(image))
     }
 
+    fn secret(&mut self, given: bool) -> Result<Option<KeptSecret>, Refused> {
+        Ok(if given { Some(KeptSecret::open(&self.next()?)?) } else { None })
+    }
+
     fn serve(&self, image: Image) -> Served {
         Served::new(image, Rc::clone(self.desk))
     }
@@ -186,13 +210,31 @@ fn raw(file: Served, part: Part, block: u32) -> Result<Layer<Served>, Refused> {
     if beyond || offset.checked_add(size).is_none_or(|end| end > there) {
         return Err(Refused::Part { offset, size, there });
     }
-    if (size == 0 && block > 1) || !size.is_multiple_of(block.into()) {
-        return Err(Refused::Size(size, block));
-    }
     if !offset.is_multiple_of(block.into()) {
         return Err(Refused::Offset(offset, block));
     }
+    if (size == 0 && block > 1) || !size.is_multiple_of(block.into()) {
+        return Err(Refused::Size(size, block));
+    }
     Ok(Layer::Raw(Rc::new(RawLayer::new(file, offset, size, wanted.is_some()))))
+}
+
+async fn luks(
+    file: Served,
+    secret: Option<KeptSecret>,
+    block: u32,
+) -> Result<Layer<Served>, Refused> {
+    let secret = secret.ok_or(Refused::Descriptor)?;
+    let volume = secret.unlock(&file, 0, None).await?;
+    let layer = LuksLayer::new(file, volume).map_err(qcow2::OpenError::Host)?;
+    if !layer.start().is_multiple_of(block.into()) {
+        return Err(Refused::Offset(layer.start(), block));
+    }
+    let layer = Layer::from(layer);
+    match layer.size() {
+        size if size == 0 || !size.is_multiple_of(block.into()) => Err(Refused::Size(size, block)),
+        _ => Ok(layer),
+    }
 }
 
 fn null(size: u64, read_only: bool) -> Opened {
@@ -208,16 +250,21 @@ fn null(size: u64, read_only: bool) -> Opened {
     Opened { top: Layer::Null(size), info }
 }
 
-async fn layer(plan: LayerPlan, files: Files<Served>) -> Result<Layer<Served>, Refused> {
+async fn layer(
+    plan: LayerPlan,
+    files: Files<Served>,
+    secret: Option<KeptSecret>,
+) -> Result<Layer<Served>, Refused> {
     match plan.format {
+        LayerFormat::Luks => luks(files.file, secret, 1).await,
         LayerFormat::Raw => raw(files.file, plan.part, 1),
         LayerFormat::Qcow2 => {
-            let image = Qcow2::open(
-                files,
-                Box::new(Nothing),
-                Options { chain_given: true, ..Options::READ },
-            )
-            .await?;
+            let encrypted = secret.is_some();
+            let options = Options { encrypted, chain_given: true, ..Options::READ };
+            let image = Qcow2::open(files, Box::new(Nothing), options).await?;
+            if let Some(secret) = secret {
+                secret.unlock_image(&image).await?;
+            }
             Ok(image.into())
         }
     }

@@ -1,17 +1,20 @@
 //! A node that lets requests wait that come too fast, by QEMU's leaky buckets ([`bucket`]).
 //!
-//! One of these is a group: disks that share it share its limits. Reads wait behind reads and writes
-//! behind writes, in the order in which they came.
+//! Disks of a group share the [`Levels`], and so what passes in a time; each member is such a node, in a
+//! process of its own. Reads of a disk wait behind reads and writes behind writes, in the order in which they
+//! came; members of a group wait for their share without an order.
 
 mod bucket;
+mod levels;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bucket::Bucket;
+use bucket::{Bucket, WHOLE};
 use bulkhead_protocol::filters::Limits;
+pub use levels::{Levels, LevelsError};
 
 use crate::clock::{Clock, wait_for};
 use crate::disk::Operation;
@@ -24,39 +27,31 @@ const LOOK_UP: Duration = Duration::from_secs(1);
 /// The node.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    state: RefCell<State>,
+    limits: Cell<Limits>,
+    levels: Levels,
     reads: RangeLock,
     writes: RangeLock,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    limits: Limits,
-    /// In the order of [`Limits`].
-    buckets: [Bucket; 6],
-    leaked: Duration,
-}
-
 impl Throttle {
-    /// A group with these limits.
+    /// One with these limits.
     pub fn new(limits: Limits) -> Self {
-        let throttle = Self::default();
-        throttle.set(limits);
-        throttle
+        Self::with(limits, Levels::default())
+    }
+
+    /// A member of a group that has these levels.
+    pub fn with(limits: Limits, levels: Levels) -> Self {
+        Self { limits: Cell::new(limits), levels, ..Self::default() }
     }
 
     /// Other limits, from now on.
     pub fn set(&self, limits: Limits) {
-        let state = &mut *self.state.borrow_mut();
-        let Limits { bytes, read_bytes, written_bytes, requests, reads, writes, .. } = limits;
-        let limit = [bytes, read_bytes, written_bytes, requests, reads, writes];
-        state.buckets = limit.map(Bucket::new);
-        state.limits = limits;
+        self.limits.set(limits);
     }
 
     /// Its limits.
     pub fn limits(&self) -> Limits {
-        self.state.borrow().limits
+        self.limits.get()
     }
 
     pub(super) async fn admit(
@@ -74,37 +69,48 @@ impl Throttle {
         let queue = if write { &self.writes } else { &self.reads };
         let _turn = queue.hold_all().await;
         loop {
-            let wait = self.state.borrow_mut().pass(write, bytes, clock.now());
-            let Some(wait) = wait else {
+            let Some(wait) = self.pass(write, bytes, self.levels.now(clock.now())) else {
                 return Ok(());
             };
             wait_for(clock, clock.now() + wait.min(LOOK_UP), revoked).await?;
         }
     }
-}
 
-impl State {
     /// Lets a request pass, or says how long it has to wait.
-    fn pass(&mut self, write: bool, bytes: u64, now: Duration) -> Option<Duration> {
-        let time = now.saturating_sub(self.leaked);
-        self.leaked = now;
-        self.buckets.iter_mut().for_each(|bucket| bucket.leak(time));
-        let size = self.limits.request_size;
-        let requests = match size {
-            0 => 1.0,
-            size => (bytes as f64 / size as f64).max(1.0),
+    fn pass(&self, write: bool, bytes: u64, now: Duration) -> Option<Duration> {
+        let limits = self.limits.get();
+        let requests = match limits.request_size {
+            0 => WHOLE,
+            size => (u128::from(bytes) * WHOLE / u128::from(size)).max(WHOLE),
         };
-        let other = if write { 1 } else { 2 };
-        let concerned = |index: usize| index % 3 != other;
-        let buckets = self.buckets.iter_mut().enumerate();
-        let mut concerned: Vec<(usize, &mut Bucket)> =
-            buckets.filter(|(index, _)| concerned(*index)).collect();
-        let wait = concerned.iter().map(|(_, bucket)| bucket.wait()).max().unwrap_or_default();
+        let size = u128::from(bytes) * WHOLE;
+        let Limits { bytes: all_bytes, read_bytes, written_bytes, .. } = limits;
+        let Limits { requests: all_requests, reads, writes, .. } = limits;
+        let concerned = match write {
+            true => [
+                (0, all_bytes, size),
+                (2, written_bytes, size),
+                (3, all_requests, requests),
+                (5, writes, requests),
+            ],
+            false => [
+                (0, all_bytes, size),
+                (1, read_bytes, size),
+                (3, all_requests, requests),
+                (4, reads, requests),
+            ],
+        };
+        let buckets = concerned.map(|(number, limit, units)| {
+            let (level, burst_level) = (2 * number, 2 * number + 1);
+            (Bucket { limit, level, burst_level }, units)
+        });
+        let waits = buckets.iter().map(|(bucket, _)| bucket.wait(&self.levels, now));
+        let wait = waits.max().unwrap_or_default();
         if !wait.is_zero() {
             return Some(wait);
         }
-        for (index, bucket) in &mut concerned {
-            bucket.fill(if *index < 3 { bytes as f64 } else { requests });
+        for (bucket, units) in buckets {
+            bucket.fill(&self.levels, units, now);
         }
         None
     }

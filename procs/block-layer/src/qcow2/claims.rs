@@ -24,6 +24,8 @@ pub enum Claim {
     Table,
     /// The directory of bitmaps.
     Bitmaps,
+    /// The header of its encryption.
+    Encryption,
 }
 
 impl std::fmt::Display for Claim {
@@ -37,6 +39,7 @@ impl std::fmt::Display for Claim {
             Self::Block => "a refcount block",
             Self::Table => "an L2 table",
             Self::Bitmaps => "its bitmaps",
+            Self::Encryption => "its encryption header",
         })
     }
 }

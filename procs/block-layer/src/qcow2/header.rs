@@ -40,6 +40,12 @@ pub const MOST_REFTABLE_BYTES: u64 = 8 << 20;
 /// Most snapshots, as in QEMU.
 const MOST_SNAPSHOTS: u32 = 65536;
 
+/// The encryption method that there is.
+pub const LUKS: u32 = 2;
+
+/// Most bytes of a LUKS header with its keys: eight slots of four thousand stripes, and room to spare.
+const MOST_ENCRYPTION_BYTES: u64 = 16 << 20;
+
 /// Longest name of a backing file.
 const LONGEST_NAME: u64 = 1023;
 
@@ -149,8 +155,11 @@ impl Header {
         let incompatible = v3(72);
         let extensions = Extensions::read(bytes, own as usize, &fields, cluster_bits)?;
         features::refuse_unknown(incompatible, &extensions)?;
-        if fields.u32(32) != 0 {
-            return Err(OpenError::Encrypted);
+        match (fields.u32(32), extensions.encryption.is_some()) {
+            (0, false) | (LUKS, true) => {}
+            (1, _) => return Err(OpenError::OldEncryption),
+            (LUKS, false) => return wrong("it is encrypted, and has no encryption header"),
+            (method, _) => return wrong(format!("encryption method {method}")),
         }
         let refcount_order = if version == 3 { fields.u32(96) } else { 4 };
         if refcount_order > 6 {
@@ -231,6 +240,18 @@ impl Header {
         }
         if self.l1_entries > 0 && self.l1_at == 0 {
             return wrong("its L1 table lies in its header");
+        }
+        if let Some(encryption) = self.extensions.encryption {
+            let most = MOST_ENCRYPTION_BYTES;
+            table("encryption header", encryption.at, encryption.bytes, most)?;
+            if encryption.at == 0 {
+                return wrong("its encryption header lies in its header");
+            }
+            if self.has_data_file() {
+                return wrong(
+                    "encryption, which is not served together with an external data file",
+                );
+            }
         }
         if self.is_data_file_raw() && !self.has_data_file() {
             return wrong("a raw external data file, but no external data file");

@@ -8,6 +8,7 @@
 //! Law: writes of different callers to the same bytes at the same time are in no order. Who copies into a
 //! layer that others write uses [`Layer::adopt`], which never replaces what is there already.
 
+mod luks;
 mod raw;
 mod walk;
 
@@ -18,6 +19,7 @@ use crate::memory::Memory;
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 
+pub use luks::LuksLayer;
 pub use raw::RawLayer;
 pub use walk::{Held, Piece};
 
@@ -26,6 +28,8 @@ pub use walk::{Held, Piece};
 pub enum Layer<S> {
     /// Bytes as they are.
     Raw(Rc<RawLayer<S>>),
+    /// Bytes in encrypted sectors.
+    Luks(Rc<LuksLayer<S>>),
     /// An image.
     Qcow2(Rc<Qcow2<S>>),
     /// This many zeroes. What is written is forgotten: for measuring what is above it.
@@ -36,6 +40,7 @@ impl<S> Clone for Layer<S> {
     fn clone(&self) -> Self {
         match self {
             Self::Raw(raw) => Self::Raw(Rc::clone(raw)),
+            Self::Luks(volume) => Self::Luks(Rc::clone(volume)),
             Self::Qcow2(image) => Self::Qcow2(Rc::clone(image)),
             Self::Null(size) => Self::Null(*size),
         }
@@ -45,6 +50,12 @@ impl<S> Clone for Layer<S> {
 impl<S: Storage> From<Qcow2<S>> for Layer<S> {
     fn from(image: Qcow2<S>) -> Self {
         Self::Qcow2(Rc::new(image))
+    }
+}
+
+impl<S: Storage> From<LuksLayer<S>> for Layer<S> {
+    fn from(volume: LuksLayer<S>) -> Self {
+        Self::Luks(Rc::new(volume))
     }
 }
 
@@ -58,6 +69,7 @@ impl<S: Storage> Layer<S> {
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Raw(one), Self::Raw(other)) => Rc::ptr_eq(one, other),
+            (Self::Luks(one), Self::Luks(other)) => Rc::ptr_eq(one, other),
             (Self::Qcow2(one), Self::Qcow2(other)) => Rc::ptr_eq(one, other),
             _ => false,
         }
@@ -67,6 +79,7 @@ impl<S: Storage> Layer<S> {
     pub fn size(&self) -> u64 {
         match self {
             Self::Raw(raw) => raw.size(),
+            Self::Luks(volume) => volume.size(),
             Self::Qcow2(image) => image.size(),
             Self::Null(size) => *size,
         }
@@ -76,7 +89,7 @@ impl<S: Storage> Layer<S> {
     pub fn cluster_size(&self) -> Option<u64> {
         match self {
             Self::Qcow2(image) => Some(image.cluster_size()),
-            Self::Raw(_) | Self::Null(_) => None,
+            Self::Raw(_) | Self::Luks(_) | Self::Null(_) => None,
         }
     }
 
@@ -84,7 +97,7 @@ impl<S: Storage> Layer<S> {
     pub fn backing(&self) -> Option<Self> {
         match self {
             Self::Qcow2(image) => image.backing(),
-            Self::Raw(_) | Self::Null(_) => None,
+            Self::Raw(_) | Self::Luks(_) | Self::Null(_) => None,
         }
     }
 
@@ -118,6 +131,7 @@ impl<S: Storage> Layer<S> {
         }
         match self {
             Self::Raw(raw) => raw.read(at, into.part(0, there)).await,
+            Self::Luks(volume) => volume.read(at, into.part(0, there)).await,
             Self::Qcow2(image) => Box::pin(image.read(at, into.part(0, there))).await,
             Self::Null(_) => into.zero(),
         }
@@ -127,6 +141,7 @@ impl<S: Storage> Layer<S> {
     pub async fn write(&self, at: u64, from: Memory) -> Outcome {
         match self {
             Self::Raw(raw) => raw.write(at, from).await,
+            Self::Luks(volume) => volume.write(at, from).await,
             Self::Qcow2(image) => image.write(at, from).await,
             Self::Null(_) => Ok(()),
         }
@@ -136,6 +151,7 @@ impl<S: Storage> Layer<S> {
     pub async fn zero(&self, at: u64, len: u64, unmap: bool) -> Outcome {
         match self {
             Self::Raw(raw) => raw.zero(at, len, unmap).await,
+            Self::Luks(volume) => volume.zero(at, len).await,
             Self::Qcow2(image) => image.zero(at, len, unmap).await,
             Self::Null(_) => Ok(()),
         }
@@ -145,6 +161,8 @@ impl<S: Storage> Layer<S> {
     pub async fn discard(&self, at: u64, len: u64) -> Outcome {
         match self {
             Self::Raw(raw) => raw.discard(at, len).await,
+            // What was given back would read as rubbish.
+            Self::Luks(_) => Ok(()),
             Self::Qcow2(image) => image.discard(at, len).await,
             Self::Null(_) => Ok(()),
         }
@@ -154,6 +172,7 @@ impl<S: Storage> Layer<S> {
     pub async fn flush(&self) -> Outcome {
         match self {
             Self::Raw(raw) => raw.storage().sync().await,
+            Self::Luks(volume) => volume.storage().sync().await,
             Self::Qcow2(image) => image.flush().await,
             Self::Null(_) => Ok(()),
         }
@@ -164,7 +183,7 @@ impl<S: Storage> Layer<S> {
         match self {
             Self::Raw(raw) => raw.resize(size).await,
             Self::Qcow2(image) => image.resize(size).await,
-            Self::Null(_) => Err(Failure::UNSUPPORTED),
+            Self::Luks(_) | Self::Null(_) => Err(Failure::UNSUPPORTED),
         }
     }
 
@@ -172,7 +191,7 @@ impl<S: Storage> Layer<S> {
     pub fn has_changed(&self) -> bool {
         match self {
             Self::Qcow2(image) => image.has_changed(),
-            Self::Raw(_) | Self::Null(_) => false,
+            Self::Raw(_) | Self::Luks(_) | Self::Null(_) => false,
         }
     }
 
@@ -180,7 +199,7 @@ impl<S: Storage> Layer<S> {
     pub async fn close(&self) -> Outcome {
         match self {
             Self::Qcow2(image) => image.close().await,
-            Self::Raw(_) | Self::Null(_) => Ok(()),
+            Self::Raw(_) | Self::Luks(_) | Self::Null(_) => Ok(()),
         }
     }
 
@@ -188,7 +207,7 @@ impl<S: Storage> Layer<S> {
     pub async fn shut(&self) -> Outcome {
         match self {
             Self::Qcow2(image) => image.shut().await,
-            Self::Raw(_) | Self::Null(_) => Ok(()),
+            Self::Raw(_) | Self::Luks(_) | Self::Null(_) => Ok(()),
         }
     }
 
@@ -197,7 +216,7 @@ impl<S: Storage> Layer<S> {
     pub async fn adopt(&self, at: u64, len: u64) -> Outcome {
         match self {
             Self::Qcow2(image) => image.adopt(at, len).await,
-            Self::Raw(_) | Self::Null(_) => Ok(()),
+            Self::Raw(_) | Self::Luks(_) | Self::Null(_) => Ok(()),
         }
     }
 }

@@ -85,6 +85,9 @@ impl<S: Storage> Qcow2<S> {
                 let (data, offset) = (true, Some(raw.start() + start));
                 Range { length: there, present: true, zero: false, data, offset, ..nothing }
             }
+            Layer::Luks(_) => {
+                Range { length: there, present: true, zero: false, data: true, ..nothing }
+            }
             Layer::Qcow2(image) => Box::pin(image.range(start, there)).await?,
         };
         Ok(Range { depth: below.depth + 1, ..below })

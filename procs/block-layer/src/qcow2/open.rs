@@ -1,6 +1,6 @@
 //! Opening: the header, the tables that stay in memory, and every reason to refuse.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::bitmaps::Inherited;
@@ -41,9 +41,17 @@ pub enum OpenError {
     /// Bits nobody here knows.
     #[error("the image has features that are not known here: {0}")]
     Feature(String),
-    /// An encrypted image.
-    #[error("the image is encrypted; it is neither read nor written as if it were plain")]
+    /// An encrypted image, and no key.
+    #[error("the image is encrypted, and no passphrase was given for it")]
     Encrypted,
+    /// Encryption of version 1.
+    #[error(
+        "the image is encrypted in the old way (AES), which is not safe; convert it to LUKS: qemu-img convert"
+    )]
+    OldEncryption,
+    /// A key for what needs none.
+    #[error("the image is not encrypted, but a passphrase was given")]
+    SurplusKey,
     /// A compression nobody here knows.
     #[error("the image has compression type {0}; 0 (zlib) and 1 (zstd) are served")]
     Compression(u8),
@@ -106,6 +114,8 @@ pub struct Options {
     pub cache: u64,
     /// Files that the header names may be missing: for questions about the image alone.
     pub alone: bool,
+    /// A key follows, by [`Qcow2::set_cipher`], before guest data is read or written.
+    pub encrypted: bool,
     /// The backing file is the one that was given, or none if none was, whatever the header names: whoever
     /// gives them has written down the chain, and the header may be a change behind.
     pub chain_given: bool,
@@ -119,6 +129,7 @@ impl Options {
         repair: false,
         cache: CACHE,
         alone: false,
+        encrypted: false,
         chain_given: false,
     };
     /// For writers.
@@ -140,6 +151,7 @@ impl<S: Storage> Qcow2<S> {
         let dirty = !options.read_only && !options.repair && is_dirty(&file).await?;
         let options = Options { repair: options.repair || dirty, ..options };
         let state = State::read(&file, options).await?;
+        refuse_key(&state.header, options)?;
         refuse_files(&state.header, data.is_some(), backing.is_some(), options)?;
         let mut image = Self {
             file,
@@ -161,6 +173,7 @@ impl<S: Storage> Qcow2<S> {
             unpacked: RefCell::new(None),
             unrecorded: Cell::new(false),
             replaying: Cell::new(false),
+            cipher: OnceCell::new(),
             packing: Cell::new(None),
         };
         let records = image.journal.records();
@@ -281,6 +294,16 @@ fn refuse_state(header: &Header, options: Options) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Whoever asks about an image, or repairs it, needs no guest data and so no key.
+fn refuse_key(header: &Header, options: Options) -> Result<(), OpenError> {
+    let needs_none = options.alone || options.repair;
+    match (header.extensions.encryption, options.encrypted) {
+        (Some(_), false) if !needs_none => Err(OpenError::Encrypted),
+        (None, true) => Err(OpenError::SurplusKey),
+        _ => Ok(()),
+    }
+}
+
 fn refuse_files(
     header: &Header,
     data: bool,
@@ -339,6 +362,9 @@ fn claim(state: &mut State, file_size: u64) -> Result<(), OpenError> {
     for snapshot in snapshots.iter().filter(|snapshot| snapshot.l1_entries > 0) {
         let bytes = u64::from(snapshot.l1_entries) * 8;
         add("a snapshot's L1 table", snapshot.l1_at, bytes, Claim::SnapshotL1)?;
+    }
+    if let Some(encryption) = header.extensions.encryption {
+        add("the encryption header", encryption.at, encryption.bytes, Claim::Encryption)?;
     }
     if let Some(bitmaps) = header.extensions.bitmaps.filter(|_| header.has_bitmaps()) {
         let bytes = bitmaps.directory_bytes;

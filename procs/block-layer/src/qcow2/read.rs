@@ -64,7 +64,7 @@ impl<S: Storage> Qcow2<S> {
             let (extent, len) = self.extent(at, into.len() - done).await?;
             let part = into.part(done, len);
             match extent {
-                Extent::Data { at, .. } => self.guest_data().read(at, part).await?,
+                Extent::Data { at, .. } => self.read_data(at, part).await?,
                 Extent::Zero { .. } => part.zero()?,
                 Extent::Backing => self.read_backing(at, part).await?,
                 Extent::Compressed { at: packed, len } => {

@@ -75,7 +75,7 @@ impl<S: Storage> Qcow2<S> {
             if !self.is_external() {
                 self.guard(host, len)?;
             }
-            self.guest_data().write(host, from.part(0, len)).await?;
+            self.write_data(host, from.part(0, len)).await?;
             return Ok(len);
         }
         let geometry = self.geometry;
@@ -200,9 +200,12 @@ impl<S: Storage> Qcow2<S> {
         let bare = (first, last) == (at, end);
         let (head, tail) = (at - first, last - end);
         if bare
-            || (target.fresh && self.is_zero(first, head).await? && self.is_zero(end, tail).await?)
+            // Where nothing was written, the file has zeroes, and an encrypted disk rubbish.
+            || (target.fresh
+                && !self.is_encrypted()
+                && self.is_zero(first, head).await? && self.is_zero(end, tail).await?)
         {
-            return self.guest_data().write(host(at), from.clone()).await;
+            return self.write_data(host(at), from.clone()).await;
         }
         let whole = Memory::from(Heap::zeroes((last - first) as usize));
         // The disk may end within its last cluster: the rest of that stays zeroes.
@@ -211,7 +214,7 @@ impl<S: Storage> Qcow2<S> {
         let tail = tail.min(size.saturating_sub(end));
         self.read_within(end, whole.part(end - first, tail)).await?;
         from.copy_into(&whole.part(at - first, from.len()))?;
-        self.guest_data().write(host(first), whole).await
+        self.write_data(host(first), whole).await
     }
 
     /// Whether a range is known to read as zeroes, without reading it.
@@ -312,7 +315,9 @@ impl<S: Storage> Qcow2<S> {
         self.writable()?;
         let cluster = self.geometry.cluster();
         let whole = len == cluster || at.checked_add(len) == Some(self.size());
-        if !self.geometry.is_start(at) || len > cluster || !whole || self.is_external() {
+        // Compressed clusters are never encrypted: an encrypted image would show them.
+        let may = !self.is_external() && !self.is_encrypted();
+        if !self.geometry.is_start(at) || len > cluster || !whole || !may {
             return Err(Failure::INVALID);
         }
         let _op = self.begin().await;

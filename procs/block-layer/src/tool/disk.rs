@@ -19,6 +19,9 @@ use bulkhead_sys::file::{Presence, presence};
 
 use super::files::{Files, Placed, blame};
 
+/// Said of volumes.
+pub const LOCKED: &str = "LUKS volumes are not worked on here; use qemu-img";
+
 /// The files of one layer.
 #[derive(Debug)]
 struct Part {
@@ -64,6 +67,9 @@ impl Part {
 
     fn open(self, backing: Option<Layer<Plain>>, options: Options) -> Result<Disk> {
         let Self { format, file: Placed { place, file }, data, read_only } = self;
+        if format == LayerFormat::Luks {
+            return Err(blame(place, LOCKED));
+        }
         if format == LayerFormat::Raw {
             if data.is_some() || backing.is_some() {
                 return Err(blame(place, "a raw image has no other files"));

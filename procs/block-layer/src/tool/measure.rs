@@ -7,7 +7,7 @@ use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::tool::{NewImage, PlannedDisk, Preallocation, ToolEvent};
 
-use super::disk::{self, Disk};
+use super::disk::{self, Disk, LOCKED};
 use super::files::{Files, blame};
 use super::report::Report;
 
@@ -30,6 +30,7 @@ pub fn run(
     let mut bitmaps = None;
     let (required, full) = match image.format {
         LayerFormat::Raw => (size, size),
+        LayerFormat::Luks => return Err(blame(0, LOCKED)),
         LayerFormat::Qcow2 => {
             let cluster = image.cluster_size;
             let clusters = size.div_ceil(cluster);

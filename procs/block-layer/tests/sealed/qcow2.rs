@@ -60,10 +60,12 @@ impl Chain {
             discard: true,
             read_only: false,
             data_file: false,
+            secret: false,
             backing: vec![LayerPlan {
                 format: LayerFormat::Raw,
                 data_file: false,
                 part: Part::default(),
+                secret: false,
             }],
         };
         let journal = self.journal.as_fd().try_clone_to_owned().unwrap();

@@ -61,6 +61,7 @@ fn described(disk: &DiskState) -> String {
         let format = match layer.format {
             LayerFormat::Raw => "raw",
             LayerFormat::Qcow2 => "qcow2",
+            LayerFormat::Luks => "luks",
         };
         let (path, allocated) = (layer.path.display(), layer.allocated);
         text +=

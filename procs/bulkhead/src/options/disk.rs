@@ -51,6 +51,7 @@ const KEYS: &[&str] = &[
     "throttling.iops-write-max",
     "throttling.iops-write-max-length",
     "throttling.iops-size",
+    "throttling.group",
     "rerror",
     "werror",
     "vhost-user",
@@ -76,6 +77,8 @@ const KEYS: &[&str] = &[
     "backing8-format",
     "base-offset",
     "base-size",
+    "key-secret",
+    "base-key-secret",
 ];
 
 /// Bytes of a serial number (virtio 1.2 section 5.2.6: VIRTIO_BLK_ID_BYTES).

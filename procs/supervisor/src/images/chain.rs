@@ -33,6 +33,8 @@ pub struct Layer {
     pub place: Place,
     /// Its external data file.
     pub data_file: Option<LockedFile>,
+    /// Its passphrase or key, if it is encrypted.
+    pub secret: Option<OwnedFd>,
     /// Which bytes of its file are the disk, if it is raw.
     pub part: Part,
     /// What its block-layer has not written into it yet, while it is written.
@@ -285,26 +287,33 @@ impl Chain {
         let Some((top, below)) = self.layers.split_first() else {
             return NodePlan::Null { size: self.zeroes, read_only };
         };
-        if top.format == LayerFormat::Raw {
-            return NodePlan::Raw { cache, discard, read_only, part: top.part };
+        match top.format {
+            LayerFormat::Raw => {
+                return NodePlan::Raw { cache, discard, read_only, part: top.part };
+            }
+            LayerFormat::Luks => return NodePlan::Luks { cache, read_only },
+            LayerFormat::Qcow2 => {}
         }
         let layer = |layer: &Layer| LayerPlan {
             format: layer.format,
             data_file: layer.data_file.is_some(),
             part: layer.part,
+            secret: layer.secret.is_some(),
         };
         NodePlan::Qcow2(Qcow2Plan {
             cache,
             discard,
             read_only,
             data_file: top.data_file.is_some(),
+            secret: top.secret.is_some(),
             backing: below.iter().map(layer).collect(),
         })
     }
 
     /// Its descriptors in the order of that plan.
     pub fn fds(&self, service: Service) -> Vec<BorrowedFd<'_>> {
-        let mut fds: Vec<_> = self.layers.iter().flat_map(Layer::read_fds).collect();
+        let fds = |layer| Layer::read_fds(layer).chain(layer.secret.iter().map(AsFd::as_fd));
+        let mut fds: Vec<_> = self.layers.iter().flat_map(fds).collect();
         let journal = self.layers.first().and_then(|top| top.journal.as_ref());
         fds.extend(journal.filter(|_| !service.read_only).map(AsFd::as_fd));
         fds

@@ -5,4 +5,5 @@ pub mod fresh;
 pub mod lock;
 pub mod owner;
 pub mod remote;
+pub mod secret;
 pub mod take;

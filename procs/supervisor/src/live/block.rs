@@ -31,6 +31,7 @@ use bulkhead_protocol::block::{BlockCommand, BlockOrder};
 use bulkhead_protocol::block_control::{BitmapAction, BlockRequest, BlockResponse, JobAction};
 use bulkhead_protocol::control::Response;
 use bulkhead_protocol::event::EventKind;
+use bulkhead_protocol::filters::Limits;
 use bulkhead_protocol::session::Refusal;
 
 use super::Instance;
@@ -119,6 +120,12 @@ impl Instance {
         }
     }
 
+    /// Whether a layer of the disk has a secret.
+    pub(super) fn is_encrypted(&self, disk: usize) -> bool {
+        let layers = self.image(disk).map_or(&[][..], |image| image.chain.layers());
+        layers.iter().any(|layer| layer.secret.is_some())
+    }
+
     /// An image that its users may write.
     fn writable_image(&self, option: &str, disk: usize) -> Result<&Image, Refusal> {
         let id = self.planned(disk).map_or("", |disk| &disk.id);
@@ -149,9 +156,38 @@ impl Instance {
             },
             _ => Then::Nothing,
         };
+        let limits = match &order {
+            BlockOrder::Throttle(limits) => Some(*limits),
+            _ => None,
+        };
         let purpose = Purpose::Client { call, disk: id.to_owned(), then };
         self.order_block(disk, order, &[], purpose);
+        if let Some(limits) = limits {
+            self.throttle_group(disk, limits);
+        }
         Ok(())
+    }
+
+    /// The limits of a disk are those of its group.
+    fn throttle_group(&mut self, disk: usize, limits: Limits) {
+        let group = |disk: &crate::plan::Disk| disk.filters.group.clone();
+        let Some(name) = self.planned(disk).and_then(group) else {
+            return;
+        };
+        for other in (0..self.disks.len()).filter(|other| *other != disk) {
+            if self.planned(other).and_then(group).as_ref() != Some(&name) {
+                continue;
+            }
+            // For its successor, if it has no ears now.
+            if let Some(other) = self.disks.get_mut(other) {
+                other.limits = limits;
+            }
+            if self.takes_orders(other) {
+                let (call, disk) = (NOBODY, self.disk_name(other));
+                let purpose = Purpose::Client { call, disk, then: Then::Limits(limits) };
+                self.order_block(other, BlockOrder::Throttle(limits), &[], purpose);
+            }
+        }
     }
 
     /// Tells the disk's block-layer.

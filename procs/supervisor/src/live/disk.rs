@@ -245,7 +245,8 @@ impl Instance {
             on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
-        let mut fds = image.chain.fds(image.service);
+        let mut fds: Vec<_> = planned.group.iter().map(AsFd::as_fd).collect();
+        fds.extend(image.chain.fds(image.service));
         fds.extend(here.consumers.iter().flat_map(Consumer::ring_fds));
         fds.extend(here.jobs.iter().flat_map(|job| job.fds(&image.chain)));
         let post = here.server;

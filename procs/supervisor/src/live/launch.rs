@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bulkhead_protocol::launch::{LauncherCommand, LauncherEvent, Layer};
 use bulkhead_sys::pidfd::PidFd;
 
-use super::post::Phase;
+use super::post::{Phase, Role};
 use super::process::{Birth, Process};
 use super::token::{Part, PostIndex, Token};
 use super::{Due, Instance, Outcome};
@@ -15,6 +15,10 @@ use crate::refusal::refuse;
 /// A process that is not sealed, or whose plan is not live, after this time is broken. Generous:
 /// a host that swaps must lose nobody.
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same for one that first has to find the key of an encrypted image: seconds of computing for each slot,
+/// on purpose. The block layer refuses headers that would take it longer.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(180);
 
 impl Instance {
     /// Orders the process of every post, the slowest to start first.
@@ -55,8 +59,12 @@ impl Instance {
 
     /// Allows a process that has its plan a time of its own to say `Ready`.
     pub(super) fn expect_ready(&mut self, post: PostIndex, ticket: u64) {
-        let limit = Instant::now() + START_LIMIT;
-        self.timers.set(limit, Due::Start(post, ticket));
+        let role = self.posts.get(post).map(|post| post.role);
+        let limit = match role {
+            Some(Role::BlockLayer(disk)) if self.is_encrypted(disk) => UNLOCK_LIMIT,
+            _ => START_LIMIT,
+        };
+        self.timers.set(Instant::now() + limit, Due::Start(post, ticket));
     }
 
     fn watch_process(&mut self, post: PostIndex) {

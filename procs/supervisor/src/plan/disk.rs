@@ -1,10 +1,11 @@
 //! Disks: images opened and locked, foreign backends found.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::block::LayerFormat;
-use bulkhead_protocol::filters::Filters;
+use bulkhead_protocol::filters::{Filters, GROUP_BYTES, Limits};
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{
@@ -14,9 +15,9 @@ use bulkhead_protocol::spec::{
 
 use super::{Export, NbdExport, checked_wish};
 use crate::images::chain::{Chain, Layer, Place, Service};
-use crate::images::owner;
 use crate::images::remote::Remote;
 use crate::images::take::{LockedFile, Wanted};
+use crate::images::{owner, secret};
 use crate::open::{Identity, Kind, find};
 use crate::placement::{QueueCpus, Wish};
 use crate::refusal::{refuse, refuse_path};
@@ -35,6 +36,8 @@ pub struct Disk {
     pub cpus: QueueCpus,
     /// What stands in front of it.
     pub filters: Filters,
+    /// The levels of its throttle group, if it is in one.
+    pub group: Option<OwnedFd>,
     /// What is done about errors.
     pub on_error: OnError,
     /// Where its bytes are.
@@ -105,6 +108,7 @@ impl Disk {
             let remedy = "see 'bulkhead run --help'";
             return Err(refuse(&option, "its filters", error.to_string(), remedy));
         }
+        let (limits, group) = join_group(&option, &spec.filters, before)?;
         let source = match &spec.source {
             DiskSource::Null { size, read_only } => {
                 check_zeroes(&option, *size)?;
@@ -125,13 +129,37 @@ impl Disk {
             id: spec.id.clone(),
             serial: spec.serial.clone(),
             cpus,
-            filters: spec.filters.clone(),
+            filters: Filters { limits, ..spec.filters.clone() },
+            group,
             on_error: spec.on_error,
             source,
             export: None,
             nbd: Vec::new(),
         })
     }
+}
+
+/// The limits of a disk, which are its group's, and the group's levels.
+fn join_group(
+    option: &str,
+    filters: &Filters,
+    before: &[Disk],
+) -> Result<(Limits, Option<OwnedFd>), Refusal> {
+    let Some(name) = &filters.group else {
+        return Ok((filters.limits, None));
+    };
+    let host = |error: io::Error| refuse(option, name, error.to_string(), "see the host's log");
+    let member = before.iter().find(|disk| disk.filters.group.as_ref() == Some(name));
+    let Some((member, levels)) = member.and_then(|disk| Some((disk, disk.group.as_ref()?))) else {
+        let levels = bulkhead_sys::memfd::create_sealed("group", GROUP_BYTES).map_err(host)?;
+        return Ok((filters.limits, Some(levels)));
+    };
+    if filters.limits != Limits::default() && filters.limits != member.filters.limits {
+        let reason = format!("disk {} has other limits, and is in the same group", member.id);
+        let remedy = "give the limits of a group once, at its first disk";
+        return Err(refuse(option, format!("throttling.group={name}"), reason, remedy));
+    }
+    Ok((member.filters.limits, Some(levels.try_clone().map_err(host)?)))
 }
 
 /// What each disk asks of the placement.
@@ -200,28 +228,38 @@ impl Neighbours<'_> {
         service: Service,
     ) -> Result<Vec<Layer>, Refusal> {
         let place = self.place(path, server, service)?;
-        let (data_file, backing) = match format {
+        let (secret, data_file, backing) = match format {
             Format::Raw(part) => {
                 if let (true, Place::File(file)) = (*part == Part::default(), &place) {
                     check_sectors(self.option, path, file)?;
                 }
                 return Ok(vec![Layer { part: *part, ..layer(path, LayerFormat::Raw, place) }]);
             }
-            Format::Qcow2 { data_file, backing } => (data_file, backing),
+            Format::Luks { secret } => {
+                let secret = Some(secret::take(self.option, secret)?);
+                return Ok(vec![Layer { secret, ..layer(path, LayerFormat::Luks, place) }]);
+            }
+            Format::Qcow2 { secret, data_file, backing } => (secret, data_file, backing),
         };
         let mut top = layer(path, LayerFormat::Qcow2, place);
+        top.secret = secret.as_ref().map(|path| secret::take(self.option, path)).transpose()?;
         if let Some(path) = data_file {
             top.data_file = Some(self.take(path, service)?);
         }
         let mut layers = vec![top];
         let below = Service { cache: CacheMode::Writeback, read_only: true, ..service };
         for BackingSpec { path, server, format } in backing {
-            let (format, part) = match format {
-                BackingFormat::Raw(part) => (LayerFormat::Raw, *part),
-                BackingFormat::Qcow2 => (LayerFormat::Qcow2, Part::default()),
-            };
             let place = self.place(path, server.as_ref(), below)?;
-            layers.push(Layer { part, ..layer(path, format, place) });
+            layers.push(match format {
+                BackingFormat::Raw(part) => {
+                    Layer { part: *part, ..layer(path, LayerFormat::Raw, place) }
+                }
+                BackingFormat::Qcow2 => layer(path, LayerFormat::Qcow2, place),
+                BackingFormat::Luks { secret } => {
+                    let secret = Some(secret::take(self.option, secret)?);
+                    Layer { secret, ..layer(path, LayerFormat::Luks, place) }
+                }
+            });
         }
         Ok(layers)
     }
@@ -233,8 +271,8 @@ fn layer(path: &Path, format: LayerFormat, place: Place) -> Layer {
         Place::File(_) => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         Place::Remote(_) => path.to_owned(),
     };
-    let (data_file, part, journal) = (None, Part::default(), None);
-    Layer { number: 0, path, format, place, data_file, part, journal }
+    let (data_file, secret, part, journal) = (None, None, Part::default(), None);
+    Layer { number: 0, path, format, place, data_file, secret, part, journal }
 }
 
 fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {

@@ -98,6 +98,7 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
             let (path, format) = match top.map(|top| (path(top), top.format)) {
                 Some((path, LayerFormat::Qcow2)) => (path, "qcow2"),
                 Some((path, LayerFormat::Raw)) => (path, "raw"),
+                Some((path, LayerFormat::Luks)) => (path, "luks"),
                 None => ("zeroes".to_owned(), "null-co"),
             };
             write!(f, "{path}, {format}, {access}")?;

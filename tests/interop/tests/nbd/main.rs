@@ -1,8 +1,10 @@
 //! Other people's NBD clients at `bulkhead storage --export nbd,…`.
 
 mod client;
+mod filters;
 mod hostile;
 mod kills;
+mod luks;
 mod rig;
 mod tls;
 

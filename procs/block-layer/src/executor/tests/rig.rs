@@ -132,7 +132,14 @@ pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(Owne
         false => NodePlan::Raw { cache, discard, read_only, part: Part::default() },
         true => {
             let (data_file, backing) = (false, Vec::new());
-            NodePlan::Qcow2(Qcow2Plan { cache, discard, read_only, data_file, backing })
+            NodePlan::Qcow2(Qcow2Plan {
+                cache,
+                discard,
+                read_only,
+                data_file,
+                secret: false,
+                backing,
+            })
         }
     };
     (BlockPlan::serving(node, exports), fds, ends)

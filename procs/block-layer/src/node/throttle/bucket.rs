@@ -3,60 +3,71 @@
 //! What passes fills the bucket, and it leaks at the average rate. Nothing passes while it is over its
 //! size: as much as a longest burst brings, or what a tenth of a second brings if there are no bursts. In
 //! a long burst a second, small bucket that leaks at the burst's rate keeps that rate.
+//!
+//! A bucket is kept as the time when it will be empty, so that nobody has to let it leak, and several
+//! processes can fill one ([`Levels`]).
 
 use std::time::Duration;
 
 use bulkhead_protocol::filters::Limit;
 
-/// Of a second: what passes at once without bursts.
-const SHORT: f64 = 10.0;
+use super::levels::Levels;
 
-#[derive(Debug, Clone, Copy, Default)]
+/// What passes at once without bursts, and in the small bucket of a long one.
+const SHORT: Duration = Duration::from_millis(100);
+
+/// Parts of a unit in which buckets are filled: a large request counts as so many and a half.
+pub(super) const WHOLE: u128 = 1000;
+
+/// A second in nanoseconds.
+const SECOND: u128 = 1_000_000_000;
+
+/// The bucket and the small one of `limit`, whose levels are at these places.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
-    limit: Limit,
-    level: f64,
-    burst_level: f64,
+    pub limit: Limit,
+    pub level: usize,
+    pub burst_level: usize,
 }
 
 impl Bucket {
-    pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, ..Self::default() }
-    }
-
-    pub(super) fn leak(&mut self, time: Duration) {
-        let time = time.as_secs_f64();
-        self.level = (self.level - self.limit.average as f64 * time).max(0.0);
-        self.burst_level = (self.burst_level - self.limit.burst as f64 * time).max(0.0);
-    }
-
-    pub(super) fn fill(&mut self, units: f64) {
+    pub(super) fn fill(&self, levels: &Levels, parts: u128, now: Duration) {
         if self.limit.average > 0 {
-            self.level += units;
+            levels.fill(self.level, now, time(parts, self.limit.average));
             if self.has_long_bursts() {
-                self.burst_level += units;
+                levels.fill(self.burst_level, now, time(parts, self.limit.burst));
             }
         }
     }
 
     /// How long nothing passes.
-    pub(super) fn wait(&self) -> Duration {
+    pub(super) fn wait(&self, levels: &Levels, now: Duration) -> Duration {
         let Limit { average, burst, burst_seconds } = self.limit;
         if average == 0 {
             return Duration::ZERO;
         }
         let size = match burst {
-            0 => average as f64 / SHORT,
-            burst => burst as f64 * burst_seconds.max(1) as f64,
+            0 => SHORT,
+            burst => {
+                let longest = burst.saturating_mul(burst_seconds.max(1));
+                time(u128::from(longest) * WHOLE, average)
+            }
         };
-        let over = (self.level - size) / average as f64;
+        let over = levels.empty_at(self.level).saturating_sub(now + size);
         let over_burst = match self.has_long_bursts() {
-            true => (self.burst_level - burst as f64 / SHORT) / burst as f64,
-            false => 0.0,
+            true => levels.empty_at(self.burst_level).saturating_sub(now + SHORT),
+            false => Duration::ZERO,
         };
-        Duration::from_secs_f64(over.max(over_burst).clamp(0.0, 1e6))
+        over.max(over_burst)
     }
 
     fn has_long_bursts(&self) -> bool {
         self.limit.burst > 0 && self.limit.burst_seconds > 1
     }
+}
+
+/// How long so many parts of units take at a rate, at most some centuries.
+fn time(parts: u128, rate: u64) -> Duration {
+    let nanos = parts * SECOND / WHOLE / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -1,16 +1,14 @@
 //! Rates over simulated time.
 
-use bulkhead_protocol::filters::Limit;
+use bulkhead_protocol::filters::{GROUP_BYTES, Limit};
 
 use super::*;
 
 fn passed(limits: Limits, write: bool, bytes: u64, seconds: u64) -> u64 {
-    let mut state = State::default();
     let throttle = Throttle::new(limits);
-    std::mem::swap(&mut state, &mut *throttle.state.borrow_mut());
     let (mut now, mut count) = (Duration::ZERO, 0);
     while now < Duration::from_secs(seconds) {
-        match state.pass(write, bytes, now) {
+        match throttle.pass(write, bytes, now) {
             None => count += 1,
             Some(wait) => now += wait.max(Duration::from_nanos(1)),
         }
@@ -46,12 +44,42 @@ fn a_burst_lasts_as_long_as_it_may_and_at_its_own_rate() {
 #[test]
 fn reads_do_not_count_as_writes_and_large_requests_count_more_than_once() {
     let limits = Limits { writes: average(10), ..Limits::default() };
-    let mut state = State::default();
-    std::mem::swap(&mut state, &mut *Throttle::new(limits).state.borrow_mut());
+    let throttle = Throttle::new(limits);
     for _ in 0..1000 {
-        assert_eq!(state.pass(false, 4096, Duration::ZERO), None);
+        assert_eq!(throttle.pass(false, 4096, Duration::ZERO), None);
     }
     let limits = Limits { requests: average(100), request_size: 4096, ..Limits::default() };
     let count = passed(limits, true, 16384, 60);
     assert!((1500..=1505).contains(&count), "{count}");
+}
+
+#[test]
+fn disks_of_a_group_share_what_passes() {
+    let object = bulkhead_sys::memfd::create_sealed("group", GROUP_BYTES).unwrap();
+    let limits = Limits { requests: average(100), ..Limits::default() };
+    let member = || Throttle::with(limits, Levels::shared(&object).unwrap());
+    let (one, other) = (member(), member());
+    let (mut now, mut counts) = (Duration::ZERO, [0, 0]);
+    while now < Duration::from_secs(60) {
+        let waits = [&one, &other].map(|member| member.pass(false, 512, now));
+        for (count, wait) in counts.iter_mut().zip(waits) {
+            *count += u32::from(wait.is_none());
+        }
+        now += waits.into_iter().flatten().min().unwrap_or(Duration::from_nanos(1));
+    }
+    let all = counts[0] + counts[1];
+    assert!((6000..=6013).contains(&all), "{counts:?}");
+}
+
+#[test]
+fn levels_that_somebody_has_spoilt_hold_up_and_do_no_more() {
+    let object = bulkhead_sys::memfd::create_sealed("group", GROUP_BYTES).unwrap();
+    let levels = Levels::shared(&object).unwrap();
+    levels.fill(6, Duration::ZERO, Duration::MAX);
+    let limits = Limits { requests: average(100), ..Limits::default() };
+    let throttle = Throttle::with(limits, levels);
+    assert!(throttle.pass(true, 512, Duration::from_secs(1)).is_some());
+    let free = Limits { bytes: average(1 << 20), ..Limits::default() };
+    throttle.set(free);
+    assert!(throttle.pass(true, 512, Duration::from_secs(1)).is_none());
 }

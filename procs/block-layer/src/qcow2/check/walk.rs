@@ -79,6 +79,9 @@ impl<'a, S: Storage> Walk<'a, S> {
         if let Some(last) = snapshots.last() {
             self.use_range(header.snapshots_at, last.table_end, "the snapshot table");
         }
+        if let Some(encryption) = header.extensions.encryption {
+            self.use_range(encryption.at, encryption.bytes, "the encryption header");
+        }
         self.bitmaps(&header).await?;
         self.counts(header.reftable_at, u64::from(header.reftable_clusters), &reftable);
         Ok(())

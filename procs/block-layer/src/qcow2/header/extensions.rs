@@ -13,7 +13,7 @@ mod kind {
     pub const DATA_FILE: u32 = 0x4441_5441;
 }
 
-pub(super) use kind::{BACKING_FORMAT, BITMAPS, DATA_FILE, FEATURE_NAMES};
+pub(super) use kind::{BACKING_FORMAT, BITMAPS, DATA_FILE, ENCRYPTION, FEATURE_NAMES};
 
 /// Bytes of an entry of the feature name table: kind, bit, name.
 pub(super) const FEATURE_BYTES: usize = 48;
@@ -27,6 +27,8 @@ pub struct Extensions {
     pub data_file: Option<String>,
     /// Persistent bitmaps.
     pub bitmaps: Option<Bitmaps>,
+    /// Encryption of guest data.
+    pub encryption: Option<Encryption>,
     /// Names of features: (kind, bit, name).
     pub features: Vec<(u8, u8, String)>,
     /// Others: (type, data).
@@ -42,6 +44,15 @@ pub struct Bitmaps {
     pub directory_bytes: u64,
     /// Where it is.
     pub directory_at: u64,
+}
+
+/// Where the LUKS header of an encrypted image is, with its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encryption {
+    /// Its first byte.
+    pub at: u64,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 impl Extensions {
@@ -101,7 +112,12 @@ impl Extensions {
                     directory_at: fields.u64(16),
                 });
             }
-            kind::ENCRYPTION => return Err(OpenError::Encrypted),
+            kind::ENCRYPTION if data.len() != 16 => {
+                return wrong(format!("an encryption extension of {} bytes", data.len()));
+            }
+            kind::ENCRYPTION => {
+                self.encryption = Some(Encryption { at: fields.u64(0), bytes: fields.u64(8) });
+            }
             kind => self.foreign.push((kind, data.to_vec())),
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! A header as it is written into a fresh image.
 
-use super::extensions::{BACKING_FORMAT, BITMAPS, DATA_FILE, FEATURE_BYTES, FEATURE_NAMES};
+use super::extensions::{
+    BACKING_FORMAT, BITMAPS, DATA_FILE, ENCRYPTION, FEATURE_BYTES, FEATURE_NAMES,
+};
 use super::features::NAMES;
-use super::{Compression, Header, MAGIC, OWN_BYTES};
+use super::{Compression, Header, LUKS, MAGIC, OWN_BYTES};
 
 /// The bytes of a header with its extensions and the backing file's name; `None` if they do not fit
 /// into a cluster. The names of features are left out first: they are for people.
@@ -27,6 +29,10 @@ fn encode_with(header: &Header, named: bool) -> Vec<u8> {
 pub(super) fn extensions(header: &Header, named: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let extensions = &header.extensions;
+    if let Some(encryption) = &extensions.encryption {
+        let words = [encryption.at, encryption.bytes].into_iter().flat_map(u64::to_be_bytes);
+        extend(&mut bytes, ENCRYPTION, &words.collect::<Vec<u8>>());
+    }
     if let Some(bitmaps) = &extensions.bitmaps {
         let mut data = words([bitmaps.count, 0]).collect::<Vec<u8>>();
         data.extend(bitmaps.directory_bytes.to_be_bytes());
@@ -55,7 +61,8 @@ pub(super) fn fixed(header: &Header) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1024);
     bytes.extend(words([MAGIC, header.version, 0, 0, 0, geometry.cluster_bits]));
     bytes.extend(header.size.to_be_bytes());
-    bytes.extend(words([0, header.l1_entries]));
+    let encryption = if header.extensions.encryption.is_some() { LUKS } else { 0 };
+    bytes.extend(words([encryption, header.l1_entries]));
     bytes.extend(header.l1_at.to_be_bytes());
     bytes.extend(header.reftable_at.to_be_bytes());
     bytes.extend(words([header.reftable_clusters, header.snapshots]));

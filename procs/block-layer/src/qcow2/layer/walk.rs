@@ -58,7 +58,7 @@ impl<S: Storage> Layer<S> {
     pub fn zeroes_fast(&self, at: u64, len: u64) -> bool {
         match self {
             Self::Qcow2(image) => image.zeroes_fast(at, len),
-            Self::Raw(_) => false,
+            Self::Raw(_) | Self::Luks(_) => false,
             Self::Null(_) => true,
         }
     }
@@ -73,6 +73,7 @@ impl<S: Storage> Layer<S> {
             }
             len = len.min(size - at);
             let extent = match &layer {
+                Self::Luks(_) => return Ok(Piece { len, depth, held: Held::Data }),
                 Self::Raw(raw) => {
                     let (zero, len) = raw.storage().reads_zero(raw.start() + at, len).await?;
                     let held = if zero { Held::Zero } else { Held::Data };

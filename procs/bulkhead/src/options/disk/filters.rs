@@ -33,6 +33,7 @@ pub fn filters(keyed: &mut Keyed) -> anyhow::Result<Filters> {
     let filters = Filters {
         delay_ms: keyed.number("delay", 0, LONGEST_DELAY)?.unwrap_or(0),
         limits: limits(keyed, PREFIX)?,
+        group: keyed.value(&format!("{PREFIX}group"))?,
         copy_on_read: keyed.switch("copy-on-read")?,
         faults: match keyed.value("inject")? {
             Some(rules) => rules.split(';').map(fault).collect::<anyhow::Result<_>>()?,

@@ -29,7 +29,9 @@ pub fn format(
             }
             Ok(Format::Raw(part(keyed, "offset", "size")?))
         }
+        Some("luks") => Ok(Format::Luks { secret: keyed.required("key-secret")?.into() }),
         Some("qcow2") => Ok(Format::Qcow2 {
+            secret: keyed.value("key-secret")?.map(PathBuf::from),
             data_file: keyed.value("data-file")?.map(PathBuf::from),
             backing: backing(keyed, path, common)?,
         }),
@@ -40,13 +42,13 @@ pub fn format(
         }
         None => {
             let reason = "'format' is missing and is never guessed";
-            Err(keyed.refuse(reason, "add format=raw or format=qcow2"))
+            Err(keyed.refuse(reason, "add format=raw, qcow2 or luks"))
         }
     }
 }
 
 /// `backing=` for the nearest, `backing2=` for the one below that, and so on; `backing=auto`: as the headers
-/// say. `base-offset=` and `base-size=` are of the lowest, if that is raw.
+/// say. `base-offset=`, `base-size=` and `base-key-secret=` are of the lowest.
 ///
 /// A backing file may lie on a server; the certificates and delays of the disk are its own as well.
 fn backing(
@@ -68,13 +70,16 @@ fn backing(
         let format = match keyed.value(&format)?.as_deref() {
             Some("qcow2") => BackingFormat::Qcow2,
             Some("raw") => BackingFormat::Raw(part(keyed, "base-offset", "base-size")?),
+            Some("luks") => {
+                BackingFormat::Luks { secret: keyed.required("base-key-secret")?.into() }
+            }
             Some(other) => {
                 let reason = format!("{format} '{other}' is not served");
-                return Err(keyed.refuse(&reason, "write raw or qcow2"));
+                return Err(keyed.refuse(&reason, "write raw, qcow2 or luks"));
             }
             None => {
                 let reason = format!("'{format}' is missing and is never guessed");
-                return Err(keyed.refuse(&reason, &format!("add {format}=raw or qcow2")));
+                return Err(keyed.refuse(&reason, &format!("add {format}=raw, qcow2 or luks")));
             }
         };
         let has_more = format == BackingFormat::Qcow2;

@@ -51,8 +51,8 @@ impl Instance {
         let number = self.image_mut(disk).map_or(0, |image| image.chain.number());
         let (path, format) = (file.path.clone(), file.format);
         let (data_file, part, journal) = (None, Part::default(), None);
-        let place = Place::File(locked);
-        let mut layer = Layer { number, path, format, place, data_file, part, journal };
+        let (place, secret) = (Place::File(locked), None);
+        let mut layer = Layer { number, path, format, place, data_file, secret, part, journal };
         layer.make_journal().map_err(|error| refuse_path(option, &file.path, &error))?;
         let create = fresh.is_some().then_some(file.cluster_size);
         let plan = TargetPlan { named: layer.named(), create, cache, remote: None };
@@ -74,8 +74,8 @@ impl Instance {
         let plan = Some(Box::new(remote.plan(number)));
         let (path, format, place) =
             (file.path.clone(), file.format, Place::Remote(Box::new(remote)));
-        let (data_file, part, journal) = (None, Part::default(), None);
-        let mut layer = Layer { number, path, format, place, data_file, part, journal };
+        let (data_file, secret, part, journal) = (None, None, Part::default(), None);
+        let mut layer = Layer { number, path, format, place, data_file, secret, part, journal };
         layer.make_journal().map_err(|error| refuse_path(option, &file.path, &error))?;
         let (named, cache) = (layer.named(), CacheMode::Writeback);
         let plan = TargetPlan { named, create: None, cache, remote: plan };

@@ -171,7 +171,8 @@ fn filters() -> Filters {
     let then = FaultThen::Fail(5);
     let fault = Fault { on: FaultOn::Write, at: 0, len: 512, after: 1, times: 2, then };
     let limits = Limits { bytes: limit, request_size: 4096, ..Limits::default() };
-    Filters { delay_ms: 1, limits, copy_on_read: true, faults: vec![fault] }
+    let group = Some("g".into());
+    Filters { delay_ms: 1, limits, group, copy_on_read: true, faults: vec![fault] }
 }
 
 fn storage() -> StorageSpec {
