@@ -228,6 +228,8 @@ pub struct ExportSpec {
 /// An NBD export of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NbdSpec {
+    /// By which it is removed; empty: one is chosen.
+    pub id: String,
     /// Which disk.
     pub disk: String,
     /// Where clients connect.

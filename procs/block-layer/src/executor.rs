@@ -170,6 +170,8 @@ impl Executor {
             BlockCommand::Attach { export, queues, incarnation } => {
                 self.attach(export, queues, incarnation, fds)
             }
+            BlockCommand::AddExport(plan) => self.add_export(plan, fds),
+            BlockCommand::RemoveExport { export } => self.remove_export(export),
             BlockCommand::Order { call, order } => self.order(call, order, fds),
             BlockCommand::Switched { change } => self.changed(change, Ok(())),
             BlockCommand::Abandoned { change, reason } => self.changed(change, Err(reason)),
@@ -245,11 +247,13 @@ impl Executor {
         until.unwrap_or(Duration::MAX)
     }
 
-    /// The supervisor asks whether this process lives; see [`alive`](Self::alive).
+    /// The supervisor asks whether this process lives; see [`alive`](Self::alive). Lanes without an export
+    /// sleep on.
     pub fn heartbeat(&mut self, number: u64) {
-        let left = self.lanes.len();
-        self.beat = Some(Beat { number, left });
-        for lane in &self.lanes {
+        let busy: Vec<&LaneHandle> =
+            self.exports.iter().flat_map(|export| &self.lanes[export.lanes()]).collect();
+        self.beat = Some(Beat { number, left: busy.len() });
+        for lane in busy {
             lane.post(ToLane::Beat(number));
         }
         self.finish_beat();

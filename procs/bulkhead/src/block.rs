@@ -4,6 +4,7 @@
 //! has ended. Exit codes: 0 as asked, 1 it failed on the way, 2 it was refused.
 
 pub mod cli;
+mod export;
 mod files;
 mod job;
 mod show;
@@ -38,6 +39,7 @@ pub fn run(options: BlockOptions) -> anyhow::Result<ExitCode> {
         BlockCommand::Job(command) => act(command),
         BlockCommand::Bitmap(command) => bitmap(command),
         BlockCommand::InternalSnapshot(command) => internal(command),
+        BlockCommand::Export(command) => export::run(command),
         BlockCommand::Resume(of) => order(&of.name, BlockRequest::Resume { disk: of.disk }),
         BlockCommand::Throttle(options) => throttle(options),
     }

@@ -13,12 +13,14 @@
 //! | [`query`] | what there is |
 //! | [`files`] | the files that a request names |
 //! | [`snapshot`] | new top layers on several disks, all or none |
+//! | [`export`] | NBD exports that come and go |
 //! | [`job`] | jobs: their record, their start, their end |
 //! | [`switch`] | a disk goes over to another chain |
 //!
 //! Law: nobody is waited for. A block-layer that dies answers nothing more; whoever waits for it is told so
 //! when it was reaped.
 
+mod export;
 pub mod files;
 pub mod job;
 pub mod order;
@@ -59,6 +61,11 @@ impl Instance {
                 self.pass_on(call, &disk, order)
             }
             BlockRequest::Resume { disk } => self.pass_on(call, &disk, BlockOrder::Resume),
+            BlockRequest::Exports => return self.list_exports(call),
+            BlockRequest::AddExport(spec) => self.add_export(call, &spec),
+            BlockRequest::RemoveExport { export, force } => {
+                self.remove_export(call, &export, force)
+            }
             BlockRequest::Throttle { disk, limits } => {
                 self.pass_on(call, &disk, BlockOrder::Throttle(limits))
             }
@@ -85,15 +92,17 @@ impl Instance {
 
     /// The disk of a name that a client gave, if it has a block-layer that takes orders.
     fn serving_disk(&self, option: &str, id: &str) -> Result<usize, Refusal> {
-        let Some(disk) = self.disk_of(id) else {
-            let known: Vec<_> = self.plan.disks.iter().map(|disk| disk.id.as_str()).collect();
-            let remedy = format!("its disks are {}", known.join(", "));
-            return Err(refuse(option, id, "there is no such disk of an image", remedy));
-        };
+        let disk = self.disk_of(id).ok_or_else(|| self.no_such_disk(option, id))?;
         match self.takes_orders(disk) {
             true => Ok(disk),
             false => Err(refuse(option, id, "its block layer is being replaced", "try again")),
         }
+    }
+
+    fn no_such_disk(&self, option: &str, id: &str) -> Refusal {
+        let known: Vec<_> = self.plan.disks.iter().map(|disk| disk.id.as_str()).collect();
+        let remedy = format!("its disks are {}", known.join(", "));
+        refuse(option, id, "there is no such disk of an image", remedy)
     }
 
     fn disk_of(&self, id: &str) -> Option<usize> {

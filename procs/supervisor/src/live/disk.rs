@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, JobReport};
+use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
 use bulkhead_protocol::block_control::Limits;
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
 use bulkhead_protocol::nbd::NbdCommand;
@@ -18,7 +18,7 @@ use crate::fence::{Action, Fence, Incarnation};
 use crate::plan::{EXPORT_QUEUE, Source, VM_QUEUE};
 use crate::refusal::refuse;
 
-/// The place of a disk's vhost-blk among its consumers, if it has one.
+/// The number of a disk's vhost-blk among its consumers, if it has one. NBD exports begin with 1.
 pub const BLK: usize = 0;
 
 /// A disk with processes of its own.
@@ -83,8 +83,17 @@ impl Disk {
 
     /// Post of its vhost-blk, if it has one.
     pub fn client(&self) -> Option<PostIndex> {
-        let first = self.consumers.get(BLK)?;
-        (first.kind == Kind::Blk).then_some(first.post)
+        self.consumer(BLK).map(|consumer| consumer.post)
+    }
+
+    /// The consumer of a number.
+    pub fn consumer(&self, number: usize) -> Option<&Consumer> {
+        self.consumers.iter().find(|consumer| consumer.number == number)
+    }
+
+    /// The consumer of a number.
+    pub fn consumer_mut(&mut self, number: usize) -> Option<&mut Consumer> {
+        self.consumers.iter_mut().find(|consumer| consumer.number == number)
     }
 }
 
@@ -96,7 +105,7 @@ impl Instance {
         consumer: usize,
         what: impl FnOnce(&mut Fence) -> Vec<Action>,
     ) {
-        let here = self.disks.get_mut(disk).and_then(|disk| disk.consumers.get_mut(consumer));
+        let here = self.disks.get_mut(disk).and_then(|disk| disk.consumer_mut(consumer));
         let Some(actions) = here.map(|consumer| what(&mut consumer.fence)) else {
             return;
         };
@@ -109,7 +118,8 @@ impl Instance {
             return;
         };
         let mut actions = Vec::new();
-        for (number, consumer) in here.consumers.iter_mut().enumerate() {
+        for consumer in &mut here.consumers {
+            let number = consumer.number;
             actions.extend(what(&mut consumer.fence).into_iter().map(|action| (number, action)));
         }
         self.carry_out_all(disk, actions);
@@ -134,7 +144,7 @@ impl Instance {
             return Ok(());
         };
         let server = here.server;
-        let Some(consumer) = here.consumers.get_mut(number) else {
+        let Some(consumer) = here.consumer_mut(number) else {
             return Ok(());
         };
         let (kind, client) = (consumer.kind, consumer.post);
@@ -143,11 +153,12 @@ impl Instance {
             Action::PlanServer(_) => self.plan_server(disk),
             Action::PlanClient(incarnation) => match kind {
                 Kind::Blk => self.plan_blk(disk, number, incarnation),
-                Kind::Nbd(_) => self.plan_nbd(disk, number, incarnation),
+                Kind::Nbd => self.plan_nbd(disk, number, incarnation),
             },
             Action::DetachServer => {
                 self.tell_server(server, BlockCommand::Detach { export: number as u32 }, &[]);
             }
+            Action::AttachServer(_) if !consumer.introduced => self.introduce(disk, number),
             Action::AttachServer(incarnation) => {
                 let rings = consumer.rings()?;
                 let (export, queues) = (number as u32, rings.len() as u16);
@@ -184,7 +195,7 @@ impl Instance {
                     process
                         .command(BlkCommand::RingReplaced { queues, incarnation, own_fault }, fds)
                 }
-                Kind::Nbd(_) => {
+                Kind::Nbd => {
                     process.command(NbdCommand::RingReplaced { incarnation, own_fault }, fds)
                 }
             };
@@ -215,18 +226,7 @@ impl Instance {
         let Source::Image(image) = &planned.source else {
             return;
         };
-        let exports = here.consumers.iter().enumerate().map(|(number, consumer)| {
-            let (read_only, cpus) = match consumer.kind {
-                Kind::Blk => {
-                    let export = planned.export.as_ref();
-                    (export.is_some_and(|export| export.read_only), planned.cpus.clone())
-                }
-                Kind::Nbd(at) => {
-                    (planned.nbd.get(at).is_some_and(|export| export.read_only), Vec::new())
-                }
-            };
-            consumer.plan(number, image.service.read_only || read_only, cpus)
-        });
+        let exports = here.consumers.iter().map(|consumer| planned.export_plan(consumer));
         let command = BlockCommand::Plan(Box::new(BlockPlan {
             node: image.chain.plan(image.service),
             layers: image.chain.named(),
@@ -244,13 +244,33 @@ impl Instance {
             let _ = process.command(command, &fds);
         }
         self.was_planned(post);
+        let consumers = self.disks.get_mut(disk).map(|disk| &mut disk.consumers);
+        consumers.into_iter().flatten().for_each(|consumer| consumer.introduced = true);
+    }
+
+    /// A consumer that came after the block-layer's plan.
+    fn introduce(&mut self, disk: usize, number: usize) {
+        let Some(here) = self.disks.get_mut(disk) else {
+            return;
+        };
+        let server = here.server;
+        let planned = self.plan.disks.get(here.planned);
+        let (Some(planned), Some(consumer)) = (planned, here.consumer_mut(number)) else {
+            return;
+        };
+        consumer.introduced = true;
+        let command = BlockCommand::AddExport(planned.export_plan(consumer));
+        let fds: Vec<_> = consumer.ring_fds().map(|fd| fd.try_clone_to_owned()).collect();
+        let fds: Vec<OwnedFd> = fds.into_iter().filter_map(Result::ok).collect();
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        self.tell_server(server, command, &fds);
     }
 
     fn plan_blk(&mut self, disk: usize, number: usize, incarnation: Incarnation) {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
-        let Some(consumer) = here.consumers.get(number) else {
+        let Some(consumer) = here.consumer(number) else {
             return;
         };
         let (Some(planned), Some(info)) = (self.plan.disks.get(here.planned), here.info) else {
@@ -287,6 +307,7 @@ impl Instance {
             BlockEvent::Refused { reason } => self.on_image_refused(disk, post, reason),
             BlockEvent::Detached { export } => {
                 self.fenced(disk, export as usize, Fence::server_detached);
+                self.part_if_apart(disk, export as usize);
             }
             BlockEvent::ExportFault { export, .. } => {
                 self.fenced(disk, export as usize, Fence::client_at_fault);
@@ -328,6 +349,24 @@ impl Instance {
         let option = format!("--disk {}", planned.id);
         let refusal = refuse(option, path, reason, "check the image");
         self.conclude(Outcome::Refused(refusal));
+    }
+}
+
+impl crate::plan::Disk {
+    /// What the block-layer is told of a consumer of this disk.
+    fn export_plan(&self, consumer: &Consumer) -> ExportPlan {
+        let (read_only, cpus) = match consumer.kind {
+            Kind::Blk => {
+                let export = self.export.as_ref();
+                (export.is_some_and(|export| export.read_only), self.cpus.clone())
+            }
+            Kind::Nbd => (self.nbd(consumer.number).is_none_or(|nbd| nbd.read_only), Vec::new()),
+        };
+        let image = match &self.source {
+            Source::Image(image) => image.service.read_only,
+            Source::Foreign(_) => true,
+        };
+        consumer.plan(image || read_only, cpus)
     }
 }
 

@@ -287,6 +287,7 @@ fn exports_that_cannot_be_are_refused() {
 
 fn nbd(host: &Host) -> NbdSpec {
     NbdSpec {
+        id: String::new(),
         disk: "d0".into(),
         listen: Address::Path(host.path("nbd")),
         name: "disk".into(),

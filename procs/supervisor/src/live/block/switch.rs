@@ -78,6 +78,7 @@ impl Instance {
         drop(left);
         let layers = self.image(disk).map(|image| image.chain.layers()).unwrap_or_default();
         let layers = layers.iter().map(|layer| layer.path.clone()).collect();
+        self.plan.update_record();
         let id = self.disk_name(disk);
         self.tell(EventKind::GraphChanged { id, layers });
         true

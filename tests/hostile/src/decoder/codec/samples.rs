@@ -171,6 +171,7 @@ fn storage() -> StorageSpec {
     let disks = vec![disk(source)];
     let tls = Some(TlsSpec { folder: "/etc/pki".into(), verify: true });
     let nbd = NbdSpec {
+        id: String::new(),
         disk: "d0".into(),
         listen: Address::Path("/tmp/n".into()),
         name: "n".into(),
