@@ -66,6 +66,13 @@ pub enum BlockRequest {
         /// Make it; otherwise delete it.
         create: bool,
     },
+    /// A larger size.
+    Resize {
+        /// Disk.
+        disk: String,
+        /// Bytes.
+        size: u64,
+    },
     /// Other limits.
     Throttle {
         /// Disk.

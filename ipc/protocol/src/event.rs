@@ -149,6 +149,13 @@ pub enum EventKind {
         /// Its name.
         export: String,
     },
+    /// A disk has grown.
+    DiskResized {
+        /// Which disk.
+        id: String,
+        /// Bytes.
+        size: u64,
+    },
     /// A disk goes over to another chain of files.
     GraphChanged {
         /// Which disk.

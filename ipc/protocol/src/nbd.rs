@@ -62,6 +62,11 @@ pub enum NbdCommand {
     /// The export is to be removed if nobody uses it: answer [`NbdEvent::Closed`] and take no client any
     /// more, or [`NbdEvent::InUse`].
     Close,
+    /// The disk has grown: tell clients that come from now on.
+    Resized {
+        /// Bytes.
+        size: u64,
+    },
     /// The block layer was restarted: take this ring and submit again what is outstanding, in submission
     /// order. Descriptor: the ring memfd; doorbells stay.
     RingReplaced {
@@ -95,7 +100,7 @@ impl Message for NbdCommand {
     fn fd_count(&self) -> usize {
         match self {
             Self::Plan(_) => 4,
-            Self::Close => 0,
+            Self::Close | Self::Resized { .. } => 0,
             Self::RingReplaced { .. } => 1,
         }
     }

@@ -17,11 +17,13 @@ mod leases;
 mod open;
 mod order;
 mod record;
+mod resize;
 mod snapshot;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -104,6 +106,8 @@ pub struct Executor {
     /// What each lane has of a lease.
     lent: Vec<leases::Lent>,
     graph: Option<Graph>,
+    /// Bytes of the disk, as lanes check requests.
+    size: Arc<AtomicU64>,
     /// The chain's names, and who waits for the supervisor.
     record: Rc<record::Record>,
     jobs: Rc<jobs::Jobs>,
@@ -140,6 +144,7 @@ impl Executor {
             lanes,
             lent,
             graph: None,
+            size: Arc::default(),
             record: Rc::default(),
             jobs: Rc::default(),
             bitmaps: Rc::default(),

@@ -22,8 +22,8 @@ use crate::options::keyed::Keyed;
 use crate::options::{bytes, small_bytes};
 use crate::refusal::{Refused, refuse};
 use cli::{
-    BitmapCommand, BitmapOf, BlockCommand, BlockOptions, InternalCommand, JobCommand, JobOf,
-    SnapshotOptions, ThrottleOptions,
+    BitmapCommand, BitmapOf, BlockCommand, BlockOptions, DiskOf, InternalCommand, JobCommand,
+    JobOf, SnapshotOptions, ThrottleOptions,
 };
 
 /// Runs a subcommand.
@@ -41,6 +41,9 @@ pub fn run(options: BlockOptions) -> anyhow::Result<ExitCode> {
         BlockCommand::InternalSnapshot(command) => internal(command),
         BlockCommand::Export(command) => export::run(command),
         BlockCommand::Resume(of) => order(&of.name, BlockRequest::Resume { disk: of.disk }),
+        BlockCommand::Resize { disk: DiskOf { name, disk }, size } => {
+            order(&name, BlockRequest::Resize { disk, size: bytes("SIZE", &size)? })
+        }
         BlockCommand::Throttle(options) => throttle(options),
     }
 }

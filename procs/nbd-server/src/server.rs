@@ -187,6 +187,7 @@ impl Server {
                     let ring = ring.ok_or(ServerError::Command("no ring".into()))?;
                     self.replace(ring, incarnation, own_fault)?;
                 }
+                Incoming::Role(NbdCommand::Resized { size }, _) => self.export.disk.size = size,
                 Incoming::Role(NbdCommand::Close, _) => self.close()?,
                 Incoming::Role(NbdCommand::Plan(_), _) => {
                     return Err(ServerError::Command("a second plan".into()));

@@ -49,7 +49,9 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Throttle { disk, .. } | Self::Resume { disk } => name(disk),
+            Self::Throttle { disk, .. } | Self::Resume { disk } | Self::Resize { disk, .. } => {
+                name(disk)
+            }
             Self::AddExport(export) => export_is_within_limits(export),
             Self::RemoveExport { export, .. } => name(export),
         }

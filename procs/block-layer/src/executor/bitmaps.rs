@@ -39,6 +39,11 @@ impl Bitmaps {
         kept.iter().find(|kept| kept.name == name).map(|kept| Rc::clone(&kept.bitmap))
     }
 
+    /// The disk has another size. The image's have heard of it from the image.
+    pub fn resize(&self, size: u64) {
+        self.0.borrow().iter().for_each(|kept| kept.bitmap.resize(size));
+    }
+
     /// As they are now: those of this process, and those of the image.
     pub fn states(&self, disk: &Disk<Served>) -> Vec<BitmapState> {
         let own = |kept: &Kept| BitmapState {

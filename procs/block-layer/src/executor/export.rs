@@ -142,6 +142,7 @@ impl Executor {
                 server,
                 entries: export.geometry.entries(),
                 limits: export.limits(disk),
+                size: Arc::clone(&self.size),
                 revoked: Arc::clone(&revoked),
             })));
         }

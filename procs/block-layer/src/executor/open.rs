@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan};
@@ -41,6 +42,7 @@ impl Executor {
             }
         };
         self.events.push(BlockEvent::Opened(graph.info()));
+        self.size.store(graph.info().size, Ordering::Relaxed);
         self.graph = Some(graph);
         self.record.begin(plan.layers);
         self.events.push(BlockEvent::Headers(self.layer_reports()));

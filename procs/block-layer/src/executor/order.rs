@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerReport,
@@ -10,6 +11,7 @@ use bulkhead_protocol::block_control::{LONGEST_NAME, Limits as WantedLimits};
 
 use super::jobs::{Start, on_error};
 use super::record::layer_at;
+use super::resize::Resize;
 use super::snapshot::Snapshot;
 use super::{Executor, ExecutorError};
 use crate::disk::{Action, Disk, DiskEvent, Policy};
@@ -57,6 +59,7 @@ impl Executor {
                 self.throttle(limits);
                 self.answer(call, BlockAnswer::Done);
             }
+            BlockOrder::Resize { size } => self.resize(call, size),
             BlockOrder::Resume => {
                 self.on_graph(|disk| async move { disk.resume() });
                 self.answer(call, BlockAnswer::Done);
@@ -117,6 +120,25 @@ impl Executor {
         graph.spawn(async move {
             let answer = snapshot.make(fds).await;
             told.tell(BlockEvent::Answer { call, answer });
+        });
+    }
+
+    fn resize(&mut self, call: u64, size: u64) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let resize = Resize {
+            disk: Rc::clone(graph.disk()),
+            record: Rc::clone(&self.record),
+            jobs: Rc::clone(&self.jobs),
+            bitmaps: Rc::clone(&self.bitmaps),
+            lanes: Arc::clone(&self.size),
+            block: graph.info().logical_block.max(512),
+        };
+        let record = Rc::clone(&self.record);
+        graph.spawn(async move {
+            let answer = answered(resize.make(size).await);
+            record.tell(BlockEvent::Answer { call, answer });
         });
     }
 

@@ -267,7 +267,7 @@ struct Desk<'a> {
 impl Desk<'_> {
     #[inline]
     fn handle(&mut self, entry: BlockRequest) -> Result<(), LinkFault> {
-        match self.link.limits.check(&entry) {
+        match self.link.check(&entry) {
             Err(failure) => self.complete(entry.tag, Err(failure)),
             Ok(request) => self.perform(request),
         }

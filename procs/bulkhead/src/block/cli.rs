@@ -54,6 +54,13 @@ pub enum BlockCommand {
     Export(ExportCommand),
     /// Try requests again that failed and wait (rerror=stop, werror=stop)
     Resume(DiskOf),
+    /// Let a disk grow: its image, and what its users see of it
+    Resize {
+        #[command(flatten)]
+        disk: DiskOf,
+        /// Its size from now on, e.g. 20G
+        size: String,
+    },
     /// Limit requests and bytes a second: iops=N,bps=SIZE,iops-max=N,bps-max=SIZE; 0 lifts a limit
     Throttle(ThrottleOptions),
 }

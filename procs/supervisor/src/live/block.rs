@@ -12,6 +12,7 @@
 //! | [`order`] | orders to block-layers that are not answered yet |
 //! | [`query`] | what there is |
 //! | [`files`] | the files that a request names |
+//! | [`resize`] | a disk grows |
 //! | [`snapshot`] | new top layers on several disks, all or none |
 //! | [`export`] | NBD exports that come and go |
 //! | [`job`] | jobs: their record, their start, their end |
@@ -25,6 +26,7 @@ pub mod files;
 pub mod job;
 pub mod order;
 pub mod query;
+pub mod resize;
 pub mod snapshot;
 mod switch;
 
@@ -61,6 +63,7 @@ impl Instance {
                 self.pass_on(call, &disk, order)
             }
             BlockRequest::Resume { disk } => self.pass_on(call, &disk, BlockOrder::Resume),
+            BlockRequest::Resize { disk, size } => self.resize_disk(call, &disk, size),
             BlockRequest::Exports => return self.list_exports(call),
             BlockRequest::AddExport(spec) => self.add_export(call, &spec),
             BlockRequest::RemoveExport { export, force } => {

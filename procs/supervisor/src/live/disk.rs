@@ -10,6 +10,7 @@ use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
 use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
+use super::block::resize::Wanted;
 use super::consumer::{Consumer, Kind};
 use super::device::Queues;
 use super::token::PostIndex;
@@ -44,6 +45,8 @@ pub struct Disk {
     pub bitmaps: Vec<String>,
     /// What its consumers were told that it is, once that is known.
     pub info: Option<DiskInfo>,
+    /// The size that it is about to have.
+    pub wanted: Option<Wanted>,
     /// Limits that its user set.
     pub limits: Limits,
     queues: Queues,
@@ -71,6 +74,7 @@ impl Disk {
             concluded: Vec::new(),
             bitmaps: Vec::new(),
             info: None,
+            wanted: None,
             limits: Limits::default(),
             queues,
         })
@@ -319,17 +323,26 @@ impl Instance {
     /// What the guest was told a disk is stays so during the life of an instance, whatever files it
     /// consists of.
     fn on_opened(&mut self, disk: usize, post: PostIndex, info: DiskInfo) {
-        let Some(here) = self.disks.get_mut(disk) else {
-            return;
-        };
-        match here.info {
-            None => {
-                here.info = Some(info);
-                self.fenced_all(disk, Fence::disk_is_known);
-            }
-            Some(known) if is_as_told(known, info) => {}
-            Some(_) => self.condemn(post, "the image is not what it was".into()),
+        if let Some(here) = self.disks.get_mut(disk).filter(|disk| disk.info.is_none()) {
+            here.info = Some(info);
+            return self.fenced_all(disk, Fence::disk_is_known);
         }
+        match self.is_as_told(disk, info) {
+            true => self.size_after_a_death(disk, info),
+            false => self.condemn(post, "the image is not what it was".into()),
+        }
+    }
+
+    /// Whether a guest is well served by a graph that is `info`, or will be when it is told its size.
+    fn is_as_told(&self, disk: usize, info: DiskInfo) -> bool {
+        let Some((here, known)) = self.disks.get(disk).and_then(|here| Some((here, here.info?)))
+        else {
+            return false;
+        };
+        let wanted = here.wanted.as_ref().is_some_and(|wanted| wanted.size == info.size);
+        (info.size == known.size || wanted)
+            && info.read_only == known.read_only
+            && known.logical_block.is_multiple_of(info.logical_block.max(1))
     }
 
     fn on_image_refused(&mut self, disk: usize, post: PostIndex, reason: String) {
@@ -368,10 +381,4 @@ impl crate::plan::Disk {
         };
         consumer.plan(image || read_only, cpus)
     }
-}
-
-/// Whether a guest that was told `known` is well served by a graph that is `info`.
-fn is_as_told(known: DiskInfo, info: DiskInfo) -> bool {
-    (known.size, known.read_only) == (info.size, info.read_only)
-        && known.logical_block.is_multiple_of(info.logical_block.max(1))
 }

@@ -3,6 +3,7 @@
 mod exports;
 mod hostile;
 mod kills;
+mod resize;
 mod rig;
 mod tls;
 

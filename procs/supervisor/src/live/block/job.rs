@@ -92,7 +92,7 @@ impl Instance {
         let disk = self.serving_disk(&option, &id)?;
         let job = if start.job.is_empty() { format!("{kind}-{id}") } else { start.job };
         self.refuse_job(&option, disk, &job)?;
-        if !matches!(start.kind, JobSpec::Backup { .. }) {
+        if !matches!(start.kind, JobSpec::Backup { .. }) || self.is_growing(disk) {
             self.refuse_busy(&option, disk)?;
         }
         let (kind_plan, target, fresh) = self.plan_job(&option, disk, &start.kind)?;
@@ -247,6 +247,10 @@ impl Instance {
         if self.is_being_snapshotted(disk) {
             let (id, reason) = (self.disk_name(disk), "a snapshot of it is being made");
             return Err(refuse(option, id, reason, "wait until it is made"));
+        }
+        if self.is_growing(disk) {
+            let (id, reason) = (self.disk_name(disk), "it is being resized");
+            return Err(refuse(option, id, reason, "wait until that is done"));
         }
         let jobs = self.disks.get(disk).map_or(&[][..], |disk| &disk.jobs);
         match jobs.iter().find(|job| job.is_changing_the_chain()) {

@@ -39,6 +39,8 @@ pub enum Purpose {
         /// The job.
         job: String,
     },
+    /// A larger size, which the disk knows of.
+    Resize,
     /// A member of a transaction.
     Snapshot(u64),
 }
@@ -74,7 +76,7 @@ impl Waiting {
             Purpose::Client { call, .. }
             | Purpose::Action { call, .. }
             | Purpose::Start { call, .. } => *call = NOBODY,
-            Purpose::Query(_) | Purpose::Snapshot(_) => {}
+            Purpose::Query(_) | Purpose::Snapshot(_) | Purpose::Resize => {}
         }
     }
 }
@@ -125,6 +127,10 @@ impl Instance {
             (Purpose::Snapshot(snapshot), BlockAnswer::Refused(reason)) => {
                 self.member_refused(snapshot, disk, &reason);
             }
+            (Purpose::Resize, BlockAnswer::Refused(reason)) => {
+                self.resize_answered(disk, Err(reason));
+            }
+            (Purpose::Resize, _) => self.resize_answered(disk, Ok(())),
             // It was settled with the record.
             (Purpose::Snapshot(_), _) => {}
             (Purpose::Client { call, disk, .. }, BlockAnswer::Refused(reason)) => {
@@ -163,6 +169,8 @@ impl Instance {
         let all = std::mem::take(&mut self.orders);
         let (lost, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|order| order.disk == disk);
         self.orders = rest;
+        // What became of a size, a successor will say.
+        let lost = lost.into_iter().filter(|order| !matches!(order.purpose, Purpose::Resize));
         for Waiting { purpose, .. } in lost {
             let reason = "the block layer died before it was done".to_owned();
             self.settle_order(disk, purpose, BlockAnswer::Refused(reason));
