@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench bench-cpu soak fuzz lint install clean
+.PHONY: help build run test bench bench-block bench-cpu soak fuzz lint install clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -11,7 +11,7 @@ KILLS ?= 1000
 export SECONDS_EACH ?= 30
 
 help: ## this list
-	@awk -F ' ?## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' ?## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 build: ## the command and its helpers, static and stripped, in target/dist/bin
 	@packaging/install-deps.sh build
@@ -32,6 +32,10 @@ bench: build ## figures beside the peers' (tests/bench); takes minutes, wants a 
 	@packaging/install-deps.sh guest lab test
 	@packaging/fetch-kernel.sh
 	@tests/bench/run.sh
+
+bench-block: build ## images, NBD, conversion, snapshots beside QEMU, nbdkit, fio; minutes, on a quiet machine
+	@packaging/install-deps.sh test
+	@tests/bench/run-block.sh
 
 bench-cpu: build ## the software CPU beside QEMU's TCG; minutes, on a quiet machine
 	@packaging/install-deps.sh guest lab

@@ -23,6 +23,7 @@ lab       qemu-system-x86   qemu-system-x86_64                   the lab: real K
 test      fio               fio                                  I/O load
 test      gdb               gdb                                  talks to our gdb process in the tests
 test      libnbd-bin        nbdcopy                              talks to qemu-storage-daemon and to our NBD server in the tests
+test      nbdkit            nbdkit                               an NBD server to compare with ours
 test      openssl           openssl                              makes certificates for the tests of TLS
 test      qemu-utils        qemu-img                             images, and a client and server of NBD, to compare with ours
 test      strace            strace                               looks at helpers from outside

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::block::{JobReport, LayerFormat};
+use crate::filters::Limits;
 use crate::session::Refusal;
 use crate::spec::NbdSpec;
 
@@ -257,20 +258,6 @@ pub enum BitmapAction {
     Disable,
     /// Add what these others say.
     Merge(Vec<String>),
-}
-
-/// Limits of a disk; 0: none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Limits {
-    /// Requests a second.
-    pub iops: u64,
-    /// Bytes a second.
-    pub bps: u64,
-    /// Requests at once after a rest.
-    pub iops_max: u64,
-    /// Bytes at once after a rest.
-    pub bps_max: u64,
 }
 
 /// What a client is answered.

@@ -18,7 +18,7 @@
 //! | [`block_ring`] | the entries on the rings between vhost-blk or nbd-server and block-layer |
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
 //! | [`record`] | what an instance's folder says to other commands |
-//! | [`spec`], [`event`], [`class`] | what several of them carry |
+//! | [`spec`], [`filters`], [`event`], [`class`] | what several of them carry |
 #![forbid(unsafe_code)]
 
 pub mod block;
@@ -30,6 +30,7 @@ pub mod core;
 pub mod crash;
 pub mod device;
 pub mod event;
+pub mod filters;
 pub mod gdb;
 pub mod inflight;
 pub mod launch;

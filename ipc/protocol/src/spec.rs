@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::block_control::ErrorPolicy;
 use crate::class::ProcessClass;
 use crate::core::EngineKind;
+use crate::filters::Filters;
 use crate::launch::Layer;
 
 /// How image data is cached by the host.
@@ -31,7 +32,7 @@ pub enum CacheMode {
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Bytes as they are.
-    Raw,
+    Raw(Part),
     /// qcow2. The names of other files in its header are never followed: they are given here.
     Qcow2 {
         /// Its external data file.
@@ -41,13 +42,31 @@ pub enum Format {
     },
 }
 
+/// Which bytes of a file are the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// The first.
+    pub offset: u64,
+    /// How many; none: up to the file's end.
+    pub size: Option<u64>,
+}
+
 /// A backing file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackingSpec {
     /// File or block device.
     pub path: PathBuf,
-    /// It is a qcow2 image itself; otherwise its bytes are the disk.
-    pub qcow2: bool,
+    /// What it is.
+    pub format: BackingFormat,
+}
+
+/// Format of a backing file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackingFormat {
+    /// Bytes as they are.
+    Raw(Part),
+    /// qcow2.
+    Qcow2,
 }
 
 /// Where a disk's bytes are.
@@ -63,6 +82,13 @@ pub enum DiskSource {
         cache: CacheMode,
         /// Whether the guest's discards reach the image.
         discard: bool,
+        /// Refuse writes.
+        read_only: bool,
+    },
+    /// Nothing: zeroes are read, and what is written is forgotten. To measure what is above it.
+    Null {
+        /// Bytes of the disk.
+        size: u64,
         /// Refuse writes.
         read_only: bool,
     },
@@ -86,8 +112,8 @@ pub struct DiskSpec {
     pub queues: u16,
     /// CPU on which its processes run; `None`: the supervisor places them.
     pub cpu: Option<u32>,
-    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
-    pub delay_ms: u32,
+    /// What stands in front of it.
+    pub filters: Filters,
     /// What is done about errors.
     pub on_error: OnError,
 }

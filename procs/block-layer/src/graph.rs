@@ -27,7 +27,7 @@ use crate::disk::{Disk, Operation};
 use crate::executor::Mail;
 use crate::lane::{Forwarded, Lease, Mapped, ToLane};
 use crate::mailbox::Mailbox;
-use crate::node::{Delay, Node, Opened, Served};
+use crate::node::{Node, Opened, Served};
 use crate::outcome::{Failure, Outcome};
 use crate::pool::Pool;
 use crate::qcow2::Layer;
@@ -56,12 +56,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Opens the chain that `open` opens, with a delay in front of it unless that is zero. It may block:
-    /// nothing is served yet.
+    /// Opens the chain that `open` opens, with these nodes in front of it. It may block: nothing is served
+    /// yet.
     pub fn open<E>(
         pool: Arc<Pool>,
         executor: Arc<Mailbox<Mail>>,
-        delay: Duration,
+        nodes: Vec<Rc<Node>>,
         open: impl AsyncFnOnce(&Rc<Desk>) -> Result<Opened, E>,
     ) -> Result<Self, E> {
         let desk = Rc::new(Desk::new(pool, executor));
@@ -70,9 +70,7 @@ impl Graph {
         desk.set_alone(false);
         let clock: Rc<dyn Clock> = Rc::clone(&desk) as Rc<dyn Clock>;
         let disk = Rc::new(Disk::new(top, clock));
-        if !delay.is_zero() {
-            disk.set_nodes(vec![Rc::new(Node::Delay(Delay(delay)))]);
-        }
+        disk.set_nodes(nodes);
         Ok(Self {
             disk,
             info,
@@ -115,7 +113,7 @@ impl Graph {
             return None;
         }
         match self.disk.top() {
-            Layer::Raw(raw) => Some(Lease::Whole(Arc::clone(raw.storage().image()))),
+            Layer::Raw(raw) => Some(Lease::Whole(Arc::clone(raw.storage().image()), raw.start())),
             // What a lane writes in place no bitmap of the image would know of.
             Layer::Qcow2(image) if image.is_recording() => None,
             Layer::Qcow2(image) => {

@@ -7,6 +7,7 @@
 //! Why not nodes that wrap each other: each of these lets a request pass unchanged. What turns requests
 //! into others (formats) is a [`Layer`](crate::qcow2::Layer) of the chain, where jobs see it.
 
+mod build;
 mod delay;
 mod faults;
 pub mod journal;
@@ -17,11 +18,12 @@ mod throttle;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
+pub use build::nodes;
 pub use delay::Delay;
 pub use faults::{Fault, Faults, On, What};
 pub use open::{Opened, Opening, Refused};
 pub use served::Served;
-pub use throttle::{Limit, Limits, Throttle};
+pub use throttle::Throttle;
 
 use crate::clock::Clock;
 use crate::disk::Operation;

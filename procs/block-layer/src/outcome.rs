@@ -26,6 +26,11 @@ impl Failure {
     /// The requester is gone: the request was not performed, or nobody asks any more whether it was.
     pub const DISCARDED: Self = Self(125);
 
+    /// The failure of an errno.
+    pub const fn of(errno: u16) -> Self {
+        Self(errno as u32)
+    }
+
     /// The positive errno.
     pub const fn errno(self) -> u32 {
         self.0

@@ -74,6 +74,21 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The same, `by` bytes further on. Both lie in a file, so the sum is one of its places.
+    #[inline]
+    pub fn moved(self, by: u64) -> Self {
+        match self {
+            Self::Read { at, span } => Self::Read { at: at + by, span },
+            Self::Write { at, span, durability } => Self::Write { at: at + by, span, durability },
+            Self::Flush => Self::Flush,
+            Self::Discard { at, len } => Self::Discard { at: at + by, len },
+            Self::Zero { at, len, unmap, fast } => Self::Zero { at: at + by, len, unmap, fast },
+            Self::Status { at, len, span } => Self::Status { at: at + by, len, span },
+        }
+    }
+}
+
 /// What the completion of a write promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {

@@ -13,13 +13,13 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use bulkhead_protocol::block_control::{
-    BitmapAction, BlockRequest, BlockResponse, JobAction, Limits, OverlaySpec,
+    BitmapAction, BlockRequest, BlockResponse, JobAction, OverlaySpec,
 };
 use bulkhead_protocol::control::{Request, Response};
 
 use crate::instance::Client;
 use crate::options::keyed::Keyed;
-use crate::options::{bytes, small_bytes};
+use crate::options::{bytes, disk, small_bytes};
 use crate::refusal::{Refused, refuse};
 use cli::{
     BitmapCommand, BitmapOf, BlockCommand, BlockOptions, DiskOf, InternalCommand, JobCommand,
@@ -118,17 +118,17 @@ fn internal(command: InternalCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn throttle(options: ThrottleOptions) -> anyhow::Result<ExitCode> {
-    const KEYS: &[&str] = &["iops", "bps", "iops-max", "bps-max"];
-    let mut keyed = Keyed::parse("throttle", &options.limits, KEYS)?;
-    let mut limit = |key| match keyed.value(key)? {
-        Some(text) => bytes(key, &text),
-        None => Ok(0),
-    };
-    let limits = Limits {
-        iops: limit("iops")?,
-        bps: limit("bps")?,
-        iops_max: limit("iops-max")?,
-        bps_max: limit("bps-max")?,
-    };
+    let mut keyed = Keyed::parse("throttle", &options.limits, disk::LIMIT_KEYS)?;
+    let mut limits = disk::limits(&mut keyed, "")?;
+    for (key, all) in [
+        ("bps", &mut limits.bytes.average),
+        ("bps-max", &mut limits.bytes.burst),
+        ("iops", &mut limits.requests.average),
+        ("iops-max", &mut limits.requests.burst),
+    ] {
+        if let Some(text) = keyed.value(key)? {
+            *all = bytes(key, &text)?;
+        }
+    }
     order(&options.disk.name, BlockRequest::Throttle { disk: options.disk.disk, limits })
 }

@@ -125,7 +125,10 @@ pub struct RunOptions {
     /// A disk: path=FILE,format=raw|qcow2[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
     /// discard=on|off,queues=N,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] or vhost-user=SOCKET[,id=ID]; a
     /// POLICY is report, ignore, stop or enospc. Below qcow2: backing=FILE,backing-format=raw|qcow2, backing2=…,
-    /// or backing=auto, which follows the names in images that you trust; may be given again
+    /// or backing=auto, which follows the names in images that you trust. Of a raw file: offset=,size= (of the
+    /// lowest backing file: base-offset=,base-size=). In front: copy-on-read=on, throttling.iops-total=N and
+    /// QEMU's other limits, inject=write:EIO:after=2;flush:delay=100 to rehearse faults. driver=null-co,size=1G:
+    /// zeroes. May be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…")]
     pub disks: Vec<String>,
     /// Export a disk over NBD while the guest uses it, as with `storage`; may be given again

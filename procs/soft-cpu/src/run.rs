@@ -125,10 +125,8 @@ impl Cpu {
         let is_open = !restarts && !self.shadow && !halts_behind;
         if is_open && self.interrupt_is_due() {
             self.take_interrupt()?;
-            // The next instruction is another one.
-            (self.restarts_alone, self.restarts_exclusive) = (false, false);
         }
-        let shadow = std::mem::take(&mut self.shadow);
+        let (shadow, held) = (std::mem::take(&mut self.shadow), self.debug_pending);
         let steps = self.system_flags & rflags::TF != 0;
         let breaks = self.breaks_on_code();
         let starts = !restarts && !self.restarts_alone;
@@ -167,6 +165,10 @@ impl Cpu {
             Stop::Software(vector) => self.deliver_software(vector)?,
             Stop::Alone | Stop::Exclusive => {
                 (self.restarts_alone, self.restarts_exclusive) = (true, stop == Stop::Exclusive);
+                // It has not begun: what was meant for it still is. Nothing comes before it either: what stands
+                // before it in its block may have been `sti`.
+                (self.shadow, self.debug_pending) = (true, held);
+                self.system_flags |= resumes;
                 return Ok(None);
             }
             Stop::Outside => return Ok(Some(Pause::Outside)),
@@ -395,3 +397,6 @@ impl Cpu {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

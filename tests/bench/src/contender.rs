@@ -24,6 +24,26 @@ pub fn image(folder: &Path) -> Result<NamedTempFile> {
     Ok(file)
 }
 
+/// What a side serves.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk<'a> {
+    image: &'a Path,
+    format: &'static str,
+    direct: bool,
+}
+
+impl<'a> Disk<'a> {
+    /// An image that is the disk as it is; `direct`: past the page cache.
+    pub fn raw(image: &'a Path, direct: bool) -> Self {
+        Self { image, format: "raw", direct }
+    }
+
+    /// A qcow2 image.
+    pub fn qcow2(image: &'a Path, direct: bool) -> Self {
+        Self { image, format: "qcow2", direct }
+    }
+}
+
 /// A side.
 #[derive(Debug)]
 pub enum Contender {
@@ -35,15 +55,16 @@ pub enum Contender {
 
 impl Contender {
     /// Ours, on these CPUs.
-    pub fn ours(image: &Path, direct: bool, queues: u16, cpus: &str) -> Self {
-        let cache = if direct { ",cache=none" } else { "" };
-        let options = Options::new(image, queues).disk(cache).cpus(cpus);
+    pub fn ours(disk: &Disk<'_>, queues: u16, cpus: &str) -> Self {
+        let cache = if disk.direct { ",cache=none" } else { "" };
+        let keys = format!(",format={}{cache}", disk.format);
+        let options = Options::new(disk.image, queues).disk(&keys).cpus(cpus);
         Self::Ours(Storage::start(&options))
     }
 
     /// The peer, on these CPUs.
-    pub fn peer(image: &Path, direct: bool, queues: u16, cpus: &str) -> Result<Self> {
-        Ok(Self::Peer(Peer::start(image, direct, queues, cpus)?))
+    pub fn peer(disk: &Disk<'_>, queues: u16, cpus: &str) -> Result<Self> {
+        Ok(Self::Peer(Peer::start(disk, queues, cpus)?))
     }
 
     /// Where its socket is.
@@ -64,13 +85,21 @@ impl Contender {
         }
     }
 
+    /// KiB of memory (PSS) of our process of that class.
+    pub fn memory(&self, role: &str) -> Option<u64> {
+        match self {
+            Self::Peer(_) => None,
+            Self::Ours(storage) => storage.process(role).pss_kib,
+        }
+    }
+
     /// CPU time of all its processes.
     pub fn cpu_time(&self) -> Duration {
         usage::cpu_time(&self.pids())
     }
 }
 
-/// A qemu-storage-daemon with one raw image; killed on drop.
+/// A qemu-storage-daemon with one image; killed on drop.
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
@@ -79,25 +108,24 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn start(image: &Path, direct: bool, queues: u16, cpus: &str) -> Result<Self> {
+    fn start(disk: &Disk<'_>, queues: u16, cpus: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("peer.sock");
-        let cache = if direct { "cache.direct=on,aio=native," } else { "" };
-        let blockdev = format!("file,node-name=d0,{cache}filename={}", image.display());
+        let cache = if disk.direct { "cache.direct=on,aio=native," } else { "" };
+        let file = format!("file,node-name=file,{cache}filename={}", disk.image.display());
+        // A raw node on top would only cost it time.
+        let (file, format) = match disk.format {
+            "raw" => (file.replace("node-name=file", "node-name=d0"), None),
+            format => (file, Some(format!("{format},node-name=d0,file=file"))),
+        };
         let export = format!(
             "vhost-user-blk,id=e0,node-name=d0,writable=on,num-queues={queues},addr.type=unix,addr.path={}",
             socket.display()
         );
         let mut command = Command::new("taskset");
-        command.args([
-            "-c",
-            cpus,
-            "qemu-storage-daemon",
-            "--blockdev",
-            &blockdev,
-            "--export",
-            &export,
-        ]);
+        command.args(["-c", cpus, "qemu-storage-daemon", "--blockdev", &file]);
+        command.args(format.iter().flat_map(|format| ["--blockdev", format]));
+        command.args(["--export", &export]);
         let child = command.stdin(Stdio::null()).spawn().context("taskset")?;
         let peer = Self { child, socket, _folder: folder };
         let start = Instant::now();

@@ -14,6 +14,11 @@ pub enum Pattern {
     RandomWrite,
     /// Reads one after the other.
     SequentialRead,
+    /// Writes that far apart, once over the disk: there it ends, whatever the time.
+    WriteOnce {
+        /// Bytes from one to the next.
+        step: u64,
+    },
 }
 
 /// A load on one queue.
@@ -44,13 +49,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Drives `queue` for `time`. It waits for the device's call as a guest does.
 pub fn drive(queue: &mut Queue, load: Load, time: Duration) -> Result<Done> {
     let mut source = Source::new(load);
+    let start = Instant::now();
     for _ in 0..load.depth {
         source.submit(queue)?;
     }
     queue.kick();
-    let start = Instant::now();
     let mut requests = 0;
-    while start.elapsed() < time {
+    while queue.outstanding() > 0 && start.elapsed() < time {
         let mut next = queue.wait(PATIENCE)?;
         ensure!(next.is_some(), "the backend keeps silent");
         while let Some(done) = next {
@@ -81,16 +86,21 @@ impl Source {
         Self { load, data, random: 0x9e37_79b9_7f4a_7c15, next: 0 }
     }
 
+    /// The next request, if there is one.
     fn submit(&mut self, queue: &mut Queue) -> Result<()> {
         let blocks = self.load.size / u64::from(self.load.block);
         let block = match self.load.pattern {
             Pattern::SequentialRead => self.next % blocks,
             Pattern::RandomRead | Pattern::RandomWrite => self.draw() % blocks,
+            Pattern::WriteOnce { step } if self.next * step >= self.load.size => return Ok(()),
+            Pattern::WriteOnce { step } => self.next * step / u64::from(self.load.block),
         };
         self.next += 1;
         let sector = block * (u64::from(self.load.block) / SECTOR);
         let request = match self.load.pattern {
-            Pattern::RandomWrite => Request::Write { sector, data: &self.data },
+            Pattern::RandomWrite | Pattern::WriteOnce { .. } => {
+                Request::Write { sector, data: &self.data }
+            }
             _ => Request::Read { sector, len: self.load.block },
         };
         queue.submit(request, &Layout::INDIRECT)?;

@@ -1,4 +1,4 @@
-//! Figures, to be read by people: `make bench`, `make bench-cpu`, or
+//! Figures, to be read by people: `make bench`, `make bench-block`, `make bench-cpu`, or
 //! `cargo run --release -p bulkhead-bench -- [ROW…]`.
 //!
 //! Absolute figures move by a factor of two between two hours on one machine. So a peer and ours are
@@ -8,9 +8,11 @@
 //! Never part of the test suite: nothing here is asserted.
 #![forbid(unsafe_code)]
 
+mod block;
 mod contender;
 mod cpu;
 mod load;
+mod measure;
 mod place;
 mod report;
 mod ring_alone;
@@ -49,6 +51,9 @@ struct Arguments {
     /// With --cpu: how many vCPUs
     #[arg(long, default_value_t = 1)]
     vcpus: u32,
+    /// Only images, NBD, conversion and snapshots, each beside the tool that people use for it
+    #[arg(long)]
+    block: bool,
     /// Only how long a VM takes to start and how much memory its processes take
     #[arg(long)]
     start: bool,
@@ -71,6 +76,9 @@ fn main() -> Result<()> {
     }
     if arguments.start {
         return start::run(&arguments);
+    }
+    if arguments.block {
+        return block::run(&arguments);
     }
     if arguments.cpu {
         return cpu::run(&arguments);

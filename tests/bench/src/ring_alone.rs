@@ -11,7 +11,7 @@ use bulkhead_harness::programs;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, NodePlan};
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest, Operation};
 use bulkhead_protocol::device::RingShape;
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::spec::{CacheMode, Part};
 use bulkhead_protocol::start::{FromHelper, ToHelper};
 use bulkhead_ring::{Armed, Client, Pace, RingGeometry, Step};
 use bulkhead_sys::clock::Deadline;
@@ -90,7 +90,8 @@ impl Process {
             read_only: false,
             cpus: Vec::new(),
         };
-        let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
+        let (cache, part) = (CacheMode::Writeback, Part::default());
+        let node = NodePlan::Raw { cache, discard: true, read_only: false, part };
         let plan = BlockPlan::serving(node, vec![export]);
         let message = ToHelper::Role(BlockCommand::Plan(Box::new(plan)));
         let fds: [BorrowedFd<'_>; 4] =

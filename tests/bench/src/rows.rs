@@ -1,16 +1,13 @@
-//! The rows, and how one is measured.
-
-use std::time::Duration;
+//! The rows of `make bench`.
 
 use anyhow::Result;
-use bulkhead_harness::frontend::{Frontend, Options};
-use bulkhead_sys::cpu;
 
 use crate::Arguments;
-use crate::contender::{Contender, SIZE, image};
-use crate::load::{Done, Load, Pattern, drive};
+use crate::contender::{Contender, Disk, SIZE, image};
+use crate::load::{Load, Pattern};
+use crate::measure::Run;
 use crate::place::Place;
-use crate::report::{self, Figures};
+use crate::report;
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
@@ -69,48 +66,16 @@ pub fn run(row: &Row, arguments: &Arguments) -> Result<()> {
     let folder = if row.direct { &arguments.disk } else { &arguments.memory };
     let (theirs, ours) = (image(folder)?, image(folder)?);
     let cpus = row.place.backend();
-    let peer = Contender::peer(theirs.path(), row.direct, row.queues, cpus)?;
-    let own = Contender::ours(ours.path(), row.direct, row.queues, cpus);
+    let peer = Contender::peer(&Disk::raw(theirs.path(), row.direct), row.queues, cpus)?;
+    let own = Contender::ours(&Disk::raw(ours.path(), row.direct), row.queues, cpus);
     let _awake = row.place.spinners()?;
+    let load = Load { pattern: row.pattern, block: row.block, depth: row.depth, size: SIZE };
+    let run = Run { place: row.place, queues: row.queues, load, time: arguments.time() };
     let (mut peers, mut owns) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
-        peers.push(measure(row, &peer, arguments.time())?);
-        owns.push(measure(row, &own, arguments.time())?);
+        peers.push(run.measure(&peer)?);
+        owns.push(run.measure(&own)?);
     }
     report::row(row.name, row.block, &peers, &owns, row.wanted);
     Ok(())
-}
-
-fn measure(row: &Row, contender: &Contender, time: Duration) -> Result<Figures> {
-    let options = Options::new(row.queues, row.depth);
-    let (_frontend, queues) = Frontend::connect_with(contender.socket(), options)?;
-    let load = Load { pattern: row.pattern, block: row.block, depth: row.depth, size: SIZE };
-    let place = row.place;
-    let warm_up = time / 10;
-    let drivers = queues.into_iter().enumerate().map(|(number, mut queue)| {
-        std::thread::spawn(move || -> Result<_> {
-            cpu::restrict(0, &[place.driver(number)])?;
-            drive(&mut queue, load, warm_up)?;
-            Ok(queue)
-        })
-    });
-    let warm: Vec<_> = drivers.collect();
-    let warm = warm.into_iter().map(join).collect::<Result<Vec<_>>>()?;
-    let before = contender.cpu_time();
-    let drivers = warm.into_iter().enumerate().map(|(number, mut queue)| {
-        std::thread::spawn(move || -> Result<Done> {
-            cpu::restrict(0, &[place.driver(number)])?;
-            drive(&mut queue, load, time)
-        })
-    });
-    let drivers: Vec<_> = drivers.collect();
-    let done = drivers.into_iter().map(join).collect::<Result<Vec<_>>>()?;
-    let cpu = contender.cpu_time() - before;
-    let requests: u64 = done.iter().map(|done| done.requests).sum();
-    let rate = done.iter().map(|done| done.requests as f64 / done.time.as_secs_f64()).sum();
-    Ok(Figures { rate, cpu: cpu.as_secs_f64() / requests.max(1) as f64 })
-}
-
-fn join<T>(thread: std::thread::JoinHandle<Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| anyhow::bail!("a driver panicked"))
 }

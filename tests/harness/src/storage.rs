@@ -49,6 +49,8 @@ pub struct Options {
     pub disk: String,
     /// Queues.
     pub queues: u16,
+    /// Further exports, as `--export` takes them.
+    pub exports: Vec<String>,
     /// CPUs it may use, as `taskset -c` takes them; empty: all of the caller's.
     pub cpus: String,
 }
@@ -57,7 +59,13 @@ impl Options {
     /// An image with `queues` queues.
     pub fn new(image: &Path, queues: u16) -> Self {
         let (disk, cpus) = (String::new(), String::new());
-        Self { image: image.to_owned(), disk, queues, cpus }
+        Self { image: image.to_owned(), disk, queues, exports: Vec::new(), cpus }
+    }
+
+    /// A further export.
+    pub fn export(mut self, export: String) -> Self {
+        self.exports.push(export);
+        self
     }
 
     /// Further keys of `--disk`.
@@ -188,6 +196,7 @@ fn command(options: &Options, name: &str, socket: &Path) -> Command {
     let export =
         format!("vhost-user-blk,disk=d0,socket={},queues={}", socket.display(), options.queues);
     command.args(["storage", "--name", name, "--disk", &disk, "--export", &export]);
+    command.args(options.exports.iter().flat_map(|export| ["--export", export]));
     command.stdin(Stdio::null());
     // A line for each restart: of use to whoever looks for a fault, noise to all others.
     if std::env::var_os("BULKHEAD_TEST_LOG").is_none() {

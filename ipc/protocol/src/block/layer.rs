@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::CacheMode;
+use crate::spec::{CacheMode, Part};
 
 /// A layer of a disk, numbered by the supervisor, never used twice for another file of the same disk.
 pub type LayerNumber = u32;
@@ -47,6 +47,8 @@ pub struct LayerPlan {
     pub format: LayerFormat,
     /// It has an external data file.
     pub data_file: bool,
+    /// Which bytes of it are the disk, if it is raw.
+    pub part: Part,
 }
 
 /// Format of a layer.

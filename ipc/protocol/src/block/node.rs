@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::layer::LayerPlan;
-use crate::spec::CacheMode;
+use crate::spec::{CacheMode, Part};
 
 /// The graph of one disk, root node first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,19 +20,30 @@ pub enum NodePlan {
         discard: bool,
         /// Refuse writes.
         read_only: bool,
+        /// Which bytes of it are the disk.
+        part: Part,
     },
     /// A qcow2 image with its backing files. Descriptors: the image, opened and locked as a raw one; its
     /// external data file, if it has one, likewise; each backing file and its data file, read-only and
     /// without O_DIRECT; unless `read_only`, the journal: a sealed memory object of [`JOURNAL_BYTES`],
     /// the same for every incarnation.
     Qcow2(Qcow2Plan),
+    /// Zeroes. No descriptor.
+    Null {
+        /// Bytes of the disk.
+        size: u64,
+        /// Refuse writes.
+        read_only: bool,
+    },
 }
 
 impl NodePlan {
     /// Descriptors of its files.
     pub fn fd_count(&self) -> usize {
-        let Self::Qcow2(plan) = self else {
-            return 1;
+        let plan = match self {
+            Self::Raw { .. } => return 1,
+            Self::Null { .. } => return 0,
+            Self::Qcow2(plan) => plan,
         };
         let layers = plan.backing.iter().map(|layer| 1 + usize::from(layer.data_file));
         1 + usize::from(plan.data_file) + layers.sum::<usize>() + usize::from(!plan.read_only)

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{JobPlan, JobReport};
 use super::layer::{LayerNumber, TargetPlan};
-use crate::block_control::{BitmapAction, BitmapState, JobAction, Limits};
+use crate::block_control::{BitmapAction, BitmapState, JobAction};
+use crate::filters::Limits;
 
 /// What a block-layer is asked, besides its plan. Each is answered once, by [`super::BlockEvent::Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::job::JobPlan;
 use super::layer::NamedLayer;
 use super::node::NodePlan;
-use crate::block_control::Limits;
 use crate::device::RingShape;
+use crate::filters::Filters;
 use crate::spec::OnError;
 
 /// Plan of a block layer.
@@ -18,10 +18,8 @@ pub struct BlockPlan {
     pub layers: Vec<NamedLayer>,
     /// Its consumers.
     pub exports: Vec<ExportPlan>,
-    /// Milliseconds that every request waits before it is performed: to rehearse recovery.
-    pub delay_ms: u32,
-    /// Limits.
-    pub limits: Limits,
+    /// What stands in front of it.
+    pub filters: Filters,
     /// What is done about errors of requests.
     pub on_error: OnError,
     /// Jobs that a dead predecessor had, and that start again.
@@ -29,11 +27,11 @@ pub struct BlockPlan {
 }
 
 impl BlockPlan {
-    /// A graph without names, limits, delay and jobs.
+    /// A graph without names, filters and jobs.
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
         let (layers, jobs) = (Vec::new(), Vec::new());
-        let (limits, on_error) = (Limits::default(), OnError::default());
-        Self { node, layers, exports, delay_ms: 0, limits, on_error, jobs }
+        let (filters, on_error) = (Filters::default(), OnError::default());
+        Self { node, layers, exports, filters, on_error, jobs }
     }
 }
 

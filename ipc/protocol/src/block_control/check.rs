@@ -6,6 +6,7 @@ use super::{
     BitmapAction, BlockRequest, JobSpec, LONGEST_NAME, LONGEST_PATH, MOST_MERGED, MOST_OVERLAYS,
     StartSpec,
 };
+use crate::filters::BadFilters;
 use crate::spec::{Address, NbdSpec};
 
 /// Why a request is none.
@@ -20,6 +21,9 @@ pub enum Malformed {
     /// A list that is too long, or empty.
     #[error("{0} of them: give 1 to {1}")]
     Count(usize, usize),
+    /// Limits that do not go together.
+    #[error(transparent)]
+    Limits(#[from] BadFilters),
 }
 
 impl BlockRequest {
@@ -49,9 +53,11 @@ impl BlockRequest {
                 name(disk)?;
                 name(snapshot)
             }
-            Self::Throttle { disk, .. } | Self::Resume { disk } | Self::Resize { disk, .. } => {
+            Self::Throttle { disk, limits } => {
+                limits.check()?;
                 name(disk)
             }
+            Self::Resume { disk } | Self::Resize { disk, .. } => name(disk),
             Self::AddExport(export) => export_is_within_limits(export),
             Self::RemoveExport { export, .. } => name(export),
         }

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bulkhead_protocol::filters::{Limit, Limits};
+
 use super::*;
 use crate::job::rig::{Hands, RUBBISH, Rig, SECTOR, SIZE, read};
 use crate::memory::{Heap, Memory};
-use crate::node::{Fault, Faults, Limit, Limits, On, Throttle, What};
+use crate::node::{Fault, Faults, On, Throttle, What};
 use crate::storage::memory::MemoryFile;
 use crate::task::{Tasks, finish};
 

@@ -95,7 +95,10 @@ impl Opening<'_> {
         let file = self.file(fds, cache)?;
         let data = data_file.then(|| self.file(fds, cache)).transpose()?;
         if !journal {
-            return Ok(Layer::raw(file, like.size()));
+            return match like {
+                Layer::Raw(raw) => Ok(Layer::Raw(Rc::new(raw.again(file)))),
+                Layer::Qcow2(_) | Layer::Null(_) => Err(Refused::Descriptor.into()),
+            };
         }
         let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?).map_err(Refused::from)?;
         let options = Options { discard: self.discard, chain_given: true, ..Options::WRITE };

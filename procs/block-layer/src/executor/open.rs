@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan};
 use bulkhead_sys::eventfd::Doorbell;
@@ -25,9 +24,9 @@ impl Executor {
             return Err(ExecutorError::Command("a plan with more queues than its first argument"));
         }
         let mut fds = fds.into_iter();
-        let delay = Duration::from_millis(u64::from(plan.delay_ms));
+        let nodes = crate::node::nodes(&plan.filters);
         let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
-        let opened = Graph::open(pool, mailbox, delay, async |desk| {
+        let opened = Graph::open(pool, mailbox, nodes, async |desk| {
             Opening { fds: &mut fds, desk }.open(&plan.node).await
         });
         let graph = match opened {
@@ -46,7 +45,6 @@ impl Executor {
         self.graph = Some(graph);
         self.record.begin(plan.layers);
         self.events.push(BlockEvent::Headers(self.layer_reports()));
-        self.throttle(plan.limits);
         self.set_policy(plan.on_error);
         for export in plan.exports {
             self.open_export(export, &mut fds)?;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerReport,
 };
-use bulkhead_protocol::block_control::{LONGEST_NAME, Limits as WantedLimits};
+use bulkhead_protocol::block_control::LONGEST_NAME;
+use bulkhead_protocol::filters::Limits;
 
 use super::jobs::{Start, on_error};
 use super::record::layer_at;
@@ -15,7 +16,7 @@ use super::resize::Resize;
 use super::snapshot::Snapshot;
 use super::{Executor, ExecutorError};
 use crate::disk::{Action, Disk, DiskEvent, Policy};
-use crate::node::{Limit, Limits, Node, Served, Throttle};
+use crate::node::{Node, Served, Throttle};
 use crate::qcow2::Layer;
 
 /// Names of internal snapshots in an answer.
@@ -161,15 +162,9 @@ impl Executor {
     }
 
     /// Limits of the disk. Requests that wait already go by the new ones.
-    pub(super) fn throttle(&mut self, wanted: WantedLimits) {
+    pub(super) fn throttle(&mut self, limits: Limits) {
         let Some(graph) = &self.graph else {
             return;
-        };
-        let limit = |average, burst| Limit { average, burst, burst_seconds: 1 };
-        let limits = Limits {
-            bytes: limit(wanted.bps, wanted.bps_max),
-            requests: limit(wanted.iops, wanted.iops_max),
-            ..Limits::default()
         };
         let mut nodes = graph.disk().nodes();
         let throttled = nodes.iter().position(|node| matches!(**node, Node::Throttle(_)));
@@ -179,7 +174,7 @@ impl Executor {
                     throttle.set(limits);
                 }
             }
-            None if wanted == WantedLimits::default() => {}
+            None if limits == Limits::default() => {}
             None => {
                 nodes.push(Rc::new(Node::Throttle(Rc::new(Throttle::new(limits)))));
                 graph.disk().set_nodes(nodes);

@@ -57,7 +57,7 @@ impl Resize {
 fn reason(failure: Failure) -> String {
     match failure {
         Failure::UNSUPPORTED => {
-            "its image cannot grow: it is a block device, or an old qcow2 with snapshots".into()
+            "its image cannot grow: it is a block device, a part of a file, or an old qcow2 with snapshots".into()
         }
         other => format!("its image does not grow: {other}"),
     }

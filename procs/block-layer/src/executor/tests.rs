@@ -187,7 +187,7 @@ fn a_revoked_lease_is_returned_after_the_last_request_under_it() {
 #[test]
 fn delayed_requests_keep_their_order() {
     let disk = Disk::memory();
-    let mut rig = Rig::with(&disk, 1, |plan| plan.delay_ms = 5);
+    let mut rig = Rig::with(&disk, 1, |plan| plan.filters.delay_ms = 5);
     for tag in 0..100 {
         rig.submit(0, page(tag, READ, 0));
     }
@@ -198,7 +198,7 @@ fn delayed_requests_keep_their_order() {
 #[test]
 fn nothing_of_a_detached_incarnation_touches_the_image() {
     let disk = Disk::memory();
-    let mut rig = Rig::with(&disk, 2, |plan| plan.delay_ms = 3_600_000);
+    let mut rig = Rig::with(&disk, 2, |plan| plan.filters.delay_ms = 3_600_000);
     rig.fill(0, 0, &stamp(1));
     rig.fill(1, 0, &stamp(1));
     for tag in 0..50 {
@@ -258,7 +258,7 @@ fn an_impossible_index_costs_that_export_its_rings_and_no_other() {
 #[test]
 fn a_fault_is_over_at_once_although_requests_of_it_still_wait() {
     let disk = Disk::memory();
-    let mut rig = Rig::with(&disk, 1, |plan| plan.delay_ms = 3_600_000);
+    let mut rig = Rig::with(&disk, 1, |plan| plan.filters.delay_ms = 3_600_000);
     for tag in 0..50 {
         rig.submit(0, page(tag, WRITE, tag));
     }

@@ -23,14 +23,6 @@ pub enum OpenError {
     /// Neither file nor block device.
     #[error("the image is neither a regular file nor a block device")]
     Kind,
-    /// Half a sector.
-    #[error("the image has {size} bytes, which is no multiple of its block size of {block}")]
-    Size {
-        /// Bytes.
-        size: u64,
-        /// Block size.
-        block: u32,
-    },
     /// O_DIRECT is impossible or absurd here.
     #[error("the file system wants {0}-byte alignment for cache=none; use cache=writeback")]
     Alignment(u32),
@@ -40,23 +32,8 @@ pub enum OpenError {
 }
 
 impl Image {
-    /// Takes an image that is the disk as it is, opened as `cache` and `read_only` say, and locked by the
-    /// supervisor.
-    pub fn open(
-        file: OwnedFd,
-        cache: CacheMode,
-        discard: bool,
-        read_only: bool,
-    ) -> Result<Self, OpenError> {
-        let image = Self::container(file, cache, discard, read_only)?;
-        let (size, block) = (image.info.size, image.info.logical_block);
-        if size == 0 || !size.is_multiple_of(block.into()) {
-            return Err(OpenError::Size { size, block });
-        }
-        Ok(image)
-    }
-
-    /// Takes the file of a format, of any length: what its disk is stands inside.
+    /// Takes a file, opened as `cache` and `read_only` say and locked by the supervisor, of any length: what
+    /// its disk is the format decides.
     pub fn container(
         file: OwnedFd,
         cache: CacheMode,

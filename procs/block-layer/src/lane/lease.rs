@@ -10,8 +10,8 @@ use crate::request::Action;
 /// node that changes what it covers revokes it first.
 #[derive(Debug, Clone)]
 pub enum Lease {
-    /// Every action on the whole disk, each byte at its own place in the image.
-    Whole(Arc<Image>),
+    /// Every action on the whole disk, whose bytes begin at this one of the image.
+    Whole(Arc<Image>, u64),
     /// Reads and writes of clusters whose places are known.
     Mapped(Arc<Mapped>),
 }
@@ -21,7 +21,7 @@ impl Lease {
     #[inline]
     pub fn covers(&self, action: Action) -> Option<(&Arc<Image>, Action)> {
         match self {
-            Self::Whole(image) => Some((image, action)),
+            Self::Whole(image, start) => Some((image, action.moved(*start))),
             Self::Mapped(mapped) => mapped.translate(action),
         }
     }

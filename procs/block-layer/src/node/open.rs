@@ -3,16 +3,17 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bulkhead_protocol::block::{LayerFormat, NodePlan, Qcow2Plan};
+use bulkhead_protocol::block::{LayerFormat, LayerPlan, NodePlan, Qcow2Plan};
 use bulkhead_protocol::device::DiskInfo;
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::spec::{CacheMode, Part};
 
 use super::Served;
 use super::journal::{Kept, KeptError};
 use crate::graph::Desk;
 use crate::image::{Image, OpenError};
 use crate::qcow2::journal::{Journal, Nothing};
-use crate::qcow2::{self, Files, Layer, Options, Qcow2};
+use crate::qcow2::{self, Files, Layer, Options, Qcow2, RawLayer};
+use crate::storage::Storage;
 
 /// A chain of layers, open, and what the disk is.
 #[derive(Debug)]
@@ -47,6 +48,19 @@ pub enum Refused {
     /// Half a sector.
     #[error("the disk has {0} bytes, which is no multiple of its block size of {1}")]
     Size(u64, u32),
+    /// A part that begins within a block.
+    #[error("an offset of {0} is no multiple of the block size of {1}")]
+    Offset(u64, u32),
+    /// A part that the file does not have.
+    #[error("the file has {there} bytes, and no {size} of them from {offset} on")]
+    Part {
+        /// The first byte.
+        offset: u64,
+        /// Bytes.
+        size: u64,
+        /// Bytes of the file.
+        there: u64,
+    },
     /// The plan has too few descriptors.
     #[error("the plan lacks a descriptor")]
     Descriptor,
@@ -64,11 +78,14 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
     /// Opens a chain: a disk's, or a job's target.
     pub async fn open(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
         match plan {
-            NodePlan::Raw { cache, discard, read_only } => {
-                let image = Image::open(self.next()?, *cache, *discard, *read_only)?;
+            NodePlan::Raw { cache, discard, read_only, part } => {
+                let image = Image::container(self.next()?, *cache, *discard, *read_only)?;
                 let info = image.info();
-                Ok(Opened { top: Layer::raw(self.serve(image), info.size), info })
+                let layer = raw(self.serve(image), *part, info.logical_block)?;
+                let size = layer.size();
+                Ok(Opened { top: layer, info: DiskInfo { size, ..info } })
             }
+            NodePlan::Null { size, read_only } => Ok(null(*size, *read_only)),
             NodePlan::Qcow2(plan) => self.qcow2(plan).await,
         }
     }
@@ -105,10 +122,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
     }
 
     /// The layers below, from the lowest up: the plan names the nearest first.
-    async fn chain(
-        &mut self,
-        plan: &[bulkhead_protocol::block::LayerPlan],
-    ) -> Result<Option<Layer<Served>>, Refused> {
+    async fn chain(&mut self, plan: &[LayerPlan]) -> Result<Option<Layer<Served>>, Refused> {
         let mut files = Vec::new();
         for layer in plan {
             let file = self.container(CacheMode::Writeback, false, true)?;
@@ -116,11 +130,11 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
                 true => Some(self.container(CacheMode::Writeback, false, true)?),
                 false => None,
             };
-            files.push((layer.format, file, data));
+            files.push((*layer, file, data));
         }
         let mut below = None;
-        for (number, (format, file, data)) in files.into_iter().enumerate().rev() {
-            let opened = layer(format, Files { file, data, backing: below }).await;
+        for (number, (plan, file, data)) in files.into_iter().enumerate().rev() {
+            let opened = layer(plan, Files { file, data, backing: below }).await;
             below = Some(opened.map_err(|why| Refused::Backing(number + 1, Box::new(why)))?);
         }
         Ok(below)
@@ -141,13 +155,41 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
     }
 }
 
-async fn layer(format: LayerFormat, files: Files<Served>) -> Result<Layer<Served>, Refused> {
-    match format {
-        LayerFormat::Raw => {
-            let size =
-                crate::storage::Storage::size(&files.file).map_err(qcow2::OpenError::Host)?;
-            Ok(Layer::raw(files.file, size))
-        }
+/// A raw image that is a part of its file. One without bounds may end within a block where it is a
+/// backing file (`block` is 1): what lies above has a size of its own.
+fn raw(file: Served, part: Part, block: u32) -> Result<Layer<Served>, Refused> {
+    let there = file.size().map_err(qcow2::OpenError::Host)?;
+    let Part { offset, size: wanted } = part;
+    let size = wanted.unwrap_or(there.saturating_sub(offset));
+    let beyond = offset > 0 && offset >= there;
+    if beyond || offset.checked_add(size).is_none_or(|end| end > there) {
+        return Err(Refused::Part { offset, size, there });
+    }
+    if (size == 0 && block > 1) || !size.is_multiple_of(block.into()) {
+        return Err(Refused::Size(size, block));
+    }
+    if !offset.is_multiple_of(block.into()) {
+        return Err(Refused::Offset(offset, block));
+    }
+    Ok(Layer::Raw(Rc::new(RawLayer::new(file, offset, size, wanted.is_some()))))
+}
+
+fn null(size: u64, read_only: bool) -> Opened {
+    let info = DiskInfo {
+        size,
+        logical_block: 512,
+        physical_block: 4096,
+        optimal_io: 0,
+        read_only,
+        discard: !read_only,
+        flush: !read_only,
+    };
+    Opened { top: Layer::Null(size), info }
+}
+
+async fn layer(plan: LayerPlan, files: Files<Served>) -> Result<Layer<Served>, Refused> {
+    match plan.format {
+        LayerFormat::Raw => raw(files.file, plan.part, 1),
         LayerFormat::Qcow2 => {
             let image = Qcow2::open(
                 files,

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bucket::Bucket;
+use bulkhead_protocol::filters::Limits;
 
 use crate::clock::{Clock, wait_for};
 use crate::disk::Operation;
@@ -19,36 +20,6 @@ use crate::task::RangeLock;
 
 /// Longest sleep: limits may change meanwhile.
 const LOOK_UP: Duration = Duration::from_secs(1);
-
-/// One limit. QEMU's `-total`, `-total-max` and `-total-max-length`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limit {
-    /// Units a second; 0: unlimited.
-    pub average: u64,
-    /// Units a second in a burst; 0: no bursts but of a tenth of a second.
-    pub burst: u64,
-    /// Seconds that a burst may last, at least 1.
-    pub burst_seconds: u64,
-}
-
-/// The limits of a group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of all requests.
-    pub bytes: Limit,
-    /// Bytes read.
-    pub read_bytes: Limit,
-    /// Bytes written.
-    pub written_bytes: Limit,
-    /// Requests.
-    pub requests: Limit,
-    /// Reads.
-    pub reads: Limit,
-    /// Writes.
-    pub writes: Limit,
-    /// Bytes that count as one request; a larger one counts as several. 0: any number.
-    pub request_size: u64,
-}
 
 /// The node.
 #[derive(Debug, Default)]

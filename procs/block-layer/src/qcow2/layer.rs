@@ -51,7 +51,7 @@ impl<S: Storage> From<Qcow2<S>> for Layer<S> {
 impl<S: Storage> Layer<S> {
     /// `size` bytes of a file as they are.
     pub fn raw(storage: S, size: u64) -> Self {
-        Self::Raw(Rc::new(RawLayer::new(storage, size)))
+        Self::Raw(Rc::new(RawLayer::new(storage, 0, size, false)))
     }
 
     /// Whether both are the same layer.
@@ -117,7 +117,7 @@ impl<S: Storage> Layer<S> {
             return Ok(());
         }
         match self {
-            Self::Raw(raw) => raw.storage().read(at, into.part(0, there)).await,
+            Self::Raw(raw) => raw.read(at, into.part(0, there)).await,
             Self::Qcow2(image) => Box::pin(image.read(at, into.part(0, there))).await,
             Self::Null(_) => into.zero(),
         }
@@ -126,7 +126,7 @@ impl<S: Storage> Layer<S> {
     /// Writes `from`. The range lies in the disk.
     pub async fn write(&self, at: u64, from: Memory) -> Outcome {
         match self {
-            Self::Raw(raw) => raw.storage().write(at, from).await,
+            Self::Raw(raw) => raw.write(at, from).await,
             Self::Qcow2(image) => image.write(at, from).await,
             Self::Null(_) => Ok(()),
         }
@@ -144,7 +144,7 @@ impl<S: Storage> Layer<S> {
     /// The range is no longer needed.
     pub async fn discard(&self, at: u64, len: u64) -> Outcome {
         match self {
-            Self::Raw(raw) => raw.storage().discard(at, len).await,
+            Self::Raw(raw) => raw.discard(at, len).await,
             Self::Qcow2(image) => image.discard(at, len).await,
             Self::Null(_) => Ok(()),
         }

@@ -81,8 +81,8 @@ impl<S: Storage> Qcow2<S> {
         }
         let below = match &layer {
             Layer::Null(_) => Range { length: there, present: true, ..nothing },
-            Layer::Raw(_) => {
-                let (data, offset) = (true, Some(start));
+            Layer::Raw(raw) => {
+                let (data, offset) = (true, Some(raw.start() + start));
                 Range { length: there, present: true, zero: false, data, offset, ..nothing }
             }
             Layer::Qcow2(image) => Box::pin(image.range(start, there)).await?,

@@ -10,7 +10,8 @@ use bulkhead_channel::Channel;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, NodePlan};
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest, Operation};
 use bulkhead_protocol::device::RingShape;
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::filters::Filters;
+use bulkhead_protocol::spec::{CacheMode, Part};
 use bulkhead_protocol::start::{FromHelper, ToHelper};
 use bulkhead_ring::{Client, RingGeometry};
 use bulkhead_sys::clock::Deadline;
@@ -107,7 +108,7 @@ impl Process {
         queues: u16,
         delay_ms: u32,
     ) -> (Self, BlockEvent) {
-        let node = NodePlan::Raw { cache, discard: true, read_only: false };
+        let node = NodePlan::Raw { cache, discard: true, read_only: false, part: Part::default() };
         Self::begin_with(node, vec![image], queues, delay_ms)
     }
 
@@ -139,7 +140,8 @@ impl Process {
             read_only: false,
             cpus: vec![0; usize::from(queues)],
         };
-        let plan = BlockPlan { delay_ms, ..BlockPlan::serving(node, vec![export]) };
+        let filters = Filters { delay_ms, ..Filters::default() };
+        let plan = BlockPlan { filters, ..BlockPlan::serving(node, vec![export]) };
         let mut process = Self { child, channel: ours, queues: ends };
         assert!(matches!(process.next(), FromHelper::Sealed(_)));
         process.tell(BlockCommand::Plan(Box::new(plan)), &fds);

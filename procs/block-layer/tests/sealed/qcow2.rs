@@ -16,7 +16,7 @@ use bulkhead_protocol::block::{
     BlockEvent, JOURNAL_BYTES, LayerFormat, LayerPlan, NodePlan, Qcow2Plan,
 };
 use bulkhead_protocol::block_ring::{FLAG_FUA, Operation};
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::spec::{CacheMode, Part};
 use tempfile::TempDir;
 
 use super::process::{PAGE, Process};
@@ -60,7 +60,11 @@ impl Chain {
             discard: true,
             read_only: false,
             data_file: false,
-            backing: vec![LayerPlan { format: LayerFormat::Raw, data_file: false }],
+            backing: vec![LayerPlan {
+                format: LayerFormat::Raw,
+                data_file: false,
+                part: Part::default(),
+            }],
         };
         let journal = self.journal.as_fd().try_clone_to_owned().unwrap();
         let fds = vec![self.fd("top", true), self.fd("base", false), journal];

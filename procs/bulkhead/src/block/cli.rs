@@ -348,7 +348,8 @@ pub enum ExportCommand {
 pub struct ThrottleOptions {
     #[command(flatten)]
     pub disk: DiskOf,
-    /// Limits
+    /// Limits of all requests: iops=, bps=, and of bursts: iops-max=, bps-max=; of a part of them by QEMU's names:
+    /// iops-read=, bps-write-max=, bps-write-max-length=, iops-size= and so on; what is not given is unlimited
     #[arg(value_name = "KEY=VALUE,…")]
     pub limits: String,
 }

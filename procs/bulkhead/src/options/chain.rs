@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bulkhead_protocol::spec::BackingSpec;
+use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Part};
 use serde::Deserialize;
 
 use super::disk::MOST_LAYERS;
@@ -29,7 +29,11 @@ pub fn follow(image: &Path) -> Result<Vec<BackingSpec>, (String, &'static str)> 
             let reason = format!("its chain has more than {MOST_LAYERS} files below it, or a loop");
             return Err((reason, "shorten it: bulkhead-img commit or convert"));
         }
-        layers.push(BackingSpec { path: path.clone(), qcow2 });
+        let format = match qcow2 {
+            true => BackingFormat::Qcow2,
+            false => BackingFormat::Raw(Part::default()),
+        };
+        layers.push(BackingSpec { path: path.clone(), format });
         if !qcow2 {
             break;
         }

@@ -1,11 +1,15 @@
 //! `--disk` and `[[disk]]`.
 
-use std::path::{Path, PathBuf};
+mod filters;
+mod format;
 
 use bulkhead_protocol::block_control::ErrorPolicy;
-use bulkhead_protocol::spec::{BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError};
+use bulkhead_protocol::filters::Filters;
+use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, OnError};
 
 use super::keyed::{Keyed, nearest};
+pub use filters::{LIMIT_KEYS, limits};
+pub use format::MOST_LAYERS;
 
 const KEYS: &[&str] = &[
     "path",
@@ -18,9 +22,33 @@ const KEYS: &[&str] = &[
     "queues",
     "cpu",
     "delay",
+    "copy-on-read",
+    "inject",
+    "throttling.bps-total",
+    "throttling.bps-total-max",
+    "throttling.bps-total-max-length",
+    "throttling.bps-read",
+    "throttling.bps-read-max",
+    "throttling.bps-read-max-length",
+    "throttling.bps-write",
+    "throttling.bps-write-max",
+    "throttling.bps-write-max-length",
+    "throttling.iops-total",
+    "throttling.iops-total-max",
+    "throttling.iops-total-max-length",
+    "throttling.iops-read",
+    "throttling.iops-read-max",
+    "throttling.iops-read-max-length",
+    "throttling.iops-write",
+    "throttling.iops-write-max",
+    "throttling.iops-write-max-length",
+    "throttling.iops-size",
     "rerror",
     "werror",
     "vhost-user",
+    "driver",
+    "size",
+    "offset",
     "data-file",
     "backing",
     "backing-format",
@@ -38,19 +66,12 @@ const KEYS: &[&str] = &[
     "backing7-format",
     "backing8",
     "backing8-format",
+    "base-offset",
+    "base-size",
 ];
-
-/// Instead of a path: what the headers name.
-const AUTO: &str = "auto";
-
-/// Most backing files of an image.
-pub const MOST_LAYERS: usize = 8;
 
 /// Bytes of a serial number (virtio 1.2 section 5.2.6: VIRTIO_BLK_ID_BYTES).
 const SERIAL_BYTES: usize = 20;
-
-/// Longest delay in milliseconds.
-const DELAY_MOST: u32 = 60_000;
 
 /// Reads one disk; `index` names it if it has no id.
 pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
@@ -66,18 +87,24 @@ pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
         return Err(keyed.refuse("the serial is longer than 20 bytes", "shorten it"));
     }
     let queues = keyed.number("queues", 1, 16)?.unwrap_or(0);
-    Ok(DiskSpec {
+    let disk = DiskSpec {
         id,
         serial,
         queues: u16::try_from(queues)?,
         cpu: keyed.number("cpu", 0, 1023)?,
-        delay_ms: keyed.number("delay", 0, DELAY_MOST)?.unwrap_or(0),
+        filters: filters::filters(&mut keyed)?,
         on_error: OnError {
             read: policy(&mut keyed, "rerror", ErrorPolicy::Report)?,
             write: policy(&mut keyed, "werror", ErrorPolicy::Enospc)?,
         },
         source: source(&mut keyed)?,
-    })
+    };
+    if matches!(disk.source, DiskSource::VhostUser { .. }) && disk.filters != Filters::default() {
+        let reason = "limits, delays and faults are of our block layer, not of another program's";
+        return Err(keyed.refuse(reason, "leave them out"));
+    }
+    keyed.refuse_rest()?;
+    Ok(disk)
 }
 
 /// Whether `name` may name a disk or an instance: it becomes part of paths and thread names.
@@ -91,7 +118,8 @@ pub fn is_name(name: &str) -> bool {
 
 fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
     if let Some(socket) = keyed.value("vhost-user")? {
-        let image = ["path", "format", "cache", "discard", "readonly", "delay", "rerror", "werror"];
+        let image =
+            ["path", "format", "cache", "discard", "readonly", "rerror", "werror", "driver"];
         for key in image {
             if keyed.value(key).map_or(true, |value| value.is_some()) {
                 let reason = format!("'{key}' is of an image, 'vhost-user' of another program's");
@@ -100,9 +128,12 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
         }
         return Ok(DiskSource::VhostUser { socket: socket.into() });
     }
+    if let Some(driver) = keyed.value("driver")? {
+        return null(keyed, &driver);
+    }
     let path = keyed.required("path")?;
     Ok(DiskSource::Image {
-        format: format(keyed, path.as_ref())?,
+        format: format::format(keyed, path.as_ref())?,
         path: path.into(),
         cache: cache(keyed)?,
         discard: discard(keyed)?,
@@ -110,64 +141,21 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
     })
 }
 
-fn format(keyed: &mut Keyed, path: &Path) -> anyhow::Result<Format> {
-    match keyed.value("format")?.as_deref() {
-        Some("raw") => {
-            for key in ["data-file", "backing"] {
-                if keyed.value(key)?.is_some() {
-                    let reason = format!("'{key}' is of a qcow2 image");
-                    return Err(keyed.refuse(&reason, "add format=qcow2, or leave it out"));
-                }
-            }
-            Ok(Format::Raw)
-        }
-        Some("qcow2") => Ok(Format::Qcow2 {
-            data_file: keyed.value("data-file")?.map(PathBuf::from),
-            backing: backing(keyed, path)?,
-        }),
-        Some(other) => {
-            let reason = format!("format '{other}' is not served");
-            Err(keyed.refuse(&reason, "convert the image: qemu-img convert -O raw"))
-        }
-        None => {
-            let reason = "'format' is missing and is never guessed";
-            Err(keyed.refuse(reason, "add format=raw or format=qcow2"))
+/// QEMU's `null-co`: to measure what is above a disk.
+fn null(keyed: &mut Keyed, driver: &str) -> anyhow::Result<DiskSource> {
+    if driver != "null-co" {
+        let remedy = "write driver=null-co,size=…, or name an image by path= and format=";
+        return Err(keyed.refuse(&format!("there is no driver '{driver}'"), remedy));
+    }
+    for key in ["path", "format", "cache", "discard", "offset", "data-file", "backing"] {
+        if keyed.value(key)?.is_some() {
+            let reason = format!("'{key}' is of an image, and null-co has none");
+            return Err(keyed.refuse(&reason, "leave it out"));
         }
     }
-}
-
-/// `backing=` for the nearest, `backing2=` for the one below that, and so on; `backing=auto`: as the headers
-/// say.
-fn backing(keyed: &mut Keyed, image: &Path) -> anyhow::Result<Vec<BackingSpec>> {
-    let mut layers = Vec::new();
-    for number in 1..=MOST_LAYERS {
-        let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
-        let Some(path) = keyed.value(&key)? else {
-            break;
-        };
-        if number == 1 && path == AUTO {
-            let followed = super::chain::follow(image);
-            return followed.map_err(|(reason, remedy)| keyed.refuse(&reason, remedy));
-        }
-        let format = format!("{key}-format");
-        let qcow2 = match keyed.value(&format)?.as_deref() {
-            Some("qcow2") => true,
-            Some("raw") => false,
-            Some(other) => {
-                let reason = format!("{format} '{other}' is not served");
-                return Err(keyed.refuse(&reason, "write raw or qcow2"));
-            }
-            None => {
-                let reason = format!("'{format}' is missing and is never guessed");
-                return Err(keyed.refuse(&reason, &format!("add {format}=raw or qcow2")));
-            }
-        };
-        layers.push(BackingSpec { path: path.into(), qcow2 });
-        if !qcow2 {
-            break;
-        }
-    }
-    Ok(layers)
+    let size = keyed.required("size")?;
+    let size = super::size::bytes("--disk size", &size)?;
+    Ok(DiskSource::Null { size, read_only: keyed.switch("readonly")? })
 }
 
 fn policy(keyed: &mut Keyed, key: &str, usual: ErrorPolicy) -> anyhow::Result<ErrorPolicy> {

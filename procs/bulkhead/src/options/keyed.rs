@@ -19,7 +19,7 @@ impl Keyed {
     pub fn parse(option: &str, text: &str, known: &'static [&'static str]) -> anyhow::Result<Self> {
         let mut keyed =
             Self { option: option.to_owned(), text: text.to_owned(), parts: Vec::new(), known };
-        for part in split(text) {
+        for part in split(text).into_iter().filter(|_| !text.is_empty()) {
             let (key, value) = match part.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (part, None),
@@ -84,6 +84,17 @@ impl Keyed {
         };
         let option = format!("{} {key}", self.option);
         super::number::between(&option, &value, least, most).map(Some)
+    }
+
+    /// Refuses what nobody has taken: it goes with something that was not given.
+    pub fn refuse_rest(&self) -> anyhow::Result<()> {
+        match self.parts.first() {
+            Some((key, _)) => {
+                let reason = format!("'{key}' does not go with the rest");
+                Err(self.refuse(&reason, "leave it out, or see 'bulkhead run --help'"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// A refusal of this whole option.

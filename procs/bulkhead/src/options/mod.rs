@@ -2,7 +2,7 @@
 
 mod chain;
 mod cpu;
-mod disk;
+pub mod disk;
 pub mod export;
 mod file;
 mod gdb;

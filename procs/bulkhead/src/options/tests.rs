@@ -1,4 +1,7 @@
-use bulkhead_protocol::spec::{Address, CacheMode, DiskSource, EngineSpec, SoftSpec, Spec};
+use bulkhead_protocol::filters::{Fault, FaultOn, FaultThen, Limit};
+use bulkhead_protocol::spec::{
+    Address, BackingFormat, CacheMode, DiskSource, EngineSpec, Format, Part, SoftSpec, Spec,
+};
 use proptest::prelude::*;
 
 use super::cpu::Cpu;
@@ -49,6 +52,85 @@ fn a_format_is_never_guessed_nor_a_foreign_one_taken() {
     let backing = "path=a,format=qcow2,backing=b";
     assert!(refusal(disk::parse(backing, 0)).contains("'backing-format' is missing"));
     assert!(refusal(disk::parse("path=a,format=raw,backing=b", 0)).contains("backing"));
+}
+
+#[test]
+fn a_raw_image_may_be_a_part_of_its_file() {
+    let disk = disk::parse("path=a,format=raw,offset=1M,size=64K", 0).unwrap();
+    let DiskSource::Image { format: Format::Raw(part), .. } = disk.source else {
+        panic!("a raw image");
+    };
+    assert_eq!(part, Part { offset: 1 << 20, size: Some(65536) });
+    let text = "path=a,format=qcow2,backing=b,backing-format=raw,base-offset=512";
+    let DiskSource::Image { format: Format::Qcow2 { backing, .. }, .. } =
+        disk::parse(text, 0).unwrap().source
+    else {
+        panic!("a qcow2 image");
+    };
+    assert_eq!(backing[0].format, BackingFormat::Raw(Part { offset: 512, size: None }));
+    for (text, key) in [
+        ("path=a,format=qcow2,offset=512", "offset"),
+        ("path=a,format=raw,base-size=512", "base-size"),
+        ("path=a,format=qcow2,backing=b,backing-format=qcow2,base-size=1K", "base-size"),
+        ("driver=null-co,size=1G,throttling.iops-total=1,vhost-user=/a", "driver"),
+    ] {
+        let text = refusal(disk::parse(text, 0));
+        assert!(text.contains(&format!("'{key}'")), "{text}");
+    }
+}
+
+#[test]
+fn nothing_stands_in_front_of_a_foreign_backend() {
+    for key in ["delay=3", "copy-on-read", "throttling.iops-total=3", "inject=read:EIO"] {
+        let text = refusal(disk::parse(&format!("vhost-user=/a,{key}"), 0));
+        assert!(text.contains("not of another program's"), "{text}");
+    }
+}
+
+#[test]
+fn a_disk_of_zeroes_has_a_size_and_no_file() {
+    let disk = disk::parse("driver=null-co,size=1G,readonly", 0).unwrap();
+    assert_eq!(disk.source, DiskSource::Null { size: 1 << 30, read_only: true });
+    assert!(refusal(disk::parse("driver=null-co", 0)).contains("'size' is missing"));
+    assert!(refusal(disk::parse("driver=null-co,size=1G,path=a", 0)).contains("'path'"));
+    assert!(refusal(disk::parse("driver=nvme,size=1G", 0)).contains("no driver 'nvme'"));
+}
+
+#[test]
+fn limits_have_qemus_names_and_rules() {
+    let text = "path=a,format=raw,throttling.iops-total=100,throttling.iops-total-max=500,\
+                throttling.iops-total-max-length=10,throttling.bps-write=1M,throttling.iops-size=4K";
+    let limits = disk::parse(text, 0).unwrap().filters.limits;
+    assert_eq!(limits.requests, Limit { average: 100, burst: 500, burst_seconds: 10 });
+    assert_eq!(limits.written_bytes, Limit { average: 1 << 20, ..Limit::default() });
+    assert_eq!(limits.request_size, 4096);
+    let both = "path=a,format=raw,throttling.bps-total=1M,throttling.bps-read=1M";
+    assert!(refusal(disk::parse(both, 0)).contains("goes with none of reads or writes"));
+    let near = "path=a,format=raw,throttling.iops-totla=1";
+    assert!(refusal(disk::parse(near, 0)).contains("did you mean 'throttling.iops-total'"));
+}
+
+#[test]
+fn rules_of_faults_say_which_requests_and_what_happens() {
+    let text = "path=a,format=raw,inject=write:EIO:offset=1M:size=64K:after=2:times=1;flush:delay=100;\
+                any:116";
+    let faults = disk::parse(text, 0).unwrap().filters.faults;
+    assert_eq!(faults.len(), 3);
+    let (at, len, then) = (1 << 20, 65536, FaultThen::Fail(5));
+    assert_eq!(faults[0], Fault { on: FaultOn::Write, at, len, after: 2, times: 1, then });
+    assert_eq!((faults[1].on, faults[1].then), (FaultOn::Flush, FaultThen::Wait(100)));
+    assert_eq!(faults[2].then, FaultThen::Fail(116));
+    for (rule, reason) in [
+        ("wriet:EIO", "did you mean 'write'"),
+        ("write", "it does not say what happens"),
+        ("write:EIO:delay=5", "it does not say what happens"),
+        ("write:EWHAT", "'EWHAT' is not a key"),
+        ("write:5000", "'5000' is not a key"),
+        ("", "there is no operation ''"),
+    ] {
+        let text = refusal(disk::parse(&format!("path=a,format=raw,inject={rule};"), 0));
+        assert!(text.contains(reason), "{rule}: {text}");
+    }
 }
 
 #[test]

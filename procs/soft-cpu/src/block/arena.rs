@@ -1,6 +1,7 @@
 //! Where operations live: chunks that fill up and are emptied all at once.
 
 use super::Key;
+use crate::memory::ram::PAGE;
 use crate::op::{Next, Op};
 
 /// Slots (operations, links, heads) of a chunk: 256 KiB.
@@ -37,6 +38,12 @@ impl Block {
     #[inline(always)]
     pub(super) fn key(&self) -> Key {
         Key { host: self.host, mode: self.mode }
+    }
+
+    /// Host address of the page that it begins in.
+    #[inline(always)]
+    pub(crate) fn page(&self) -> u64 {
+        self.host & !(PAGE - 1)
     }
 
     /// Whether it lies within one page.

@@ -49,7 +49,7 @@ impl Cpu {
             let mut bytes = [0; WINDOW + LONGEST];
             // SAFETY: `key.host` came from a TLB entry for this page; the bytes do not leave it.
             unsafe { host::copy_in(place, &mut bytes[..count]) };
-            let decoded = self.decode_run(&bytes[..count], linear % PAGE, alone, &mut slots);
+            let decoded = self.decode_run(&bytes[..count], key.host, alone, &mut slots);
             let Some((instructions, length)) = decoded else {
                 return self.decode_crossing(key, linear, &mut bytes, count, &mut slots);
             };
@@ -117,7 +117,7 @@ impl Cpu {
             unsafe { host::copy_in(place, &mut all[..count]) };
             // SAFETY: as above.
             unsafe { host::copy_in(second, &mut all[count..]) };
-            let (_, length) = self.decode_run(all, linear % PAGE, true, slots).unwrap_or((1, 1));
+            let (_, length) = self.decode_run(all, key.host, true, slots).unwrap_or((1, 1));
             let behind = usize::from(length).saturating_sub(count).max(1);
             self.mark(place, count);
             self.mark(second, behind);
@@ -154,15 +154,15 @@ impl Cpu {
 
     /// Decodes instructions until one ends the block. `None`: not even one is complete.
     ///
-    /// `page_offset`: of the first byte. Returns how many instructions, and their bytes.
+    /// `host`: address of the first byte. Returns how many instructions, and their bytes.
     fn decode_run(
         &mut self,
         bytes: &[u8],
-        page_offset: u64,
+        host: u64,
         alone: bool,
         slots: &mut Vec<Slot>,
     ) -> Option<(u16, u16)> {
-        let mode = self.mode;
+        let (mode, page_offset) = (self.mode, host % PAGE);
         slots.clear();
         slots.push(Slot { link: Link::EMPTY });
         let mut decoder = Decoder::with_ip(mode.bits(), bytes, 0, DecoderOptions::NONE);
@@ -174,14 +174,14 @@ impl Cpu {
         loop {
             let start = decoder.position();
             if instructions == limit || start >= bytes.len() {
-                way_on(slots, mode, page_offset, start as u16);
+                way_on(slots, mode, host, start as u16);
                 return Some((instructions as u16, start as u16));
             }
             let may_break = self.debugger.has_breakpoints()
                 && self.debugger.may_break(page_offset + start as u64);
             if may_break {
                 if start != 0 {
-                    way_on(slots, mode, page_offset, start as u16);
+                    way_on(slots, mode, host, start as u16);
                     return Some((instructions as u16, start as u16));
                 }
                 let op = Op { handler: debugger::look, ..empty_op(0, 0) };
@@ -192,13 +192,13 @@ impl Cpu {
                 if instructions == 0 {
                     return None;
                 }
-                way_on(slots, mode, page_offset, start as u16);
+                way_on(slots, mode, host, start as u16);
                 return Some((instructions as u16, start as u16));
             }
             instructions += 1;
             let slot = slots.len();
             let unknown = self.blocks.unknown;
-            let ending = self.draft(&instruction, start as u16, page_offset, slots);
+            let ending = self.draft(&instruction, start as u16, host, slots);
             if self.blocks.unknown != unknown {
                 self.note_unknown(start, &bytes[start..decoder.position()]);
             }
@@ -220,9 +220,10 @@ impl Cpu {
         &mut self,
         instruction: &Instruction,
         start: u16,
-        page_offset: u64,
+        host: u64,
         slots: &mut Vec<Slot>,
     ) -> Ending {
+        let page_offset = host % PAGE;
         let op = empty_op(start, instruction.len() as u8);
         let mut draft =
             Draft { instruction, mode: self.mode, op, page_offset, ending: Ending::Open };
@@ -250,13 +251,13 @@ impl Cpu {
             Ending::Open => Ending::Open,
             Ending::Block => Ending::Block,
             Ending::Linked => {
-                slots.push(Slot { link: Link::EMPTY });
+                slots.push(Slot { link: Link::from_host(host) });
                 Ending::Block
             }
             Ending::Forked => {
-                slots.push(Slot { link: Link::EMPTY });
+                slots.push(Slot { link: Link::from_host(host) });
                 let next = start + instruction.len() as u16;
-                way_on(slots, self.mode, page_offset, next);
+                way_on(slots, self.mode, host, next);
                 Ending::Block
             }
         }
@@ -295,13 +296,13 @@ pub(crate) fn empty_op(start: u16, len: u8) -> Op {
 }
 
 /// Ends a block that goes on with the instruction at `start`.
-fn way_on(slots: &mut Vec<Slot>, mode: Mode, page_offset: u64, start: u16) {
+fn way_on(slots: &mut Vec<Slot>, mode: Mode, host: u64, start: u16) {
     let mut op = empty_op(start, 0);
     op.imm = start.into();
     op.displacement = 0xffff_ffff;
-    op.handler = flow::jump_handler(mode, page_offset, op.imm);
+    op.handler = flow::jump_handler(mode, host % PAGE, op.imm);
     slots.push(Slot { op });
-    slots.push(Slot { link: Link::EMPTY });
+    slots.push(Slot { link: Link::from_host(host) });
 }
 
 /// What to execute instead where the state of x87, MMX or SSE does not permit the instruction.

@@ -20,10 +20,21 @@ const COLD_FROM: u32 = 4;
 /// How an exit is linked. What may go on in another page is no near one's target.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Site {
-    /// By changing the distance of its jump, which lies here.
-    Near { distance: u32 },
+    /// By changing the distance of its jump, which lies here, in a block of this page of the host's.
+    Near { distance: u32, page: u64 },
     /// By filling its cell.
     Far { cell: u32 },
+}
+
+impl Site {
+    /// Whether it may lead to a block of this page. A near one outlives all translations: were they to have changed
+    /// between its block and its target, it would join two pages for ever.
+    pub(super) fn may_lead_to(self, host_page: u64) -> bool {
+        match self {
+            Self::Near { page, .. } => page == host_page,
+            Self::Far { .. } => true,
+        }
+    }
 }
 
 /// Cells, taken downwards.
@@ -104,7 +115,7 @@ impl Code {
     /// Links an exit to a block.
     pub(super) fn link(&mut self, site: Site, entry: u32, epoch: u64) {
         match site {
-            Site::Near { distance } => {
+            Site::Near { distance, .. } => {
                 let jump = entry.wrapping_sub(distance + 4);
                 self.memory.write(distance as usize, &jump.to_le_bytes());
             }

@@ -37,6 +37,8 @@ pub(super) enum Flags {
 pub(super) struct Source {
     /// Linear address of the block.
     pub(super) rip: u64,
+    /// Host address of the page that it begins in.
+    pub(super) page: u64,
     /// Instructions of it.
     pub(super) count: u16,
     /// Where it goes on if no instruction ends it, as a distance.

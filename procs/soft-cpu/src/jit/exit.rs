@@ -9,7 +9,7 @@
 //! A dropped block's entry becomes a jump to its own way out, so that what leads there need not be found.
 
 use super::code::{Cells, Site};
-use super::compile::Exit;
+use super::compile::{Exit, Source};
 use super::emit::{A, B, Emitter, Hole, Opcode, Place, Rm, condition};
 use super::glue::{Glue, reason};
 use super::layout::{self, slot};
@@ -35,10 +35,11 @@ pub(super) fn emit(
     cold: &mut Emitter,
     glue: Glue,
     exit: &Exit,
-    rip: u64,
+    source: Source,
     number: u32,
     cells: &mut Cells,
 ) -> Option<Site> {
+    let rip = source.rip;
     let is_within = exit.target % PAGE <= PAGE - LONGEST as u64;
     let site = if is_within && rip & !(PAGE - 1) == exit.target & !(PAGE - 1) {
         let here = cold.here();
@@ -47,7 +48,7 @@ pub(super) fn emit(
             None => &mut *cold,
         };
         code.aim(exit.hole, here);
-        Site::Near { distance: code.place_of(exit.hole) }
+        Site::Near { distance: code.place_of(exit.hole), page: source.page }
     } else {
         let cell = cells.take()?;
         match straight {

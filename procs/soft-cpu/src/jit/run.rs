@@ -59,11 +59,12 @@ impl Cpu {
         };
         let (rip, code) = (self.rip(), jit.code.address(entry));
         // SAFETY: the run loop's block is live.
-        let is_whole = unsafe { (*next.block()).is_whole() };
-        if let Some(epoch) = self.epoch_here(is_whole) {
+        let head = unsafe { *next.block() };
+        if let Some(epoch) = self.epoch_here(head.is_whole()) {
             if let Some(exit) = unlinked
                 && exit.target == rip
                 && let Some(site) = jit.sites.get(exit.site as usize).copied()
+                && site.may_lead_to(head.page())
             {
                 jit.code.link(site, entry, epoch);
             }

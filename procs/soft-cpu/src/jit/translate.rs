@@ -37,13 +37,13 @@ impl Cpu {
             unsafe { host::copy_in(head.second as *const u8, rest) };
         }
         let rip = self.rip();
-        let (mut planned, ops) = self.plan(jit, bytes, rip)?;
+        let (mut planned, ops) = self.plan(jit, bytes, head.host)?;
         if planned.len() != usize::from(head.count) {
             return None;
         }
         let last = planned.last()?;
         let end = last.start + last.instruction.len() as u16;
-        let source = Source { rip, count: planned.len() as u16, end };
+        let source = Source { rip, page: head.page(), count: planned.len() as u16, end };
         let has_vectors = planned.iter().any(Planned::is_vector);
         jit.emitter.begin(jit.code.next());
         jit.cold.begin(jit.code.next_cold());
@@ -54,7 +54,7 @@ impl Cpu {
             let cold = &mut jit.cold;
             let straight = (!exit.is_careful).then_some(&mut jit.emitter);
             let cells = &mut jit.code.cells;
-            jit.sites.push(exit::emit(straight, cold, jit.glue, exit, rip, number, cells)?);
+            jit.sites.push(exit::emit(straight, cold, jit.glue, exit, source, number, cells)?);
         }
         if !jit.code.add(&jit.emitter.bytes, &jit.cold.bytes) {
             return None;
@@ -70,9 +70,9 @@ impl Cpu {
         &mut self,
         jit: &mut Jit,
         bytes: &'a [u8],
-        rip: u64,
+        host: u64,
     ) -> Option<(Vec<Planned<'a>>, Vec<Option<*const Op>>)> {
-        let page_offset = rip % PAGE;
+        let rip = self.rip();
         let mut decoder = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE);
         let (mut planned, mut ops) = (Vec::with_capacity(16), Vec::with_capacity(16));
         let mut slots = Vec::with_capacity(8);
@@ -89,7 +89,7 @@ impl Cpu {
             let simple = system.or_else(|| plan::simple(&instruction, itself, rip));
             let simple = simple.filter(|_| is_available);
             let may_step = simple.is_none_or(|kind| kind.may_step());
-            let ending = may_step.then(|| self.draft(&instruction, start, page_offset, &mut slots));
+            let ending = may_step.then(|| self.draft(&instruction, start, host, &mut slots));
             let kind = simple.unwrap_or(match ending {
                 Some(Ending::Open) => Kind::Stepped,
                 _ => Kind::Ended,

@@ -206,6 +206,27 @@ fn the_timer_wakes_a_halted_processor() {
     assert_eq!(guest.words(), (vec![1, 2], End::Done));
 }
 
+/// The instruction behind `sti` is executed first, although it has to be started again while no other vCPU executes.
+#[test]
+fn an_interrupt_that_waits_comes_behind_what_follows_sti() {
+    let code = assemble(64, CODE, |code| {
+        code.mov(ebx, 0xfee0_0000u32)?;
+        code.mov(dword_ptr(rbx + 0xf0), 0x1ff)?;
+        code.mov(dword_ptr(rbx + 0x300), 0x4_0045)?; // to itself
+        code.sti()?;
+        code.lock().add(dword_ptr(0x10_0ffe), 1)?;
+        done(code)
+    });
+    let mut guest = Guest::long(&code);
+    let _other = guest.vm.create_vcpu(1, 2).unwrap();
+    guest.put_word(TABLES + 0x1000 + 3 * 8, 0x21_0007);
+    guest.put_word(0x21_0000 + 0x1f7 * 8, 0xfee0_0087);
+    guest.put(HANDLER, &frame_handler(1));
+    guest.gate(0x45, HANDLER, 0);
+    let behind = CODE as u32 + code.len() as u32 - 2;
+    assert_eq!(guest.words(), (vec![behind, 0], End::Done));
+}
+
 #[test]
 fn a_message_from_a_device_reaches_its_vector() {
     use bulkhead_hypervisor::Msi;

@@ -309,3 +309,52 @@ fn a_jump_to_another_page_goes_where_the_space_leads() {
     guest.put(FRAMES[1], &[0xb8, 2, 0, 0, 0, 0xc3]);
     assert_eq!(guest.words(), (vec![1, 2, 1, 2, 1, 2], End::Done));
 }
+
+/// Links within a page hold whatever is dropped: they must not lead from one frame into another that the page
+/// had meanwhile, before anything was dropped.
+#[test]
+fn a_jump_within_a_page_stays_in_its_frame() {
+    const INNER: u64 = 0x100;
+    // Has the same place in the TLB.
+    let other = SEEN + (4096 << 12);
+    let code = assemble(64, CODE, |code| {
+        let mut visit = code.create_label();
+        let mut over = code.create_label();
+        code.jmp(over)?;
+        code.set_label(&mut visit)?;
+        code.jmp(SEEN)?;
+        code.set_label(&mut over)?;
+        code.xor(ebx, ebx)?;
+        for _ in 0..3 {
+            code.call(visit)?;
+        }
+        say(code)?;
+        code.mov(byte_ptr(Guest::entry_of(SEEN) + 1), 0x10)?;
+        code.call(other)?;
+        code.inc(ebx)?;
+        for _ in 0..3 {
+            code.call(visit)?;
+        }
+        code.mov(byte_ptr(Guest::entry_of(SEEN) + 1), 0)?;
+        code.invlpg(byte_ptr(SEEN))?;
+        for _ in 0..3 {
+            code.call(visit)?;
+            say(code)?;
+        }
+        done(code)
+    });
+    let outer = assemble(64, SEEN, |code| {
+        code.mov(eax, 1)?;
+        code.test(ebx, ebx)?;
+        code.jnz(SEEN + INNER)?;
+        code.ret()
+    });
+    let mut guest = guest(0, 0, &code);
+    guest.put_word(TABLES + 0x2040, 0x31_0007);
+    guest.put_word(0x31_0000 + (SEEN >> 12) * 8, FRAMES[2] | 7);
+    guest.put(FRAMES[0], &outer);
+    guest.put(FRAMES[0] + INNER, &[0xb8, 2, 0, 0, 0, 0xc3]); // mov eax, 2; ret
+    guest.put(FRAMES[1] + INNER, &[0xb8, 3, 0, 0, 0, 0xc3]);
+    guest.put(FRAMES[2], &[0xc3]);
+    assert_eq!(guest.words(), (vec![1, 2, 2, 2], End::Done));
+}

@@ -12,7 +12,7 @@ use bulkhead_protocol::block::{
     JOURNAL_BYTES, LayerFormat, LayerNumber, LayerPlan, NamedLayer, NodePlan, Qcow2Plan,
 };
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::spec::{CacheMode, Part};
 use nix::fcntl::OFlag;
 
 use super::lock::LockError;
@@ -32,6 +32,8 @@ pub struct Layer {
     pub file: LockedFile,
     /// Its external data file.
     pub data_file: Option<LockedFile>,
+    /// Which bytes of its file are the disk, if it is raw.
+    pub part: Part,
     /// What its block-layer has not written into it yet, while it is written.
     pub journal: Option<OwnedFd>,
 }
@@ -45,6 +47,8 @@ pub struct Readers(Vec<OwnedFd>);
 pub struct Chain {
     layers: Vec<Layer>,
     next: LayerNumber,
+    /// Without layers: bytes of a disk of zeroes.
+    zeroes: u64,
 }
 
 /// How the top layer is served.
@@ -138,7 +142,12 @@ impl Chain {
             layer.number = number;
         }
         let next = layers.len() as LayerNumber;
-        Self { layers, next }
+        Self { layers, next, zeroes: 0 }
+    }
+
+    /// No files: `size` zeroes.
+    pub fn of_zeroes(size: u64) -> Self {
+        Self { layers: Vec::new(), next: 0, zeroes: size }
     }
 
     /// The top layer.
@@ -211,14 +220,15 @@ impl Chain {
     pub fn plan(&self, service: Service) -> NodePlan {
         let Service { cache, discard, read_only } = service;
         let Some((top, below)) = self.layers.split_first() else {
-            return NodePlan::Raw { cache, discard, read_only };
+            return NodePlan::Null { size: self.zeroes, read_only };
         };
         if top.format == LayerFormat::Raw {
-            return NodePlan::Raw { cache, discard, read_only };
+            return NodePlan::Raw { cache, discard, read_only, part: top.part };
         }
         let layer = |layer: &Layer| LayerPlan {
             format: layer.format,
             data_file: layer.data_file.is_some(),
+            part: layer.part,
         };
         NodePlan::Qcow2(Qcow2Plan {
             cache,

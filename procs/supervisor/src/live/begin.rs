@@ -185,7 +185,9 @@ impl Instance {
         {
             image.chain.prepare()?;
         }
-        let made = Disk::new(planned, server, device, queues, consumers)?;
+        let disk = self.plan.disks.get(planned);
+        let limits = disk.map(|disk| disk.filters.limits).unwrap_or_default();
+        let made = Disk::new(planned, server, device, queues, consumers, limits)?;
         if let (true, Some(client)) = (device.is_some(), client) {
             let table = Some(made.inflight.try_clone()?);
             let backend = Backend::Own(client);

@@ -135,6 +135,9 @@ impl Instance {
     fn writable_image(&self, option: &str, disk: usize) -> Result<&Image, Refusal> {
         let id = self.planned(disk).map_or("", |disk| &disk.id);
         match self.image(disk) {
+            Some(image) if image.chain.top().is_none() => {
+                Err(refuse(option, id, "the disk has no files", "choose one of an image"))
+            }
             Some(image) if !image.service.read_only => Ok(image),
             _ => Err(refuse(option, id, "the disk is read-only", "choose one that is written")),
         }

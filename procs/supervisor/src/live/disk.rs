@@ -5,8 +5,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
-use bulkhead_protocol::block_control::Limits;
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
+use bulkhead_protocol::filters::{Filters, Limits};
 use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
@@ -47,7 +47,7 @@ pub struct Disk {
     pub info: Option<DiskInfo>,
     /// The size that it is about to have.
     pub wanted: Option<Wanted>,
-    /// Limits that its user set.
+    /// Limits that it has now.
     pub limits: Limits,
     queues: Queues,
 }
@@ -60,6 +60,7 @@ impl Disk {
         device: Option<usize>,
         queues: u16,
         consumers: Vec<Consumer>,
+        limits: Limits,
     ) -> std::io::Result<Self> {
         let size = if device.is_some() { VM_QUEUE } else { EXPORT_QUEUE };
         let queues = Queues { count: queues, size };
@@ -75,7 +76,7 @@ impl Disk {
             bitmaps: Vec::new(),
             info: None,
             wanted: None,
-            limits: Limits::default(),
+            limits,
             queues,
         })
     }
@@ -235,8 +236,7 @@ impl Instance {
             node: image.chain.plan(image.service),
             layers: image.chain.named(),
             exports: exports.collect(),
-            delay_ms: planned.delay_ms,
-            limits: here.limits,
+            filters: Filters { limits: here.limits, ..planned.filters.clone() },
             on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
@@ -355,7 +355,7 @@ impl Instance {
         }
         let path = match &planned.source {
             Source::Image(image) => {
-                image.chain.top().map_or_else(String::new, |top| top.path.display().to_string())
+                image.chain.top().map_or("null-co".to_owned(), |top| top.path.display().to_string())
             }
             Source::Foreign(foreign) => foreign.path.display().to_string(),
         };

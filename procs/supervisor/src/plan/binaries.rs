@@ -53,8 +53,8 @@ impl Binaries {
 /// Classes of processes that an instance of `spec` has or may get.
 fn needed(spec: &Spec) -> Vec<ProcessClass> {
     let mut classes = vec![ProcessClass::Control];
-    let is_image = |source: &DiskSource| matches!(source, DiskSource::Image { .. });
-    if spec.disks().iter().any(|disk| is_image(&disk.source)) {
+    let is_ours = |source: &DiskSource| !matches!(source, DiskSource::VhostUser { .. });
+    if spec.disks().iter().any(|disk| is_ours(&disk.source)) {
         // Disks may be exported later.
         classes.extend([ProcessClass::BlockLayer, ProcessClass::NbdServer]);
         match spec {

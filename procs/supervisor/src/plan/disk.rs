@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::block::LayerFormat;
+use bulkhead_protocol::filters::Filters;
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{
-    BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Spec,
+    BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part, Spec,
 };
 
 use super::{Export, NbdExport, checked_wish};
@@ -30,8 +31,8 @@ pub struct Disk {
     pub serial: String,
     /// CPU of each queue; as many as it has queues.
     pub cpus: QueueCpus,
-    /// Rehearsal delay of each request in milliseconds.
-    pub delay_ms: u32,
+    /// What stands in front of it.
+    pub filters: Filters,
     /// What is done about errors.
     pub on_error: OnError,
     /// Where its bytes are.
@@ -112,7 +113,17 @@ impl Disk {
         before: &[Self],
     ) -> Result<Self, Refusal> {
         let option = format!("--disk {}", spec.id);
+        if let Err(error) = spec.filters.check() {
+            let remedy = "see 'bulkhead run --help'";
+            return Err(refuse(&option, "its filters", error.to_string(), remedy));
+        }
         let source = match &spec.source {
+            DiskSource::Null { size, read_only } => {
+                check_zeroes(&option, *size)?;
+                let cache = CacheMode::Writeback;
+                let service = Service { cache, discard: true, read_only: *read_only };
+                Source::Image(Image { chain: Chain::of_zeroes(*size), service })
+            }
             DiskSource::VhostUser { socket } => Source::Foreign(foreign(&option, socket)?),
             DiskSource::Image { path, format, cache, discard, read_only } => {
                 let neighbours = Neighbours { option: &option, instances, before };
@@ -125,7 +136,7 @@ impl Disk {
             id: spec.id.clone(),
             serial: spec.serial.clone(),
             cpus,
-            delay_ms: spec.delay_ms,
+            filters: spec.filters.clone(),
             on_error: spec.on_error,
             source,
             export: None,
@@ -186,9 +197,14 @@ impl Neighbours<'_> {
         service: Service,
     ) -> Result<Vec<Layer>, Refusal> {
         let file = self.take(path, service)?;
-        let Format::Qcow2 { data_file, backing } = format else {
-            check_sectors(self.option, path, &file)?;
-            return Ok(vec![layer(path, LayerFormat::Raw, file)]);
+        let (data_file, backing) = match format {
+            Format::Raw(part) => {
+                if *part == Part::default() {
+                    check_sectors(self.option, path, &file)?;
+                }
+                return Ok(vec![Layer { part: *part, ..layer(path, LayerFormat::Raw, file) }]);
+            }
+            Format::Qcow2 { data_file, backing } => (data_file, backing),
         };
         let mut top = layer(path, LayerFormat::Qcow2, file);
         if let Some(path) = data_file {
@@ -196,9 +212,12 @@ impl Neighbours<'_> {
         }
         let mut layers = vec![top];
         let below = Service { cache: CacheMode::Writeback, read_only: true, ..service };
-        for BackingSpec { path, qcow2 } in backing {
-            let format = if *qcow2 { LayerFormat::Qcow2 } else { LayerFormat::Raw };
-            layers.push(layer(path, format, self.take(path, below)?));
+        for BackingSpec { path, format } in backing {
+            let (format, part) = match format {
+                BackingFormat::Raw(part) => (LayerFormat::Raw, *part),
+                BackingFormat::Qcow2 => (LayerFormat::Qcow2, Part::default()),
+            };
+            layers.push(Layer { part, ..layer(path, format, self.take(path, below)?) });
         }
         Ok(layers)
     }
@@ -207,8 +226,8 @@ impl Neighbours<'_> {
 fn layer(path: &Path, format: LayerFormat, file: LockedFile) -> Layer {
     // As headers name it from now on, and as it is found again whatever the working directory is.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (data_file, journal) = (None, None);
-    Layer { number: 0, path, format, file, data_file, journal }
+    let (data_file, part, journal) = (None, Part::default(), None);
+    Layer { number: 0, path, format, file, data_file, part, journal }
 }
 
 fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {
@@ -216,6 +235,13 @@ fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {
         Err(error) => Err(wanted.host(&error)),
         Ok(0) => Err(wanted.refuse("it is empty", "make it larger, as with truncate -s 1G")),
         Ok(_) => Ok(()),
+    }
+}
+
+fn check_zeroes(option: &str, size: u64) -> Result<(), Refusal> {
+    match size > 0 && size.is_multiple_of(SECTOR) && i64::try_from(size).is_ok() {
+        true => Ok(()),
+        false => Err(refuse(option, size, "no disk has this size", "give a multiple of 512")),
     }
 }
 

@@ -66,7 +66,7 @@ impl Host {
             id: id.into(),
             source: DiskSource::Image {
                 path: self.path(file),
-                format: Format::Raw,
+                format: Format::Raw(Default::default()),
                 cache: CacheMode::Writeback,
                 discard: false,
                 read_only: false,
@@ -74,7 +74,7 @@ impl Host {
             serial: String::new(),
             queues: 1,
             cpu: None,
-            delay_ms: 0,
+            filters: Default::default(),
             on_error: Default::default(),
         }
     }

@@ -98,9 +98,12 @@ fn describe_disk(f: &mut Formatter<'_>, disk: &Disk) -> fmt::Result {
             let (path, format) = match top.map(|top| (path(top), top.format)) {
                 Some((path, LayerFormat::Qcow2)) => (path, "qcow2"),
                 Some((path, LayerFormat::Raw)) => (path, "raw"),
-                None => return Ok(()),
+                None => ("zeroes".to_owned(), "null-co"),
             };
-            write!(f, "{path}, {format}, {access}, locked, cache {cache}")?;
+            write!(f, "{path}, {format}, {access}")?;
+            if top.is_some() {
+                write!(f, ", locked, cache {cache}")?;
+            }
         }
     }
     write!(f, ", {} queue{}", disk.queues(), plural(disk.queues()))?;

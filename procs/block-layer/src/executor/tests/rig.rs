@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use bulkhead_protocol::block::{BlockPlan, ExportPlan, JOURNAL_BYTES, NodePlan, Qcow2Plan};
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest};
 use bulkhead_protocol::device::RingShape;
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::spec::{CacheMode, Part};
 use bulkhead_ring::{Client, RingGeometry};
 use bulkhead_sys::eventfd::Doorbell;
 use bulkhead_sys::mapping::{Rights, SharedMapping};
@@ -129,7 +129,7 @@ pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(Owne
     let exports = exports.collect();
     let (cache, discard, read_only) = (disk.cache, true, false);
     let node = match disk.qcow2 {
-        false => NodePlan::Raw { cache, discard, read_only },
+        false => NodePlan::Raw { cache, discard, read_only, part: Part::default() },
         true => {
             let (data_file, backing) = (false, Vec::new());
             NodePlan::Qcow2(Qcow2Plan { cache, discard, read_only, data_file, backing })

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Limit;
+use bulkhead_protocol::filters::Limit;
 
 /// Of a second: what passes at once without bursts.
 const SHORT: f64 = 10.0;

@@ -1,5 +1,7 @@
 //! Rates over simulated time.
 
+use bulkhead_protocol::filters::Limit;
+
 use super::*;
 
 fn passed(limits: Limits, write: bool, bytes: u64, seconds: u64) -> u64 {

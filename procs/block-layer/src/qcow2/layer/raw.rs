@@ -1,4 +1,4 @@
-//! A file or block device as it is: byte `n` of the disk is byte `n` of the file.
+//! A file or block device as it is, or a part of one: byte `n` of the disk is byte `start + n` of the file.
 
 use std::cell::Cell;
 
@@ -16,12 +16,21 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub struct RawLayer<S> {
     storage: S,
+    start: u64,
     size: Cell<u64>,
+    /// It is a part that ends where its user said.
+    bounded: bool,
 }
 
 impl<S: Storage> RawLayer<S> {
-    pub(super) fn new(storage: S, size: u64) -> Self {
-        Self { storage, size: Cell::new(size) }
+    /// `size` bytes from `start` on; `bounded`: what is behind them is somebody else's.
+    pub fn new(storage: S, start: u64, size: u64, bounded: bool) -> Self {
+        Self { storage, start, size: Cell::new(size), bounded }
+    }
+
+    /// The same bytes by another descriptor of the file.
+    pub fn again(&self, storage: S) -> Self {
+        Self::new(storage, self.start, self.size.get(), self.bounded)
     }
 
     /// Its file.
@@ -29,11 +38,29 @@ impl<S: Storage> RawLayer<S> {
         &self.storage
     }
 
+    /// The first byte of the disk in its file.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.size.get()
     }
 
+    pub(super) async fn read(&self, at: u64, into: Memory) -> Outcome {
+        self.storage.read(self.start + at, into).await
+    }
+
+    pub(super) async fn write(&self, at: u64, from: Memory) -> Outcome {
+        self.storage.write(self.start + at, from).await
+    }
+
+    pub(super) async fn discard(&self, at: u64, len: u64) -> Outcome {
+        self.storage.discard(self.start + at, len).await
+    }
+
     pub(super) async fn zero(&self, at: u64, len: u64, unmap: bool) -> Outcome {
+        let at = self.start + at;
         match unmap {
             true => self.storage.zero(at, len).await,
             false => self.storage.zero_in_place(at, len).await,
@@ -43,7 +70,8 @@ impl<S: Storage> RawLayer<S> {
     /// Grows only: the bytes behind the end are not ours to cut off, and a device does not grow.
     pub(super) async fn resize(&self, size: u64) -> Outcome {
         let old = self.size.get();
-        if size < old || !size.is_multiple_of(SECTOR) || (size > old && !self.storage.grows()) {
+        let may_grow = self.storage.grows() && !self.bounded;
+        if size < old || !size.is_multiple_of(SECTOR) || (size > old && !may_grow) {
             return Err(Failure::UNSUPPORTED);
         }
         if size > old {
@@ -51,7 +79,8 @@ impl<S: Storage> RawLayer<S> {
             let whole = size.is_multiple_of(PAGE) && size - PAGE >= old;
             let len = if whole { PAGE } else { SECTOR };
             let last = Memory::from(Heap::zeroes(len as usize));
-            self.storage.write(size - len, last).await?;
+            let end = self.start.checked_add(size).ok_or(Failure::TOO_LARGE)?;
+            self.storage.write(end - len, last).await?;
         }
         self.size.set(size);
         Ok(())

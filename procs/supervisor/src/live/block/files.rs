@@ -3,7 +3,7 @@
 use bulkhead_protocol::block::{LayerFormat, TargetPlan};
 use bulkhead_protocol::block_control::FileSpec;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::CacheMode;
+use bulkhead_protocol::spec::{CacheMode, Part};
 
 use crate::images::chain::Layer;
 use crate::images::fresh::Fresh;
@@ -46,8 +46,8 @@ impl Instance {
         }
         let number = self.image_mut(disk).map_or(0, |image| image.chain.number());
         let (path, format) = (file.path.clone(), file.format);
-        let (data_file, journal) = (None, None);
-        let mut layer = Layer { number, path, format, file: locked, data_file, journal };
+        let (data_file, part, journal) = (None, Part::default(), None);
+        let mut layer = Layer { number, path, format, file: locked, data_file, part, journal };
         layer.make_journal().map_err(|error| refuse_path(option, &file.path, &error))?;
         let create = fresh.is_some().then_some(file.cluster_size);
         let plan = TargetPlan { named: layer.named(), create, cache };

@@ -3,7 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use bulkhead_protocol::block::{BlockAnswer, BlockCommand, BlockOrder};
-use bulkhead_protocol::block_control::{BlockResponse, JobAction, Limits};
+use bulkhead_protocol::block_control::{BlockResponse, JobAction};
+use bulkhead_protocol::filters::Limits;
 
 use crate::live::Instance;
 use crate::live::token::PostIndex;

@@ -16,6 +16,7 @@ use bulkhead_protocol::device::{
     BlkCommand, BlkPlan, ConsoleCommand, DeviceEvent, DiskInfo, QueuePlan, RingShape, RngCommand,
 };
 use bulkhead_protocol::event::{EndReason, Event, EventKind};
+use bulkhead_protocol::filters::{Fault, FaultOn, FaultThen, Filters, Limit, Limits};
 use bulkhead_protocol::gdb::{
     Breakpoint, DebugAnswer, DebugRegisters, DebugReport, DebugRequest, GdbCommand, Motion,
     StopReason,
@@ -25,7 +26,7 @@ use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
     Address, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec, NbdSpec,
-    OnCrash, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
+    OnCrash, Part, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -134,7 +135,7 @@ fn responses() -> Vec<Response> {
 fn vm() -> VmSpec {
     let image = DiskSource::Image {
         path: "disk.img".into(),
-        format: Format::Raw,
+        format: Format::Raw(Part { offset: 4096, size: None }),
         cache: CacheMode::None,
         discard: true,
         read_only: false,
@@ -161,7 +162,15 @@ fn vm() -> VmSpec {
 
 fn disk(source: DiskSource) -> DiskSpec {
     let (id, serial, on_error) = ("d0".into(), "s".into(), Default::default());
-    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), delay_ms: 0, on_error }
+    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), filters: filters(), on_error }
+}
+
+fn filters() -> Filters {
+    let limit = Limit { average: 100, burst: 200, burst_seconds: 3 };
+    let then = FaultThen::Fail(5);
+    let fault = Fault { on: FaultOn::Write, at: 0, len: 512, after: 1, times: 2, then };
+    let limits = Limits { bytes: limit, request_size: 4096, ..Limits::default() };
+    Filters { delay_ms: 1, limits, copy_on_read: true, faults: vec![fault] }
 }
 
 fn storage() -> StorageSpec {
@@ -283,7 +292,8 @@ fn block_plan() -> BlockPlan {
         read_only: false,
         cpus: vec![0, 0],
     };
-    let node = NodePlan::Raw { cache: CacheMode::Writeback, discard: true, read_only: false };
+    let (cache, part) = (CacheMode::Writeback, Part { offset: 512, size: Some(4096) });
+    let node = NodePlan::Raw { cache, discard: true, read_only: false, part };
     BlockPlan::serving(node, vec![export.clone(), export])
 }
 

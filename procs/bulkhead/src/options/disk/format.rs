@@ -1,0 +1,85 @@
+//! What an image is: its format, the files below it, and which bytes of a raw file are meant.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Format, Part};
+
+use crate::options::keyed::Keyed;
+use crate::options::{chain, size};
+
+/// Instead of a path: what the headers name.
+const AUTO: &str = "auto";
+
+/// Most backing files of an image.
+pub const MOST_LAYERS: usize = 8;
+
+/// The format that is said, with what belongs to it.
+pub fn format(keyed: &mut Keyed, path: &Path) -> anyhow::Result<Format> {
+    match keyed.value("format")?.as_deref() {
+        Some("raw") => {
+            for key in ["data-file", "backing"] {
+                if keyed.value(key)?.is_some() {
+                    let reason = format!("'{key}' is of a qcow2 image");
+                    return Err(keyed.refuse(&reason, "add format=qcow2, or leave it out"));
+                }
+            }
+            Ok(Format::Raw(part(keyed, "offset", "size")?))
+        }
+        Some("qcow2") => Ok(Format::Qcow2 {
+            data_file: keyed.value("data-file")?.map(PathBuf::from),
+            backing: backing(keyed, path)?,
+        }),
+        Some(other) => {
+            let reason = format!("format '{other}' is not served");
+            let remedy = format!("convert the image: qemu-img convert -f {other} -O qcow2");
+            Err(keyed.refuse(&reason, &remedy))
+        }
+        None => {
+            let reason = "'format' is missing and is never guessed";
+            Err(keyed.refuse(reason, "add format=raw or format=qcow2"))
+        }
+    }
+}
+
+/// `backing=` for the nearest, `backing2=` for the one below that, and so on; `backing=auto`: as the headers
+/// say. `base-offset=` and `base-size=` are of the lowest, if that is raw.
+fn backing(keyed: &mut Keyed, image: &Path) -> anyhow::Result<Vec<BackingSpec>> {
+    let mut layers = Vec::new();
+    for number in 1..=MOST_LAYERS {
+        let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
+        let Some(path) = keyed.value(&key)? else {
+            break;
+        };
+        if number == 1 && path == AUTO {
+            let followed = chain::follow(image);
+            return followed.map_err(|(reason, remedy)| keyed.refuse(&reason, remedy));
+        }
+        let format = format!("{key}-format");
+        let format = match keyed.value(&format)?.as_deref() {
+            Some("qcow2") => BackingFormat::Qcow2,
+            Some("raw") => BackingFormat::Raw(part(keyed, "base-offset", "base-size")?),
+            Some(other) => {
+                let reason = format!("{format} '{other}' is not served");
+                return Err(keyed.refuse(&reason, "write raw or qcow2"));
+            }
+            None => {
+                let reason = format!("'{format}' is missing and is never guessed");
+                return Err(keyed.refuse(&reason, &format!("add {format}=raw or qcow2")));
+            }
+        };
+        let has_more = format == BackingFormat::Qcow2;
+        layers.push(BackingSpec { path: path.into(), format });
+        if !has_more {
+            break;
+        }
+    }
+    Ok(layers)
+}
+
+fn part(keyed: &mut Keyed, offset: &str, size: &str) -> anyhow::Result<Part> {
+    let mut bytes = |key: &str| -> anyhow::Result<Option<u64>> {
+        let text = keyed.value(key)?;
+        text.map(|text| size::bytes(&format!("--disk {key}"), &text)).transpose()
+    };
+    Ok(Part { offset: bytes(offset)?.unwrap_or(0), size: bytes(size)? })
+}
