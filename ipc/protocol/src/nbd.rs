@@ -27,6 +27,8 @@ pub struct NbdPlan {
     pub name: String,
     /// A line for people; may be empty.
     pub description: String,
+    /// Name of the bitmap that clients may ask for.
+    pub bitmap: Option<String>,
     /// Shape of its ring.
     pub ring: RingShape,
     /// Incarnation the ring carries.

@@ -266,6 +266,8 @@ pub struct NbdSpec {
     pub description: String,
     /// Refuse writes.
     pub read_only: bool,
+    /// A bitmap that clients may ask for.
+    pub bitmap: Option<String>,
     /// Clients must use TLS.
     pub tls: Option<TlsSpec>,
 }

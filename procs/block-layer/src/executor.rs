@@ -10,6 +10,7 @@
 
 mod bitmaps;
 mod complaints;
+mod dirty;
 mod export;
 mod jobs;
 mod layers;
@@ -197,6 +198,9 @@ impl Executor {
     fn handle(&mut self, message: Mail) {
         match (message, &mut self.graph) {
             (Mail::Worked { call, outcome }, Some(graph)) => graph.worked(call, outcome),
+            (Mail::Perform(forwarded), Some(_)) if forwarded.asks_for_dirty() => {
+                self.tell_dirty(forwarded);
+            }
             (Mail::Perform(forwarded), Some(graph)) => graph.submit(forwarded),
             (Mail::Lane { lane, report }, _) => self.reported(lane, report),
             // Without a graph no lane has a ring.

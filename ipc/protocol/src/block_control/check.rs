@@ -90,6 +90,7 @@ fn export_is_within_limits(export: &NbdSpec) -> Result<(), Malformed> {
     if !export.id.is_empty() {
         name(&export.id)?;
     }
+    export.bitmap.iter().try_for_each(|bitmap| name(bitmap))?;
     if let Address::Path(socket) = &export.listen {
         path(socket)?;
     }

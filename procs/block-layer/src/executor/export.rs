@@ -32,6 +32,7 @@ pub struct Export {
     lanes: Range<usize>,
     geometry: RingGeometry,
     read_only: bool,
+    bitmap: Option<Arc<str>>,
     state: State,
 }
 
@@ -58,6 +59,7 @@ impl Export {
             lanes,
             geometry: RingGeometry::new(plan.ring.entries, plan.ring.arena)?,
             read_only: plan.read_only,
+            bitmap: plan.bitmap.map(Arc::from),
             state: State::Detached,
         })
     }
@@ -143,6 +145,7 @@ impl Executor {
                 entries: export.geometry.entries(),
                 limits: export.limits(disk),
                 size: Arc::clone(&self.size),
+                bitmap: export.bitmap.clone(),
                 revoked: Arc::clone(&revoked),
             })));
         }

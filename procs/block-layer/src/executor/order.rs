@@ -95,7 +95,8 @@ impl Executor {
         }
     }
 
-    fn on_graph<T: Future<Output = ()> + 'static>(
+    /// Begins a task on the disk.
+    pub(super) fn on_graph<T: Future<Output = ()> + 'static>(
         &mut self,
         task: impl FnOnce(Rc<Disk<Served>>) -> T,
     ) {

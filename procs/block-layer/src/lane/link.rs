@@ -20,6 +20,8 @@ pub struct Attachment {
     pub limits: Limits,
     /// Bytes of the disk, which may grow.
     pub size: Arc<AtomicU64>,
+    /// The bitmap by which status requests are told what is dirty.
+    pub bitmap: Option<Arc<str>>,
     /// Set when the attachment ends, by whoever notices first.
     pub revoked: Arc<AtomicBool>,
 }
@@ -41,6 +43,7 @@ pub(super) struct Link {
     pub(super) server: Server<BlockRequest, BlockCompletion>,
     limits: Limits,
     size: Arc<AtomicU64>,
+    pub(super) bitmap: Option<Arc<str>>,
     pub(super) revoked: Arc<AtomicBool>,
     entries: u32,
     /// Requests at workers and at the executor.
@@ -49,8 +52,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(attachment: Attachment) -> Self {
-        let Attachment { server, entries, limits, size, revoked } = attachment;
-        Self { server, limits, size, revoked, entries, out: 0 }
+        let Attachment { server, entries, limits, size, bitmap, revoked } = attachment;
+        Self { server, limits, size, bitmap, revoked, entries, out: 0 }
     }
 
     /// The next entry, unless the peer has more outstanding than it may.

@@ -325,7 +325,7 @@ pub enum ExportCommand {
     Add {
         /// Name of the instance
         name: String,
-        /// nbd,disk=ID,socket=PATH|addr=HOST:PORT[,id=EXPORT,name=NAME,readonly,tls-creds=DIR]
+        /// nbd,disk=ID,socket=PATH|addr=HOST:PORT[,id=EXPORT,name=NAME,readonly,bitmap=BITMAP,tls-creds=DIR]
         #[arg(value_name = "nbd,KEY=VALUE,…")]
         export: String,
     },

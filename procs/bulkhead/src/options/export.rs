@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly]
-//!  nbd,disk=ID[,id=EXPORT],socket=PATH|addr=HOST:PORT[,name=NAME,description=TEXT,readonly,tls-creds=DIR,tls-verify=on|off]
+//!  nbd,disk=ID[,id=EXPORT],socket=PATH|addr=HOST:PORT[,name=NAME,description=TEXT,readonly,bitmap=NAME,tls-creds=DIR,tls-verify=on|off]
 //! ```
 
 use bulkhead_protocol::spec::{Address, DiskSpec, ExportSpec, NbdSpec, TlsSpec};
@@ -24,6 +24,7 @@ const NBD: &[&str] = &[
     "name",
     "description",
     "readonly",
+    "bitmap",
     "tls-creds",
     "tls-verify",
     "tls-psk",
@@ -111,6 +112,7 @@ fn nbd(text: &str) -> anyhow::Result<NbdSpec> {
         listen,
         description: keyed.value("description")?.unwrap_or_default(),
         read_only: keyed.switch("readonly")?,
+        bitmap: keyed.value("bitmap")?,
         tls: tls(&mut keyed)?,
     })
 }

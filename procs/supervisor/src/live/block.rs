@@ -16,6 +16,7 @@
 //! | [`snapshot`] | new top layers on several disks, all or none |
 //! | [`export`] | NBD exports that come and go |
 //! | [`job`] | jobs: their record, their start, their end |
+//! | [`lineage`] | what each kind of job makes of a chain |
 //! | [`switch`] | a disk goes over to another chain |
 //!
 //! Law: nobody is waited for. A block-layer that dies answers nothing more; whoever waits for it is told so
@@ -24,6 +25,7 @@
 mod export;
 pub mod files;
 pub mod job;
+mod lineage;
 pub mod order;
 pub mod query;
 pub mod resize;
@@ -169,7 +171,7 @@ impl Instance {
     /// Tells the disk's block-layer.
     fn tell_disk(&mut self, disk: usize, command: BlockCommand) {
         if let Some(server) = self.disks.get(disk).map(|disk| disk.server) {
-            self.tell_server(server, command, &[]);
+            let _ = self.tell_server(server, command, &[]);
         }
     }
 

@@ -135,13 +135,14 @@ impl Consumer {
     }
 
     /// What the block-layer is told of it.
-    pub fn plan(&self, read_only: bool, cpus: Vec<u32>) -> ExportPlan {
+    pub fn plan(&self, read_only: bool, bitmap: Option<String>, cpus: Vec<u32>) -> ExportPlan {
         ExportPlan {
             export: self.number as u32,
             queues: self.bells.len() as u16,
             ring: self.shape,
             incarnation: self.incarnation,
             read_only,
+            bitmap,
             cpus,
         }
     }

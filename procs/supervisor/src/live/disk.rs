@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use bulkhead_channel::ChannelError;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
 use bulkhead_protocol::filters::{Filters, Limits};
@@ -161,7 +162,8 @@ impl Instance {
                 Kind::Nbd => self.plan_nbd(disk, number, incarnation),
             },
             Action::DetachServer => {
-                self.tell_server(server, BlockCommand::Detach { export: number as u32 }, &[]);
+                let _ =
+                    self.tell_server(server, BlockCommand::Detach { export: number as u32 }, &[]);
             }
             Action::AttachServer(_) if !consumer.introduced => self.introduce(disk, number),
             Action::AttachServer(incarnation) => {
@@ -169,7 +171,7 @@ impl Instance {
                 let (export, queues) = (number as u32, rings.len() as u16);
                 let command = BlockCommand::Attach { export, queues, incarnation };
                 let fds: Vec<BorrowedFd<'_>> = rings.iter().map(AsFd::as_fd).collect();
-                self.tell_server(server, command, &fds);
+                let _ = self.tell_server(server, command, &fds);
             }
             Action::ReplaceClient(incarnation) => {
                 let rings = consumer.rings()?;
@@ -208,17 +210,17 @@ impl Instance {
         self.watch_room(client);
     }
 
+    /// Tells a block-layer that has its plan. An error of the channel is a death, which the pidfd tells.
     pub(super) fn tell_server(
         &mut self,
         post: PostIndex,
         command: BlockCommand,
         fds: &[BorrowedFd<'_>],
-    ) {
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.planned_mut()) {
-            // An error is a death, which the pidfd tells.
-            let _ = process.command(command, fds);
-        }
+    ) -> Result<(), ChannelError> {
+        let process = self.posts.get_mut(post).and_then(|post| post.planned_mut());
+        let sent = process.map_or(Ok(()), |process| process.command(command, fds));
         self.watch_room(post);
+        sent
     }
 
     fn plan_server(&mut self, disk: usize) {
@@ -244,8 +246,10 @@ impl Instance {
         fds.extend(here.consumers.iter().flat_map(Consumer::ring_fds));
         fds.extend(here.jobs.iter().flat_map(|job| job.fds(&image.chain)));
         let post = here.server;
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
-            let _ = process.command(command, &fds);
+        let process = self.posts.get_mut(post).and_then(|post| post.process_mut());
+        let sent = process.map_or(Ok(()), |process| process.command(command, &fds));
+        if let Err(ChannelError::Codec(error)) = sent {
+            return self.condemn(post, format!("its plan cannot be sent: {error}"));
         }
         self.was_planned(post);
         let consumers = self.disks.get_mut(disk).map(|disk| &mut disk.consumers);
@@ -267,7 +271,7 @@ impl Instance {
         let fds: Vec<_> = consumer.ring_fds().map(|fd| fd.try_clone_to_owned()).collect();
         let fds: Vec<OwnedFd> = fds.into_iter().filter_map(Result::ok).collect();
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        self.tell_server(server, command, &fds);
+        let _ = self.tell_server(server, command, &fds);
     }
 
     fn plan_blk(&mut self, disk: usize, number: usize, incarnation: Incarnation) {
@@ -375,10 +379,11 @@ impl crate::plan::Disk {
             }
             Kind::Nbd => (self.nbd(consumer.number).is_none_or(|nbd| nbd.read_only), Vec::new()),
         };
+        let bitmap = self.nbd(consumer.number).and_then(|nbd| nbd.bitmap.clone());
         let image = match &self.source {
             Source::Image(image) => image.service.read_only,
             Source::Foreign(_) => true,
         };
-        consumer.plan(image || read_only, cpus)
+        consumer.plan(image || read_only, bitmap, cpus)
     }
 }

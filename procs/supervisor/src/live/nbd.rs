@@ -33,6 +33,7 @@ impl Instance {
             disk: DiskInfo { read_only: info.read_only || export.read_only, ..info },
             name: export.name.clone(),
             description: export.description.clone(),
+            bitmap: export.bitmap.clone(),
             ring: NBD_RING,
             incarnation,
             tls: export.tls.clone(),

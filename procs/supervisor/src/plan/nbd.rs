@@ -36,6 +36,8 @@ pub struct NbdExport {
     pub description: String,
     /// Refuse writes.
     pub read_only: bool,
+    /// A bitmap that clients may ask for.
+    pub bitmap: Option<String>,
     /// Where clients knock.
     pub door: Door,
     /// What they must use.
@@ -116,7 +118,7 @@ impl NbdExport {
         spec: &NbdSpec,
         dry: bool,
     ) -> Result<Self, Refusal> {
-        for text in [&spec.name, &spec.description] {
+        for text in [&spec.name, &spec.description].into_iter().chain(&spec.bitmap) {
             if text.len() > LONGEST_EXPORT || text.chars().any(char::is_control) {
                 let reason = format!("a name has at most {LONGEST_EXPORT} printable bytes");
                 return Err(refuse(option, text, reason, "choose another"));
@@ -128,6 +130,7 @@ impl NbdExport {
             name: spec.name.clone(),
             description: spec.description.clone(),
             read_only: spec.read_only,
+            bitmap: spec.bitmap.clone(),
             tls: spec.tls.as_ref().map(|tls| read_tls(option, tls)).transpose()?,
             door: Door::bind(option, &spec.listen, dry)?,
         })

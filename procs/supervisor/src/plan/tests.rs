@@ -293,6 +293,7 @@ fn nbd(host: &Host) -> NbdSpec {
         name: "disk".into(),
         description: String::new(),
         read_only: false,
+        bitmap: None,
         tls: None,
     }
 }

@@ -1,5 +1,6 @@
 //! Other people's NBD clients at `bulkhead storage --export nbd,…`.
 
+mod dirty;
 mod exports;
 mod hostile;
 mod kills;

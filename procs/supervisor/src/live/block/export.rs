@@ -280,7 +280,7 @@ impl Instance {
         let Consumer { introduced, stay, .. } = here.consumers.remove(at);
         if introduced {
             let export = number as u32;
-            self.tell_server(server, BlockCommand::RemoveExport { export }, &[]);
+            let _ = self.tell_server(server, BlockCommand::RemoveExport { export }, &[]);
         }
         if let Stay::Leaving { call, answer, export, .. } = stay {
             if answer == BlockResponse::Done {

@@ -20,6 +20,7 @@ use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::CacheMode;
 
+use super::lineage;
 use super::order::Purpose;
 use crate::images::chain::{Chain, Layer};
 use crate::images::fresh::Fresh;
@@ -404,8 +405,19 @@ impl Instance {
     }
 
     /// The disk goes over to what a job was for; the layer that becomes part of it.
-    pub(super) fn job_switches(&mut self, disk: usize, name: &str) -> Option<Option<Layer>> {
+    /// None, if it is none of its business: each kind makes one chain of another, and once.
+    pub(super) fn job_switches(
+        &mut self,
+        disk: usize,
+        name: &str,
+        chain: &[LayerNumber],
+    ) -> Option<Option<Layer>> {
+        let old = self.image(disk)?.chain.layers().iter().map(|layer| layer.number);
+        let old: Vec<LayerNumber> = old.collect();
         let job = self.job_mut(disk, name)?;
+        if job.switched || lineage::after(&job.plan.kind, &old).as_deref() != Some(chain) {
+            return None;
+        }
         job.switched = true;
         Some(job.target.take())
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use bulkhead_channel::ChannelError;
 use bulkhead_protocol::block::{BlockAnswer, BlockCommand, BlockOrder};
 use bulkhead_protocol::block_control::{BlockResponse, JobAction};
 use bulkhead_protocol::filters::Limits;
@@ -93,8 +94,14 @@ impl Instance {
     ) -> u64 {
         let number = self.number();
         self.orders.push(Waiting { number, disk, purpose });
-        if let Some(server) = self.disks.get(disk).map(|disk| disk.server) {
-            self.tell_server(server, BlockCommand::Order { call: number, order }, fds);
+        let Some(server) = self.disks.get(disk).map(|disk| disk.server) else {
+            return number;
+        };
+        let command = BlockCommand::Order { call: number, order };
+        // A message that cannot be made is nobody's death: there is none to wait for.
+        if let Err(ChannelError::Codec(error)) = self.tell_server(server, command, fds) {
+            let reason = format!("it cannot be asked of its block layer: {error}");
+            self.settle(disk, number, BlockAnswer::Refused(reason));
         }
         number
     }
@@ -107,12 +114,20 @@ impl Instance {
         number: u64,
         answer: BlockAnswer,
     ) {
+        if !self.settle(disk, number, answer) {
+            self.condemn(post, "it answers what was never asked".into());
+        }
+    }
+
+    /// An order is answered; `false`: there is none.
+    fn settle(&mut self, disk: usize, number: u64, answer: BlockAnswer) -> bool {
         let is_it = |order: &Waiting| (order.number, order.disk) == (number, disk);
         let Some(at) = self.orders.iter().position(is_it) else {
-            return self.condemn(post, "it answers what was never asked".into());
+            return false;
         };
         let Waiting { purpose, .. } = self.orders.remove(at);
         self.settle_order(disk, purpose, answer);
+        true
     }
 
     fn settle_order(&mut self, disk: usize, purpose: Purpose, answer: BlockAnswer) {

@@ -186,6 +186,7 @@ fn storage() -> StorageSpec {
         name: "n".into(),
         description: "a disk".into(),
         read_only: false,
+        bitmap: None,
         tls,
     };
     StorageSpec {
@@ -290,6 +291,7 @@ fn block_plan() -> BlockPlan {
         ring: RingShape::DEFAULT,
         incarnation: 7,
         read_only: false,
+        bitmap: None,
         cpus: vec![0, 0],
     };
     let (cache, part) = (CacheMode::Writeback, Part { offset: 512, size: Some(4096) });
