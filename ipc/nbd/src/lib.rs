@@ -10,6 +10,8 @@
 //! | [`context`] | names of metadata contexts and their bits |
 //! | [`request`] | what a client asks in the transmission phase, compact and extended |
 //! | [`reply`] | how it is answered: simple, structured, extended |
+//! | [`negotiation`] | the handshake as a client has it |
+//! | [`answer`] | what a server answers, held against what was asked |
 //! | [`error`] | the numbers that errors have on the wire |
 //!
 //! Law: pure functions on bytes. A length that a peer states is compared with a limit before anything is
@@ -19,10 +21,12 @@
 //! Absent on purpose: sockets, TLS, time.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod context;
 mod cursor;
 pub mod error;
 pub mod handshake;
+pub mod negotiation;
 pub mod option;
 pub mod reply;
 pub mod request;

@@ -27,6 +27,7 @@ mod layer;
 mod node;
 mod order;
 mod plan;
+mod remote;
 
 pub use command::BlockCommand;
 pub use event::BlockEvent;
@@ -35,3 +36,4 @@ pub use layer::{LayerFormat, LayerNumber, LayerPlan, NamedLayer, TargetPlan};
 pub use node::{JOURNAL_BYTES, NodePlan, Qcow2Plan};
 pub use order::{BlockAnswer, BlockOrder, DiskReport, LayerReport};
 pub use plan::{BlockPlan, ExportPlan};
+pub use remote::{KnownExport, MOST_CONNECTIONS, RemotePlan};

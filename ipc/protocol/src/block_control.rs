@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::{JobReport, LayerFormat};
 use crate::filters::Limits;
 use crate::session::Refusal;
-use crate::spec::NbdSpec;
+use crate::spec::{NbdSpec, ServerSpec};
 
 pub use check::Malformed;
 
@@ -30,6 +30,9 @@ pub const MOST_OVERLAYS: usize = 16;
 
 /// Bitmaps merged into another at once.
 pub const MOST_MERGED: usize = 64;
+
+/// Most addresses of a server.
+pub const MOST_ADDRESSES: usize = 16;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +116,8 @@ pub struct OverlaySpec {
 pub struct FileSpec {
     /// Where.
     pub path: PathBuf,
+    /// It is no file but lies on a server, and `path` is its URI.
+    pub server: Option<ServerSpec>,
     /// Its format.
     pub format: LayerFormat,
     /// It is there and has its format and size; otherwise it is made, and must not be there.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// A class of process. The name is the same everywhere: `policy/profiles/NAME.toml`, the binary
-/// `bulkhead-NAME`, the `role` of `bulkhead ps`. Two classes share a binary: `soft-cpu-jit` is a `soft-cpu`
-/// that holds code memory, which no other process may.
+/// `bulkhead-NAME`, the `role` of `bulkhead ps`. Two pairs share a binary: `soft-cpu-jit` is a `soft-cpu`
+/// that holds code memory, which no other process may; `block-tool` is a `block-layer` that serves nobody, but
+/// does one command of `bulkhead-img`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessClass {
@@ -30,6 +31,8 @@ pub enum ProcessClass {
     Gdb,
     /// One disk graph.
     BlockLayer,
+    /// One command of `bulkhead-img`.
+    BlockTool,
     /// An NBD export.
     NbdServer,
     /// Keeps a detached VM's console output.
@@ -38,7 +41,7 @@ pub enum ProcessClass {
 
 impl ProcessClass {
     /// Every class.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Supervisor,
         Self::Launcher,
         Self::Control,
@@ -50,6 +53,7 @@ impl ProcessClass {
         Self::VhostRng,
         Self::Gdb,
         Self::BlockLayer,
+        Self::BlockTool,
         Self::NbdServer,
         Self::Sink,
     ];
@@ -68,6 +72,7 @@ impl ProcessClass {
             Self::VhostRng => "vhost-rng",
             Self::Gdb => "gdb",
             Self::BlockLayer => "block-layer",
+            Self::BlockTool => "block-tool",
             Self::NbdServer => "nbd-server",
             Self::Sink => "sink",
         }
@@ -77,6 +82,7 @@ impl ProcessClass {
     pub fn binary(self) -> String {
         let name = match self {
             Self::SoftCpuJit => Self::SoftCpu.name(),
+            Self::BlockTool => Self::BlockLayer.name(),
             other => other.name(),
         };
         format!("bulkhead-{name}")

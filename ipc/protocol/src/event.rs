@@ -174,6 +174,22 @@ pub enum EventKind {
         /// What was given and is used; empty: nothing.
         given: String,
     },
+    /// A layer of a disk has no connection with its server any more; its requests wait.
+    ServerLost {
+        /// Which disk.
+        id: String,
+        /// Its layer's URI.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It has one again.
+    ServerBack {
+        /// Which disk.
+        id: String,
+        /// Its layer's URI.
+        path: PathBuf,
+    },
     /// A job started.
     JobStarted {
         /// Which disk.

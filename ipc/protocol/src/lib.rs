@@ -14,6 +14,7 @@
 //! | [`device`] | supervisor ↔ device processes (blk, console, rng) |
 //! | [`block`] | supervisor ↔ block-layer |
 //! | [`nbd`] | supervisor ↔ nbd-server |
+//! | [`tool`] | the `bulkhead-img` command ↔ block-tool |
 //! | [`block_control`] | about disks, within [`control`] |
 //! | [`block_ring`] | the entries on the rings between vhost-blk or nbd-server and block-layer |
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
@@ -41,6 +42,7 @@ pub mod sink;
 pub mod soft_cpu;
 pub mod spec;
 pub mod start;
+pub mod tool;
 
 /// Version of all protocols between our own processes; both ends come from one build, so a
 /// difference is an installation fault and is refused.

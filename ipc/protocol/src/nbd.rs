@@ -55,6 +55,40 @@ impl std::fmt::Debug for TlsPlan {
     }
 }
 
+/// TLS of a client of another program's server, in PEM as the files have them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsClientPlan {
+    /// The server must have a certificate of one of these authorities.
+    pub authorities: Vec<u8>,
+    /// As whom the client speaks, if the server asks.
+    pub own: Option<OwnCertificate>,
+    /// Name that the server's certificate must have.
+    pub server: String,
+}
+
+/// A client's certificate and its key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCertificate {
+    /// The certificate, and those between it and its authority.
+    pub chain: Vec<u8>,
+    /// Its key.
+    pub key: Vec<u8>,
+}
+
+impl std::fmt::Debug for TlsClientPlan {
+    /// Keys stay out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsClientPlan").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for OwnCertificate {
+    /// Keys stay out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OwnCertificate").finish_non_exhaustive()
+    }
+}
+
 /// To nbd-server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NbdCommand {

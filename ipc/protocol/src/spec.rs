@@ -51,11 +51,37 @@ pub struct Part {
     pub size: Option<u64>,
 }
 
+/// Another program's NBD server, and an export of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerSpec {
+    /// Its addresses, the first to be tried first.
+    pub addresses: Vec<Address>,
+    /// The export's name.
+    pub export: String,
+    /// Nothing without TLS.
+    pub tls: Option<TlsClientSpec>,
+    /// Milliseconds that requests wait for a server that is gone.
+    pub reconnect_delay_ms: u32,
+    /// Connections, if it serves several at once.
+    pub connections: u16,
+}
+
+/// TLS with X.509 certificates, as a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsClientSpec {
+    /// Folder of `ca-cert.pem` and, for servers that ask, `client-cert.pem` and `client-key.pem`.
+    pub folder: PathBuf,
+    /// Name that the server's certificate must have.
+    pub hostname: String,
+}
+
 /// A backing file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackingSpec {
     /// File or block device.
     pub path: PathBuf,
+    /// It is no file but lies on a server, and `path` is its URI.
+    pub server: Option<ServerSpec>,
     /// What it is.
     pub format: BackingFormat,
 }
@@ -76,6 +102,8 @@ pub enum DiskSource {
     Image {
         /// File or block device.
         path: PathBuf,
+        /// It is no file but lies on a server, and `path` is its URI.
+        server: Option<ServerSpec>,
         /// Its format.
         format: Format,
         /// Host caching.

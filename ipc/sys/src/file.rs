@@ -142,6 +142,11 @@ pub fn zero_range(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
     fallocate(file, libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, position, len)
 }
 
+/// Makes the host keep room for a range; the file becomes as long as that.
+pub fn reserve(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
+    fallocate(file, 0, position, len)
+}
+
 fn fallocate(file: impl AsFd, mode: i32, position: u64, len: u64) -> io::Result<()> {
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: a plain system call on numbers.

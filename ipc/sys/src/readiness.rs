@@ -25,6 +25,34 @@ pub fn wait_readable<const N: usize>(
     }
 }
 
+/// A descriptor of those that [`wait_any`] waits for.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch<'a> {
+    fd: BorrowedFd<'a>,
+    room: bool,
+}
+
+impl<'a> Watch<'a> {
+    /// Until it can be read or has hung up; with `room` also until it can be written.
+    pub fn new(fd: &'a impl AsFd, room: bool) -> Self {
+        Self { fd: fd.as_fd(), room }
+    }
+}
+
+/// Waits until one of `watched` is as it is to be, at most `timeout` (`None`: for ever), and says which. All
+/// `false`: the time is over, or a signal came.
+pub fn wait_any(watched: &[Watch<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let wanted =
+        |room| if room { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+    let mut set: Vec<_> =
+        watched.iter().map(|watch| PollFd::new(watch.fd, wanted(watch.room))).collect();
+    match ppoll(&mut set, timeout.map(TimeSpec::from), None) {
+        Ok(_) => Ok(set.iter().map(|fd| fd.any().unwrap_or(true)).collect()),
+        Err(Errno::EINTR) => Ok(vec![false; watched.len()]),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether `fd` has room for a write at this moment. A pipe that says so takes `PIPE_BUF` (4096)
 /// bytes without blocking.
 pub fn is_writable(fd: impl AsFd) -> bool {

@@ -8,6 +8,7 @@ pub fn budget(profile: &str) -> Option<usize> {
         "vhost-console" | "vhost-blk" => 20,
         "sink" | "soft-cpu" | "soft-cpu-jit" | "gdb" => 20,
         "block-layer" => 28,
+        "block-tool" => 24,
         "control" | "nbd-server" => 26,
         "core" => 40,
         "core-vcpu" => 16,

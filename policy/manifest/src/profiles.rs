@@ -24,6 +24,7 @@ profiles![
     "vhost-rng",
     "gdb",
     "block-layer",
+    "block-tool",
     "nbd-server",
     "sink",
 ];
@@ -41,6 +42,7 @@ pub const CLASSES: &[&str] = &[
     "vhost-rng",
     "gdb",
     "block-layer",
+    "block-tool",
     "nbd-server",
     "sink",
 ];

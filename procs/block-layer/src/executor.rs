@@ -22,7 +22,7 @@ mod resize;
 mod snapshot;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Barrier};
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_protocol::block::{BlockCommand, BlockEvent};
 use bulkhead_sys::clock::Deadline;
-use bulkhead_sys::readiness::wait_readable;
+use bulkhead_sys::readiness::{Watch, wait_any};
 
 pub use export::Export;
 
@@ -39,6 +39,7 @@ use crate::lane::{Forwarded, LaneHandle, Report, ToLane};
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::Pool;
+use crate::remote::Remote;
 
 /// To the executor, from other threads.
 #[derive(Debug)]
@@ -178,6 +179,10 @@ impl Executor {
             }
             BlockCommand::AddExport(plan) => self.add_export(plan, fds),
             BlockCommand::RemoveExport { export } => self.remove_export(export),
+            BlockCommand::Socket { layer } => {
+                self.socket(layer, fds);
+                Ok(())
+            }
             BlockCommand::Order { call, order } => self.order(call, order, fds),
             BlockCommand::Switched { change } => self.changed(change, Ok(())),
             BlockCommand::Abandoned { change, reason } => self.changed(change, Err(reason)),
@@ -231,18 +236,48 @@ impl Executor {
         self.settle_leases();
     }
 
+    /// Speaks with servers as far as that goes without waiting.
+    pub fn pump(&mut self) {
+        if let Some(graph) = &mut self.graph
+            && graph.has_remotes()
+        {
+            graph.pump();
+            self.settle_leases();
+        }
+    }
+
+    /// Sleeps until there is mail, a server or `news` has something, or it is time.
+    pub fn rest(&self, news: BorrowedFd<'_>) -> io::Result<()> {
+        self.rest_at_most(Some(news), None)
+    }
+
+    fn rest_at_most(&self, news: Option<BorrowedFd<'_>>, most: Option<Duration>) -> io::Result<()> {
+        if !self.mailbox.may_sleep() {
+            return Ok(());
+        }
+        let remotes = self.graph.as_ref().map(|graph| graph.desk().remotes()).unwrap_or_default();
+        let is_busy = remotes.iter().any(Remote::is_busy);
+        let sockets: Vec<_> = remotes.iter().flat_map(Remote::sockets).collect();
+        let bell = self.mailbox.bell().as_fd();
+        let mut watched = vec![Watch::new(&bell, false)];
+        watched.extend(news.iter().map(|news| Watch::new(news, false)));
+        watched.extend(sockets.iter().map(|(socket, room)| Watch::new(socket, *room)));
+        let busy = is_busy.then_some(Duration::ZERO);
+        let time = busy.into_iter().chain(self.until_due()).chain(most).min();
+        let woken = wait_any(&watched, time);
+        self.mailbox.woke(woken.as_ref().is_ok_and(|woken| woken.first() == Some(&true)));
+        woken.map(drop)
+    }
+
     /// The end: what only memory has goes to the files, once the requests that are under way are over or
     /// `patience` is. What is not written then is what a host's crash would have left.
     pub fn close(&mut self, patience: Deadline) {
         while self.graph.as_ref().is_some_and(|graph| graph.running() > 0) && !patience.has_passed()
         {
             self.read_mail();
+            self.pump();
             self.due();
-            if self.mailbox.may_sleep() {
-                let time = patience.remaining().min(self.until_due());
-                let rung = wait_readable([self.mailbox.bell().as_fd()], Some(time));
-                self.mailbox.woke(rung.is_ok_and(|[rung]| rung));
-            }
+            let _ = self.rest_at_most(None, Some(patience.remaining()));
         }
         if let Some(graph) = self.graph.as_mut().filter(|graph| graph.running() == 0)
             && let Err(failure) = graph.close()
@@ -251,9 +286,8 @@ impl Executor {
         }
     }
 
-    fn until_due(&self) -> Duration {
-        let until = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        until.unwrap_or(Duration::MAX)
+    fn until_due(&self) -> Option<Duration> {
+        self.next_due().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     /// The supervisor asks whether this process lives; see [`alive`](Self::alive). Lanes without an export

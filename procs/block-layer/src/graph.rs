@@ -113,13 +113,15 @@ impl Graph {
             return None;
         }
         match self.disk.top() {
-            Layer::Raw(raw) => Some(Lease::Whole(Arc::clone(raw.storage().image()), raw.start())),
+            Layer::Raw(raw) => {
+                raw.storage().image().map(|image| Lease::Whole(Arc::clone(image), raw.start()))
+            }
             // What a lane writes in place no bitmap of the image would know of.
             Layer::Qcow2(image) if image.is_recording() => None,
             Layer::Qcow2(image) => {
+                let file = image.guest_data().image()?;
                 let (_, mapped) = known.get_or_insert_with(|| {
-                    let file = Arc::clone(image.guest_data().image());
-                    (changes, Arc::new(Mapped::new(file, image.cluster_size())))
+                    (changes, Arc::new(Mapped::new(Arc::clone(file), image.cluster_size())))
                 });
                 Some(Lease::Mapped(Arc::clone(mapped)))
             }
@@ -203,10 +205,25 @@ impl Graph {
         self.tasks.running()
     }
 
+    /// Whether some of it lies on servers.
+    pub fn has_remotes(&self) -> bool {
+        self.desk.has_remotes()
+    }
+
+    /// Sends to servers and hears from them as far as that goes without waiting.
+    pub fn pump(&mut self) {
+        self.desk.pump();
+        self.settle();
+    }
+
     /// Writes what only memory has, when nothing is under way any more. It may block.
     pub fn close(&mut self) -> Outcome {
         self.desk.set_alone(true);
-        finish(self.disk.shut())
+        let shut = finish(self.disk.shut());
+        for remote in self.desk.remotes() {
+            remote.farewell();
+        }
+        shut
     }
 
     fn settle(&mut self) {

@@ -13,6 +13,7 @@
 //! - A **lane** ([`lane`]) is the thread of one ring. It validates what the ring alleges ([`request`])
 //!   and serves it by itself as far as its **lease** goes; the rest it sends to the executor. Leases
 //!   are the executor's to grant and to revoke: a raw node leases the whole image.
+//! - A [`remote`] is storage behind a socket: the executor's thread speaks with its server.
 //! - A **worker** ([`pool`]) does one blocking call at a time and knows neither nodes nor rings.
 //!
 //! Law:
@@ -40,6 +41,7 @@ pub mod node;
 pub mod outcome;
 pub mod pool;
 pub mod qcow2;
+pub mod remote;
 pub mod request;
 pub mod status;
 pub mod storage;

@@ -1,11 +1,14 @@
 //! The block-layer process: threads, seal, plan, and then the executor's loop.
 //!
-//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`].
+//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`]. Started as
+//! a block-tool, it serves nobody and does one command of `bulkhead-img` ([`tool`]).
 #![forbid(unsafe_code)]
+
+mod tool;
 
 use std::hash::RandomState;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bulkhead_block_layer::executor::{Alive, Executor};
@@ -13,7 +16,6 @@ use bulkhead_protocol::block::{BlockCommand, BlockEvent};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
 use bulkhead_sys::clock::Deadline;
-use bulkhead_sys::readiness::wait_readable;
 
 /// Calls in flight at a device whose requests block: a driver's usual depth. An idle worker costs a
 /// page of stack.
@@ -29,12 +31,14 @@ const CLOSING: Duration = Duration::from_secs(1);
 const PLAN_DEADLINE: Duration = Duration::from_secs(u32::MAX as u64);
 
 fn main() {
-    let start = Start::new(ProcessClass::BlockLayer);
-    match live(start) {
+    let is_tool = std::env::args().next().as_deref() == Some(ProcessClass::BlockTool.name());
+    let class = if is_tool { ProcessClass::BlockTool } else { ProcessClass::BlockLayer };
+    let start = Start::new(class);
+    match if is_tool { tool::live(start) } else { live(start) } {
         Ok(()) => bulkhead_runtime::exit(0),
         Err(error) if is_end(&error) => bulkhead_runtime::exit(0),
         Err(error) => {
-            bulkhead_runtime::log(&format!("block-layer: {error:#}"));
+            bulkhead_runtime::log(&format!("{class}: {error:#}"));
             bulkhead_runtime::exit(1);
         }
     }
@@ -73,9 +77,10 @@ fn run(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Re
             }
         }
         executor.read_mail();
+        executor.pump();
         executor.due();
         report(executor, helper)?;
-        rest(executor, helper)?;
+        executor.rest(helper.as_fd())?;
     }
 }
 
@@ -88,18 +93,6 @@ fn report(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) ->
     }
     for event in executor.events() {
         helper.event(&event)?;
-    }
-    Ok(())
-}
-
-/// Sleeps until the supervisor, a thread of ours or the clock has news.
-fn rest(executor: &Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Result<()> {
-    let mailbox = executor.mailbox();
-    if mailbox.may_sleep() {
-        let until = executor.next_due();
-        let time = until.map(|due| due.saturating_duration_since(Instant::now()));
-        let [_, mail] = wait_readable([helper.as_fd(), mailbox.bell().as_fd()], time)?;
-        mailbox.woke(mail);
     }
     Ok(())
 }

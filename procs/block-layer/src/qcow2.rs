@@ -142,6 +142,8 @@ struct State {
     taken: BTreeSet<u64>,
     /// Uses that have ended, oldest first.
     frees: VecDeque<Free>,
+    /// The number of the next one.
+    next_free: u64,
     /// Commits begun, and the last one that succeeded.
     begun: u64,
     durable: u64,
@@ -156,6 +158,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Free {
     cluster: u64,
+    /// Which of all uses that have ended: a record of it that is there twice is one.
+    number: u64,
     /// The commit after which the file says so.
     commit: u64,
     /// Operations from this one on have not seen the use.
@@ -245,4 +249,4 @@ impl<S: Storage> Qcow2<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

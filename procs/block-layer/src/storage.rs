@@ -1,8 +1,9 @@
 //! Where a format keeps its bytes: a file, as far as a format needs one.
 //!
-//! Implemented by [`image::Served`](crate::image) for the process (inline where that cannot block, by
-//! workers otherwise), by [`Plain`] for tools, and by [`Memory`](memory::MemoryFile) for tests, which
-//! also remembers every write so that crashes can be played.
+//! Implemented by [`Served`](crate::node::Served) for the process: a file (inline where that cannot block, by
+//! workers otherwise) or a server's export ([`Remote`](crate::remote::Remote)); by [`Plain`] for tools,
+//! and by [`Memory`](memory::MemoryFile) for tests, which also remembers every write so that crashes can be
+//! played.
 //!
 //! Law: a read beyond the end is zeroes; a write beyond the end makes the file longer, and what lies
 //! between is zeroes. Writes that are not separated by a `sync` may reach the device in any order.
@@ -33,6 +34,11 @@ pub trait Storage: std::fmt::Debug {
 
     /// The range is no longer needed: it may read as anything afterwards.
     fn discard(&self, at: u64, len: u64) -> impl Future<Output = Outcome>;
+
+    /// Whether what is at `at` is known to read as zeroes, and for how many bytes of `len` that holds.
+    fn reads_zero(&self, _at: u64, len: u64) -> impl Future<Output = Result<(bool, u64), Failure>> {
+        std::future::ready(Ok((false, len)))
+    }
 
     /// Waits until everything that was written is on stable storage.
     fn sync(&self) -> impl Future<Output = Outcome>;

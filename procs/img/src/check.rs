@@ -2,98 +2,99 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use bulkhead_block_layer::qcow2::Options;
-use bulkhead_block_layer::qcow2::check::{Repair, Report};
-use bulkhead_block_layer::task::finish;
+use anyhow::{Context, Result};
+use bulkhead_protocol::tool::{CheckFacts, Repair, ToolCommand, ToolEvent};
 use serde_json::json;
 
-use crate::cli::{self, Chain, Output};
-use crate::disk::{Disk, Files};
-use crate::seal;
+use crate::cli::Output;
+use crate::cli::image::{self, Check};
+use crate::disk::{Disk, files};
+use crate::file::Access;
+use crate::out::{clean, line};
+use crate::tool::Front;
 
 /// `check`
-pub fn run(options: &cli::Check) -> Result<ExitCode> {
-    let repair = match options.repair {
-        None => Repair::Nothing,
-        Some(cli::Repair::Leaks) => Repair::Leaks,
-        Some(cli::Repair::All) => Repair::All,
+pub fn run(options: &Check, front: &mut Front) -> Result<ExitCode> {
+    let (repair, access) = match options.repair {
+        None => (Repair::Nothing, Access::reading(options.share.force_share)),
+        Some(image::Repair::Leaks) => (Repair::Leaks, Access::WRITE),
+        Some(image::Repair::All) => (Repair::All, Access::WRITE),
     };
-    let read_only = repair == Repair::Nothing;
-    let files = Files::open(options.format, &options.file, &Chain::default(), read_only)?;
-    seal::seal()?;
-    let looking = Options { alone: true, repair: true, discard: false, ..Options::WRITE };
-    let Disk::Qcow2(image) = files.disk(looking)? else {
-        bail!("a raw image has nothing to check");
-    };
-    let report = finish(image.check(repair))?;
-    if !options.quiet {
-        match options.output {
-            Output::Json => print_json(&report, options)?,
-            Output::Human => print_for_people(&report),
+    let disk = Disk::alone(options.format, &options.file, access)?;
+    let for_people = !options.quiet && options.output == Output::Human;
+    let mut checked = None;
+    let command = ToolCommand::Check { disk: disk.plan.clone(), repair };
+    front.run(command, &files([&disk]), |event| {
+        match event {
+            ToolEvent::Finding(finding) if for_people => line(clean(&finding))?,
+            ToolEvent::Checked(facts) => checked = Some(facts),
+            _ => {}
         }
+        Ok(())
+    })?;
+    let facts = checked.context("nothing came of the check")?;
+    match options.output {
+        _ if options.quiet => {}
+        Output::Json => print_json(&facts, options)?,
+        Output::Human => print_for_people(&facts)?,
     }
-    Ok(match (report.corruptions, report.leaks) {
+    Ok(match (facts.corruptions, facts.leaks) {
         (0, 0) => ExitCode::SUCCESS,
         (0, _) => ExitCode::from(3),
         _ => ExitCode::from(2),
     })
 }
 
-fn print_json(report: &Report, options: &cli::Check) -> Result<()> {
-    let mut facts = json!({
-        "image-end-offset": report.image_end,
-        "total-clusters": report.total,
+fn print_json(facts: &CheckFacts, options: &Check) -> Result<()> {
+    let mut value = json!({
+        "image-end-offset": facts.image_end,
+        "total-clusters": facts.total,
         "check-errors": 0,
         "filename": options.file.display().to_string(),
         "format": "qcow2",
     });
     let counts = [
-        ("allocated-clusters", report.allocated),
-        ("fragmented-clusters", report.fragmented),
-        ("compressed-clusters", report.compressed),
-        ("corruptions", report.corruptions),
-        ("leaks", report.leaks),
-        ("corruptions-fixed", report.corruptions_fixed),
-        ("leaks-fixed", report.leaks_fixed),
+        ("allocated-clusters", facts.allocated),
+        ("fragmented-clusters", facts.fragmented),
+        ("compressed-clusters", facts.compressed),
+        ("corruptions", facts.corruptions),
+        ("leaks", facts.leaks),
+        ("corruptions-fixed", facts.corruptions_fixed),
+        ("leaks-fixed", facts.leaks_fixed),
     ];
     for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-        facts[name] = json!(count);
+        value[name] = json!(count);
     }
-    println!("{}", serde_json::to_string_pretty(&facts)?);
-    Ok(())
+    Ok(line(serde_json::to_string_pretty(&value)?)?)
 }
 
-fn print_for_people(report: &Report) {
-    for finding in &report.findings {
-        println!("{finding}");
+fn print_for_people(facts: &CheckFacts) -> Result<()> {
+    if facts.corruptions_fixed + facts.leaks_fixed > 0 {
+        line("The following inconsistencies were found and repaired:\n")?;
+        line(format_args!("    {} leaked clusters", facts.leaks_fixed))?;
+        line(format_args!("    {} corruptions\n", facts.corruptions_fixed))?;
     }
-    if report.corruptions_fixed + report.leaks_fixed > 0 {
-        println!("The following inconsistencies were found and repaired:\n");
-        println!("    {} leaked clusters", report.leaks_fixed);
-        println!("    {} corruptions\n", report.corruptions_fixed);
+    if facts.corruptions > 0 {
+        line(format_args!("\n{} errors were found on the image.", facts.corruptions))?;
+        line("Data may be corrupted, or further writes to the image may corrupt it.")?;
     }
-    if report.corruptions > 0 {
-        println!("\n{} errors were found on the image.", report.corruptions);
-        println!("Data may be corrupted, or further writes to the image may corrupt it.");
+    if facts.leaks > 0 {
+        line(format_args!("\n{} leaked clusters were found on the image.", facts.leaks))?;
+        line("This means waste of disk space, but no harm to data.")?;
     }
-    if report.leaks > 0 {
-        println!("\n{} leaked clusters were found on the image.", report.leaks);
-        println!("This means waste of disk space, but no harm to data.");
+    if facts.corruptions == 0 && facts.leaks == 0 {
+        line("No errors were found on the image.")?;
     }
-    if report.corruptions == 0 && report.leaks == 0 {
-        println!("No errors were found on the image.");
-    }
-    if report.total > 0 && report.allocated > 0 {
+    if facts.total > 0 && facts.allocated > 0 {
         let percent = |part: u64, of: u64| part as f64 * 100.0 / of.max(1) as f64;
-        println!(
+        line(format_args!(
             "{}/{} = {:.2}% allocated, {:.2}% fragmented, {:.2}% compressed clusters",
-            report.allocated,
-            report.total,
-            percent(report.allocated, report.total),
-            percent(report.fragmented, report.allocated),
-            percent(report.compressed, report.allocated)
-        );
+            facts.allocated,
+            facts.total,
+            percent(facts.allocated, facts.total),
+            percent(facts.fragmented, facts.allocated),
+            percent(facts.compressed, facts.allocated)
+        ))?;
     }
-    println!("Image end offset: {}", report.image_end);
+    Ok(line(format_args!("Image end offset: {}", facts.image_end))?)
 }

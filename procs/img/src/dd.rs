@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use bulkhead_block_layer::qcow2::Options;
+use bulkhead_protocol::tool::{NewImage, ToolCommand};
 
-use crate::cli;
-use crate::convert::Copy;
-use crate::create::{Parsed, Target};
-use crate::disk::Files;
-use crate::progress::Progress;
-use crate::{seal, size};
+use crate::cli::copy::Dd;
+use crate::disk::Disk;
+use crate::file::Access;
+use crate::option::bytes;
+use crate::target::Target;
+use crate::tool::Front;
 
 /// Bytes of a block for which none were given.
 const BLOCK: u64 = 512;
@@ -30,9 +30,7 @@ impl Operands {
     fn read(operands: &[String]) -> Result<Self> {
         let mut read = Self::default();
         for operand in operands {
-            let number = |text: &str| {
-                size::parse(text).map_err(anyhow::Error::msg).with_context(|| operand.clone())
-            };
+            let number = |text: &str| bytes(text).with_context(|| operand.clone());
             match operand.split_once('=') {
                 Some(("if", path)) => read.source = Some(path.into()),
                 Some(("of", path)) => read.target = Some(path.into()),
@@ -47,7 +45,7 @@ impl Operands {
 }
 
 /// `dd`
-pub fn run(options: &cli::Dd) -> Result<ExitCode> {
+pub fn run(options: &Dd, front: &mut Front) -> Result<ExitCode> {
     let operands = Operands::read(&options.operands)?;
     let source = operands.source.context("say what to read: if=PATH")?;
     let target = operands.target.context("say where to: of=PATH")?;
@@ -55,21 +53,18 @@ pub fn run(options: &cli::Dd) -> Result<ExitCode> {
     if block == 0 || block > i32::MAX as u64 {
         bail!("bs={block}: give 1 to 2G");
     }
-    if std::fs::canonicalize(&target).ok() == std::fs::canonicalize(&source).ok() {
-        bail!("{}: it is the source itself", target.display());
-    }
-    let files = Files::open(options.format, &source, &options.chain, true)?;
-    let mut parsed = Parsed::default();
-    let made = Target::make(options.target_format, &target, &parsed)?;
-    seal::seal()?;
-    let disk = files.disk(Options::READ)?;
-    let end = operands.count.map_or(u64::MAX, |count| count.saturating_add(operands.skip));
-    let end = end.saturating_mul(block).min(disk.size());
-    let begin = operands.skip.saturating_mul(block).min(end);
-    let len = end - begin;
-    parsed.wanted.size = len.next_multiple_of(512);
-    let made = made.fill(&parsed)?;
-    Copy::new(&disk, &made, begin, len, Progress::new(false)).all()?;
-    made.finish()?;
+    let access = Access::reading(options.share.force_share);
+    let disk = Disk::open(options.format, &source, &options.chain, access)?;
+    let image = NewImage::new(options.target_format.plan());
+    let made = Target::make(&target, &image, &[&disk])?;
+    let command = ToolCommand::Dd {
+        source: disk.plan.clone(),
+        target: image,
+        skip: operands.skip.saturating_mul(block),
+        count: operands.count.map_or(u64::MAX, |count| count.saturating_mul(block)),
+    };
+    let files: Vec<_> = disk.files.iter().chain(made.files()).collect();
+    let done = front.run(command, &files, |_| Ok(()));
+    made.after(done)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,155 +1,120 @@
-//! `info`
+//! `info`: what an image is, and with `--backing-chain` those below it. Each image is looked at by a process
+//! of its own.
 
-use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use bulkhead_block_layer::qcow2::info::Info;
-use bulkhead_block_layer::qcow2::{Options, Tracked};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, bail};
+use bulkhead_protocol::tool::{BitmapFacts, ImageFacts, SnapshotFacts, ToolCommand, ToolEvent};
+use clap::ValueEnum;
+use serde_json::Value;
 
-use crate::cli::{self, Chain, Output};
-use crate::disk::{Disk, Files};
-use crate::{seal, size, snapshot};
+use crate::cli::image::Info;
+use crate::cli::{Format, Output};
+use crate::disk::{Disk, files};
+use crate::file::Access;
+use crate::out;
+use crate::tool::Front;
+
+mod human;
+mod json;
+
+pub use human::print_snapshots;
+
+/// Most images of a chain, as for a disk of `bulkhead run`.
+const MOST_LAYERS: usize = 16;
+
+/// What is known of one image.
+#[derive(Debug)]
+pub struct Facts {
+    path: PathBuf,
+    format: Format,
+    /// Bytes on the host.
+    room: u64,
+    image: ImageFacts,
+    snapshots: Vec<SnapshotFacts>,
+    bitmaps: Vec<BitmapFacts>,
+}
 
 /// `info`
-pub fn run(options: &cli::Info) -> Result<ExitCode> {
-    let files = Files::open(options.format, &options.file, &Chain::default(), true)?;
-    let room = std::fs::metadata(&options.file)?.blocks() * 512;
-    seal::seal()?;
-    let disk = files.disk(Options::LOOK)?;
-    let name = options.file.display().to_string();
-    match options.output {
-        Output::Json => {
-            println!("{}", serde_json::to_string_pretty(&as_json(&disk, &name, options, room))?);
+pub fn run(options: &Info, front: &mut Front) -> Result<ExitCode> {
+    let access = Access::reading(options.share.force_share);
+    let mut seen = Vec::new();
+    let mut all: Vec<Facts> = Vec::new();
+    let mut next = Some((options.file.clone(), options.format));
+    while let Some((path, format)) = next {
+        let disk = Disk::alone(format, &path, access)?;
+        let identity = disk.files.first().context("an image has a file")?.identity;
+        if seen.contains(&identity) {
+            bail!("{}: the chain comes back to it: it is a loop", path.display());
         }
-        Output::Human => print_for_people(&disk, &name, options, room),
+        if seen.len() == MOST_LAYERS {
+            bail!("{}: the chain has more than {MOST_LAYERS} images", path.display());
+        }
+        seen.push(identity);
+        let facts = look(&disk, path, format, front)?;
+        next = if options.backing_chain { below(&facts)? } else { None };
+        all.push(facts);
     }
+    print(&all, options)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(disk: &Disk, name: &str, options: &cli::Info, room: u64) -> Value {
-    let mut facts = json!({
-        "virtual-size": disk.size(),
-        "filename": name,
-        "format": options.format.name(),
-        "actual-size": room,
-        "dirty-flag": false,
-    });
-    let Disk::Qcow2(image) = disk else {
-        return facts;
-    };
-    let info = image.info();
-    facts["dirty-flag"] = json!(info.dirty());
-    facts["cluster-size"] = json!(image.cluster_size());
-    let mut data = specific(&info);
-    let bitmaps = image.bitmaps();
-    if !bitmaps.is_empty() {
-        data["bitmaps"] = bitmaps.iter().map(|bitmap| bitmap_json(bitmap)).collect();
-    }
-    facts["format-specific"] = json!({ "type": "qcow2", "data": data });
-    if let Some(backing) = &info.header.backing {
-        facts["backing-filename"] = json!(backing);
-    }
-    if let Some(format) = &info.header.extensions.backing_format {
-        facts["backing-filename-format"] = json!(format);
-    }
-    if !info.snapshots.is_empty() {
-        let snapshots = info.snapshots.iter().map(|snapshot| {
-            let mut facts = json!({
-                "id": snapshot.id,
-                "name": snapshot.name,
-                "vm-state-size": snapshot.state_bytes,
-                "date-sec": snapshot.seconds,
-                "date-nsec": snapshot.nanoseconds,
-                "vm-clock-sec": snapshot.clock / 1_000_000_000,
-                "vm-clock-nsec": snapshot.clock % 1_000_000_000,
-            });
-            if let Some(icount) = snapshot.icount {
-                facts["icount"] = json!(icount);
-            }
-            facts
-        });
-        facts["snapshots"] = snapshots.collect();
-    }
-    facts
-}
-
-fn bitmap_json(bitmap: &Tracked) -> Value {
-    json!({
-        "name": bitmap.name(),
-        "granularity": bitmap.granularity(),
-        "flags": flags(bitmap),
-    })
-}
-
-fn flags(bitmap: &Tracked) -> Vec<&'static str> {
-    let flags = [("in-use", bitmap.is_in_use()), ("auto", bitmap.is_enabled())];
-    flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
-}
-
-fn print_bitmaps(bitmaps: &[std::rc::Rc<Tracked>]) {
-    if bitmaps.is_empty() {
-        return;
-    }
-    println!("    bitmaps:");
-    for (number, bitmap) in bitmaps.iter().enumerate() {
-        println!("        [{number}]:");
-        println!("            flags:");
-        for (number, flag) in flags(bitmap).iter().enumerate() {
-            println!("                [{number}]: {flag}");
+fn look(disk: &Disk, path: PathBuf, format: Format, front: &mut Front) -> Result<Facts> {
+    let room = disk.files.iter().map(crate::file::OpenFile::room).sum();
+    let (mut image, mut snapshots, mut bitmaps) = (None, Vec::new(), Vec::new());
+    front.run(ToolCommand::Info(disk.plan.clone()), &files([disk]), |event| {
+        match event {
+            ToolEvent::Image(facts) => image = Some(*facts),
+            ToolEvent::Snapshot(facts) => snapshots.push(facts),
+            ToolEvent::Bitmap(facts) => bitmaps.push(facts),
+            _ => {}
         }
-        println!("            name: {}", bitmap.name());
-        println!("            granularity: {}", bitmap.granularity());
-    }
+        Ok(())
+    })?;
+    let image = image.with_context(|| format!("{}: nothing is known of it", path.display()))?;
+    Ok(Facts { path, format, room, image, snapshots, bitmaps })
 }
 
-fn specific(info: &Info) -> Value {
-    let mut data = json!({ "compat": info.compat(), "refcount-bits": info.refcount_bits() });
-    data["compression-type"] = json!(info.header.compression.name());
-    if info.header.version > 2 {
-        data["lazy-refcounts"] = json!(info.lazy_refcounts());
-        data["corrupt"] = json!(info.corrupt());
-        data["extended-l2"] = json!(info.header.geometry.extended);
-    }
-    if let Some(name) = &info.header.extensions.data_file {
-        data["data-file"] = json!(name);
-        data["data-file-raw"] = json!(info.header.is_data_file_raw());
-    }
-    data
-}
-
-fn print_for_people(disk: &Disk, name: &str, options: &cli::Info, room: u64) {
-    println!("image: {name}");
-    println!("file format: {}", options.format.name());
-    println!("virtual size: {} ({} bytes)", size::human(disk.size()), disk.size());
-    println!("disk size: {}", size::human(room));
-    let Disk::Qcow2(image) = disk else {
-        return;
+/// What a header names: followed only because the user asked for the chain. Its format is the header's word
+/// too; without one nothing is opened.
+fn below(facts: &Facts) -> Result<Option<(PathBuf, Format)>> {
+    let Some(qcow2) = &facts.image.qcow2 else {
+        return Ok(None);
     };
-    let info = image.info();
-    println!("cluster_size: {}", image.cluster_size());
-    if let Some(backing) = &info.header.backing {
-        println!("backing file: {backing}");
+    let Some(name) = &qcow2.backing else {
+        return Ok(None);
+    };
+    let above = facts.path.display();
+    let format = match qcow2.backing_format.as_deref().map(|name| Format::from_str(name, false)) {
+        Some(Ok(format)) => format,
+        Some(Err(_)) => {
+            let format = qcow2.backing_format.as_deref().unwrap_or_default();
+            bail!("{above}: it names a backing file of format {}", out::clean(format));
+        }
+        None => bail!(
+            "{above}: it names a backing file without its format; \
+             name it: bulkhead-img rebase -u -b FILE -F FORMAT"
+        ),
+    };
+    let folder = facts.path.parent().unwrap_or(Path::new(""));
+    Ok(Some((folder.join(name), format)))
+}
+
+fn print(all: &[Facts], options: &Info) -> Result<()> {
+    if options.output == Output::Json {
+        let mut each = all.iter().map(json::of);
+        let value = match options.backing_chain {
+            true => each.collect(),
+            false => each.next().unwrap_or(Value::Null),
+        };
+        return Ok(out::line(serde_json::to_string_pretty(&value)?)?);
     }
-    if let Some(format) = &info.header.extensions.backing_format {
-        println!("backing file format: {format}");
+    for (number, facts) in all.iter().enumerate() {
+        if number > 0 {
+            out::line("")?;
+        }
+        human::print(facts)?;
     }
-    snapshot::print_list(&info.snapshots);
-    println!("Format specific information:");
-    println!("    compat: {}", info.compat());
-    println!("    compression type: {}", info.header.compression.name());
-    if info.header.version > 2 {
-        println!("    lazy refcounts: {}", info.lazy_refcounts());
-    }
-    print_bitmaps(&image.bitmaps());
-    println!("    refcount bits: {}", info.refcount_bits());
-    if let Some(name) = &info.header.extensions.data_file {
-        println!("    data file: {name}");
-        println!("    data file raw: {}", info.header.is_data_file_raw());
-    }
-    if info.header.version > 2 {
-        println!("    corrupt: {}", info.corrupt());
-        println!("    extended l2: {}", info.header.geometry.extended);
-    }
+    Ok(())
 }

@@ -1,15 +1,12 @@
 //! The `bulkhead-img` command: makes, looks at, checks, converts, compares and resizes disk images, with
 //! the options and the output of `qemu-img` where they are the same thing.
 //!
-//! It is the block layer's library in one process, without a guest, a ring or a thread. Every file is
-//! opened first ([`disk`]), as the user named it; then the process gives up opening files at all
-//! ([`seal`]), and only then is anything in an image believed.
+//! Two processes: this one has the user's rights, opens and locks the files that the user named, prints, and
+//! has no parser of any image; a block-tool ([`tool`]), sealed like the block layer of a virtual machine,
+//! gets the open files and does the work.
 //!
-//! Why not in the sealed block-layer process: its clients speak through rings, which are for disks that
-//! live; asking for a check or a map there needs a channel of its own, which the block jobs will bring.
-//!
-//! Absent on purpose: guessing of formats, and following the names in headers. A backing file is given
-//! with `--backing FORMAT:PATH`, the nearest first.
+//! Absent on purpose: guessing of formats, and following the names in headers unless the user asks for a
+//! chain. A backing file is given with `--backing FORMAT:PATH`, the nearest first.
 #![forbid(unsafe_code)]
 
 mod amend;
@@ -23,26 +20,38 @@ mod convert;
 mod create;
 mod dd;
 mod disk;
+mod file;
 mod info;
 mod map;
 mod measure;
-mod pack;
+mod option;
+mod out;
 mod progress;
 mod rebase;
 mod resize;
-mod seal;
+mod signals;
 mod size;
 mod snapshot;
+mod target;
+mod time;
+mod tool;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::{Arguments, Command};
+use signals::Signals;
+use tool::{Front, Interrupted};
 
 /// Exit code of a command line that cannot be.
 const REFUSED: u8 = 2;
 
+/// Exit code of a command that a signal ended, as shells count: this and the signal's number.
+const SIGNALLED: u8 = 128;
+
 fn main() -> ExitCode {
-    let arguments = match cli::Arguments::try_parse() {
+    let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             let refused = error.use_stderr();
@@ -50,32 +59,48 @@ fn main() -> ExitCode {
             return if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS };
         }
     };
-    match dispatch(&arguments.command) {
+    match dispatch(&arguments) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("bulkhead-img: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => report(&error, &arguments.command),
     }
 }
 
-fn dispatch(command: &cli::Command) -> anyhow::Result<ExitCode> {
-    use cli::Command;
-    match command {
-        Command::Create(options) => create::run(options),
-        Command::Info(options) => info::run(options),
-        Command::Check(options) => check::run(options),
-        Command::Map(options) => map::run(options),
-        Command::Convert(options) => convert::run(options),
-        Command::Compare(options) => compare::run(options),
-        Command::Resize(options) => resize::run(options),
-        Command::Measure(options) => measure::run(options),
-        Command::Rebase(options) => rebase::run(options),
-        Command::Commit(options) => commit::run(options),
-        Command::Amend(options) => amend::run(options),
-        Command::Dd(options) => dd::run(options),
-        Command::Bench(options) => bench::run(options),
-        Command::Bitmap(options) => bitmap::run(options),
-        Command::Snapshot(options) => snapshot::run(options),
+fn report(error: &anyhow::Error, command: &Command) -> ExitCode {
+    // Whoever read the output wants no more of it.
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    if !error.downcast_ref().is_some_and(broken) {
+        eprintln!("bulkhead-img: {error:#}");
+    }
+    match error.downcast_ref() {
+        Some(Interrupted(signal)) => ExitCode::from(SIGNALLED + *signal as u8),
+        None if matches!(command, Command::Compare(_)) => ExitCode::from(compare::FAILED),
+        None => ExitCode::FAILURE,
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Command::Completions(options) = &arguments.command {
+        cli::completions(options);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let signals = Signals::take()?;
+    let front = &mut Front::start(&arguments.weaker, signals)?;
+    match &arguments.command {
+        Command::Create(options) => create::run(options, front),
+        Command::Info(options) => info::run(options, front),
+        Command::Check(options) => check::run(options, front),
+        Command::Map(options) => map::run(options, front),
+        Command::Convert(options) => convert::run(options, front),
+        Command::Compare(options) => compare::run(options, front),
+        Command::Resize(options) => resize::run(options, front),
+        Command::Measure(options) => measure::run(options, front),
+        Command::Rebase(options) => rebase::run(options, front),
+        Command::Commit(options) => commit::run(options, front),
+        Command::Amend(options) => amend::run(options, front),
+        Command::Dd(options) => dd::run(options, front),
+        Command::Bench(options) => bench::run(options, front),
+        Command::Bitmap(options) => bitmap::run(options, front),
+        Command::Snapshot(options) => snapshot::run(options, front),
+        Command::Completions(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,47 +1,66 @@
-//! `map`
+//! `map`, printed as it comes: a disk may have any number of ranges.
 
+use std::io::{BufWriter, Write, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bulkhead_block_layer::qcow2::Options;
-use serde_json::json;
+use bulkhead_protocol::tool::{Range, ToolCommand, ToolEvent};
 
-use crate::cli::{self, Output};
-use crate::disk::Files;
-use crate::seal;
+use crate::cli::Output;
+use crate::cli::chain::Map;
+use crate::disk::{Disk, files};
+use crate::file::Access;
+use crate::tool::Front;
 
 /// `map`
-pub fn run(options: &cli::Map) -> Result<ExitCode> {
-    let files = Files::open(options.format, &options.file, &options.chain, true)?;
-    seal::seal()?;
-    let ranges = files.disk(Options::READ)?.ranges()?;
-    if options.output == Output::Json {
-        let lines = ranges.iter().map(|range| {
-            let mut line = json!({
-                "start": range.start,
-                "length": range.length,
-                "depth": range.depth,
-                "present": range.present,
-                "zero": range.zero,
-                "data": range.data,
-            });
-            if let Some(offset) = range.offset {
-                line["offset"] = json!(offset);
+pub fn run(options: &Map, front: &mut Front) -> Result<ExitCode> {
+    let access = Access::reading(options.share.force_share);
+    let disk = Disk::open(options.format, &options.file, &options.chain, access)?;
+    let mut out = BufWriter::new(stdout());
+    let json = options.output == Output::Json;
+    if !json {
+        writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")?;
+    }
+    let mut before = "[";
+    front.run(ToolCommand::Map(disk.plan.clone()), &files([&disk]), |event| {
+        let ToolEvent::Ranges(ranges) = event else {
+            return Ok(());
+        };
+        for range in ranges {
+            if json {
+                write!(out, "{before}")?;
+                write_json(&mut out, &range)?;
+                before = ",\n";
+            } else if range.data {
+                write_for_people(&mut out, &range, options)?;
             }
-            line
-        });
-        println!("{}", serde_json::to_string_pretty(&lines.collect::<Vec<_>>())?);
-        return Ok(ExitCode::SUCCESS);
+        }
+        Ok(())
+    })?;
+    if json {
+        let begin = if before == "[" { "[" } else { "" };
+        writeln!(out, "{begin}]")?;
     }
-    let names: Vec<String> = std::iter::once(&options.file)
-        .chain(options.chain.backing.iter().map(|(_, path)| path))
-        .map(|path| path.display().to_string())
-        .collect();
-    println!("{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to");
-    for range in ranges.iter().filter(|range| range.data) {
-        let name = names.get(range.depth as usize).map_or("", String::as_str);
-        let place = range.offset.map_or("compressed".to_owned(), |offset| format!("{offset:#x}"));
-        println!("{:<#16x}{:<#16x}{place:<16}{name}", range.start, range.length);
-    }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As qemu-img writes it, one range a line.
+fn write_json(out: &mut impl Write, range: &Range) -> Result<()> {
+    let Range { start, length, depth, present, zero, data, offset, .. } = range;
+    write!(out, r#"{{ "start": {start}, "length": {length}, "depth": {depth}"#)?;
+    write!(out, r#", "present": {present}, "zero": {zero}, "data": {data}"#)?;
+    if let Some(offset) = offset {
+        write!(out, r#", "offset": {offset}"#)?;
+    }
+    Ok(write!(out, "}}")?)
+}
+
+fn write_for_people(out: &mut impl Write, range: &Range, options: &Map) -> Result<()> {
+    let names = std::iter::once(&options.file);
+    let mut names = names.chain(options.chain.backing.iter().map(|(_, path)| path));
+    let name = names.nth(range.depth as usize).map_or(Path::new(""), |path| path).display();
+    let place = range.offset.map_or("compressed".to_owned(), |offset| format!("{offset:#x}"));
+    Ok(writeln!(out, "{:<#16x}{:<#16x}{place:<16}{name}", range.start, range.length)?)
 }

@@ -1,37 +1,50 @@
-//! How far a command is, on the terminal, as qemu-img shows it.
+//! How far a command is: on the terminal, as qemu-img shows it, and for whoever sends SIGUSR1.
 
-use std::io::Write;
+use std::io::{self, Write};
+
+use anyhow::Result;
 
 /// Shown only if it was asked for.
 #[derive(Debug)]
 pub struct Progress {
     on: bool,
-    /// Hundredths of a percent that stand there.
-    shown: Option<u64>,
+    /// Hundredths of a percent.
+    part: u64,
+    /// They stand on the terminal.
+    shown: bool,
 }
 
 impl Progress {
     /// Nothing is done yet.
     pub fn new(on: bool) -> Self {
-        Self { on, shown: None }
+        Self { on, part: 0, shown: false }
     }
 
     /// `done` of `all` is.
-    pub fn show(&mut self, done: u64, all: u64) {
+    pub fn show(&mut self, done: u64, all: u64) -> Result<()> {
+        let done = done.min(all);
         let part = (u128::from(done) * 10_000 / u128::from(all.max(1))) as u64;
-        if !self.on || self.shown == Some(part) {
-            return;
+        if !self.on || (self.shown && self.part == part) {
+            self.part = part;
+            return Ok(());
         }
-        self.shown = Some(part);
-        print!("    ({}.{:02}/100%)\r", part / 100, part % 100);
-        let _ = std::io::stdout().flush();
+        (self.part, self.shown) = (part, true);
+        let mut out = io::stdout();
+        write!(out, "    ({}.{:02}/100%)\r", part / 100, part % 100)?;
+        Ok(out.flush()?)
     }
 
     /// All is.
-    pub fn end(&mut self) {
-        self.show(1, 1);
+    pub fn end(&mut self) -> Result<()> {
         if self.on {
-            println!();
+            self.show(1, 1)?;
+            crate::out::line("")?;
         }
+        Ok(())
+    }
+
+    /// Says it once.
+    pub fn say(&self) {
+        eprintln!("    ({}.{:02}/100%)", self.part / 100, self.part % 100);
     }
 }

@@ -19,13 +19,13 @@ use bulkhead_sys::poller::Interest;
 use rustls::ServerConfig;
 
 use crate::handshake::{Handshake, Step};
-use crate::input::{Filled, Input};
 use crate::limits::{HANDSHAKE, MOST_OUTPUT, PIECE_TIME, TURN};
 use crate::link::{Done, Link, LinkFault, Owner};
 use crate::output::Output;
 use crate::share::Pool;
-use crate::stream::Stream;
 use crate::transmission::{Desk, Served, Transmission};
+use bulkhead_stream::Stream;
+use bulkhead_stream::{Filled, Input};
 
 /// Why a client is no more.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ impl Client {
         output.write(|out| out.extend(Handshake::greeting()));
         Self {
             owner,
-            stream: Stream::Plain(socket),
+            stream: Stream::plain(socket),
             input: Input::default(),
             output,
             phase: Phase::Handshake(Handshake::new(tls.is_some())),

@@ -22,8 +22,8 @@ use bulkhead_nbd::handshake::{
 use bulkhead_nbd::reply::Style;
 
 use crate::export::Export;
-use crate::input::Input;
 use crate::limits::{LONGEST_OPTION, LONGEST_SKIP, MOST_OPTIONS};
+use bulkhead_stream::Input;
 
 /// What a metadata context tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

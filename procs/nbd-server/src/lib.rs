@@ -6,8 +6,8 @@
 //!      └──────── output ◄────────────┴────────── replies ◄──────────────────────┘
 //! ```
 //!
-//! One thread and one loop ([`server`]). A [`client`] is a socket ([`stream`], [`tls`]), what it has sent
-//! and is not understood yet ([`input`]), and what it has not taken yet ([`output`]); first it negotiates
+//! One thread and one loop ([`server`]). A [`client`] is a [`bulkhead_stream`], what it has sent
+//! and is not understood yet, and what it has not taken yet ([`output`]); first it negotiates
 //! ([`handshake`]), then it asks ([`transmission`], [`judge`]). Data goes between socket and arena without
 //! a copy, unless there is TLS in between. [`link`] is the way to block-layer, as vhost-blk has one.
 //!
@@ -25,7 +25,6 @@
 pub mod client;
 pub mod export;
 pub mod handshake;
-pub mod input;
 pub mod judge;
 pub mod limits;
 pub mod link;
@@ -34,7 +33,5 @@ pub mod plan;
 pub mod server;
 pub mod share;
 pub mod status;
-pub mod stream;
-pub mod tls;
 pub mod transmission;
 pub mod work;

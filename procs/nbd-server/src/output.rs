@@ -8,7 +8,7 @@ use bulkhead_ring::{Arena, ArenaSpan};
 use bulkhead_sys::stream::{MOST_PARTS, Part};
 
 use crate::link::Link;
-use crate::stream::Stream;
+use bulkhead_stream::Stream;
 
 /// Zeroes that stand in for data that could not be read.
 static ZEROES: [u8; 16 << 10] = [0; 16 << 10];

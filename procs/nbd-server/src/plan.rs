@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 
 use crate::export::Export;
 use crate::link::Link;
-use crate::tls::{self, TlsError};
+use bulkhead_stream::tls::{self, TlsError};
 
 /// Why a plan cannot come to life.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ impl Live {
     pub fn open(plan: NbdPlan, fds: Vec<OwnedFd>) -> Result<Self, PlanError> {
         let fds = <[OwnedFd; 4]>::try_from(fds).map_err(|_| PlanError::Descriptors)?;
         let [listener, ring, submit, complete] = fds;
-        let tls = plan.tls.as_ref().map(tls::config).transpose()?;
+        let tls = plan.tls.as_ref().map(tls::server_config).transpose()?;
         let geometry = RingGeometry::new(plan.ring.entries, plan.ring.arena)?;
         let client = Client::attach(ring, geometry, plan.incarnation)?;
         let (submit, complete) = (Doorbell::from_fd(submit), Doorbell::from_fd(complete));

@@ -23,14 +23,14 @@ use bulkhead_ring::{Arena, ArenaSpan};
 use crate::client::Gone;
 use crate::export::Export;
 use crate::handshake::{Agreement, Context};
-use crate::input::{Filled, Input, USUAL};
 use crate::judge::{Judgement, Task, Verdict, judge};
 use crate::limits::{MOST_OUTPUT, MOST_RANGES, MOST_REQUESTS, TURN};
 use crate::link::{Link, LinkFault, Owner, Piece, carry_over};
 use crate::output::Output;
 use crate::share::{Pool, Share};
-use crate::stream::Stream;
 use crate::work::Work;
+use bulkhead_stream::Stream;
+use bulkhead_stream::input::{Filled, Input, USUAL};
 
 /// Data that is longer than this goes from the socket to the arena without a stop in the buffer.
 const DIRECT: u64 = 4096;

@@ -68,6 +68,17 @@ pub enum AddressSize {
     Bits16,
 }
 
+impl AddressSize {
+    /// As much of an offset as an address of this size has.
+    pub(crate) fn cut(self, offset: u64) -> u64 {
+        match self {
+            Self::Bits64 => offset,
+            Self::Bits32 => offset & 0xffff_ffff,
+            Self::Bits16 => offset & 0xffff,
+        }
+    }
+}
+
 impl Shape {
     /// No memory operand.
     pub const NONE: Self = Self(3 << 2);

@@ -1,5 +1,6 @@
 //! Graph changes while a scene plays: what a user does to a disk, and what must be true afterwards.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,10 @@ pub enum Change {
     Mirror,
     /// A mirror that every write reaches at once.
     MirrorBlocking,
+    /// A mirror into a raw file.
+    MirrorRaw,
+    /// A backup, and meanwhile a mirror that takes the disk's place.
+    BackupAndMirror,
 }
 
 /// A disk whose graph changes, and the folder of its files.
@@ -33,13 +38,17 @@ pub struct Changing {
     block: Block,
     folder: TempDir,
     files: u64,
+    /// Bytes of the disk: they stay.
+    size: u64,
 }
 
 impl Changing {
     /// The disk of a scene. Its files come into `folder`.
     pub fn of(scene: &Scene, folder: &Path) -> Self {
         let folder = TempDir::new_in(folder).expect("a folder");
-        Self { block: Block::of(scene.storage().name()), folder, files: 0 }
+        let block = Block::of(scene.storage().name());
+        let size = block.disk().size;
+        Self { block, folder, files: 0, size }
     }
 
     /// The commands for it.
@@ -47,9 +56,9 @@ impl Changing {
         &self.block
     }
 
-    fn file(&mut self) -> PathBuf {
+    fn file(&mut self, format: &str) -> PathBuf {
         self.files += 1;
-        self.folder.path().join(format!("{}.qcow2", self.files))
+        self.folder.path().join(format!("{}.{format}", self.files))
     }
 
     /// Makes a change, whoever dies meanwhile. Afterwards the disk consists of what was asked for, and
@@ -58,15 +67,18 @@ impl Changing {
         let made = match change {
             Change::Commit => self.commit(),
             Change::Stream => self.stream(),
-            Change::Mirror => self.mirror("background"),
-            Change::MirrorBlocking => self.mirror("write-blocking"),
+            Change::Mirror => self.mirror("qcow2", &[]),
+            Change::MirrorBlocking => self.mirror("qcow2", &["--copy-mode", "write-blocking"]),
+            Change::MirrorRaw => self.mirror("raw", &[]),
+            Change::BackupAndMirror => self.backup_and_mirror(),
         };
         made.unwrap_or_else(|complaint| panic!("{change:?}: {complaint}"));
+        assert_eq!(self.block.disk().size, self.size, "{change:?}: another size");
     }
 
     fn overlay(&mut self) -> Result<(Vec<PathBuf>, PathBuf), String> {
         let before = self.block.layers();
-        let file = self.file();
+        let file = self.file("qcow2");
         self.block.snapshot(&file)?;
         let after = self.block.layers();
         assert_eq!(after.first(), Some(&file), "the overlay is not the top");
@@ -92,10 +104,30 @@ impl Changing {
         Ok(())
     }
 
-    fn mirror(&mut self, mode: &str) -> Result<(), String> {
-        let file = self.file();
-        let target = format!("path={},format=qcow2,cluster-size=4096", file.display());
-        let arguments = ["d0", "--target", &target, "--copy-mode", mode, "--keep"];
+    fn target(&mut self, format: &str) -> (PathBuf, String) {
+        let file = self.file(format);
+        let clusters = if format == "qcow2" { ",cluster-size=4096" } else { "" };
+        let keys = format!("path={},format={format}{clusters}", file.display());
+        (file, keys)
+    }
+
+    /// A mirror begins anew with every successor. A backup's moment is past then, and it says so.
+    fn backup_and_mirror(&mut self) -> Result<(), String> {
+        let (copy, target) = self.target("qcow2");
+        // Slow enough to be there when somebody dies.
+        let arguments = ["d0", "--target", &target, "--speed", "1M", "--keep"];
+        self.block.insist(&["backup"], &arguments)?;
+        self.mirror("qcow2", &[])?;
+        match self.block.finish("backup-d0") {
+            Ok(()) => drop(qcow2_bytes(&copy)),
+            Err(complaint) => println!("backup: {complaint}"),
+        }
+        Ok(())
+    }
+
+    fn mirror(&mut self, format: &str, more: &[&str]) -> Result<(), String> {
+        let (file, target) = self.target(format);
+        let arguments = [&["d0", "--target", &target, "--keep"], more].concat();
         self.block.insist(&["mirror"], &arguments)?;
         self.block.finish("mirror-d0")?;
         assert_eq!(self.block.layers(), [file], "the disk did not go over to the mirror");
@@ -105,10 +137,12 @@ impl Changing {
     /// Ends the scene, and judges the disk by QEMU's reading of its top layer.
     pub fn end(self, scene: Scene) {
         let top = self.block.layers().first().cloned().expect("a top layer");
-        let raw = top == scene.image();
-        scene.end_on(Duration::ZERO, |image, ledger| match raw {
-            true => image.judge(ledger),
-            false => judge_bytes(&qcow2_bytes(&top), ledger),
+        let begun_with = top == scene.image();
+        let raw = top.extension().is_some_and(|format| format == "raw");
+        scene.end_on(Duration::ZERO, |image, ledger| match (begun_with, raw) {
+            (true, _) => image.judge(ledger),
+            (false, true) => judge_bytes(&File::open(&top).expect("the disk"), ledger),
+            (false, false) => judge_bytes(&qcow2_bytes(&top), ledger),
         });
     }
 }

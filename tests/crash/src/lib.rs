@@ -13,6 +13,7 @@ pub mod graph;
 pub mod image;
 pub mod killer;
 pub mod ledger;
+pub mod neighbour;
 pub mod pauses;
 pub mod scene;
 pub mod stamp;

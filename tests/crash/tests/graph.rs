@@ -28,6 +28,19 @@ fn play(name: &str, changes: &[Change], rounds: u64, killed: bool, disk: &str) {
         return eprintln!("skipped: there is no qemu-img");
     }
     let scene = Scene::begin(Image::in_memory(IMAGE_BLOCKS), disk);
+    play_on(scene, name, changes, rounds, killed);
+}
+
+/// The same with an NBD client that verifies as well, and a frontend that resets and reconnects.
+fn play_crowded(name: &str, changes: &[Change], killed: bool) {
+    let folder = memory();
+    let Some(image) = Image::qcow2(folder, IMAGE_BLOCKS) else {
+        return eprintln!("skipped: there is no qemu-img");
+    };
+    play_on(Scene::begin_crowded(image, ""), name, changes, rounds(), killed);
+}
+
+fn play_on(scene: Scene, name: &str, changes: &[Change], rounds: u64, killed: bool) {
     let mut changing = Changing::of(&scene, memory());
     wait_for_progress(scene.shared(), 100);
     let killing = killed.then(|| Killing::begin(scene.storage().name(), MOMENT));
@@ -83,4 +96,25 @@ fn block_layer_dies_while_a_disk_moves_to_its_mirror() {
 #[test]
 fn block_layer_dies_in_drains_that_take_long() {
     play("delayed, killed", &[Change::Commit, Change::Mirror], 1, true, ",delay=20");
+}
+
+#[test]
+fn snapshots_are_committed_between_resets_and_beside_an_nbd_client() {
+    play_crowded("commit, crowded", &[Change::Commit], false);
+}
+
+#[test]
+fn a_disk_moves_to_its_mirror_between_resets_and_beside_an_nbd_client() {
+    let changes = [Change::Mirror, Change::MirrorRaw, Change::MirrorBlocking];
+    play_crowded("mirror, crowded", &changes, false);
+}
+
+#[test]
+fn snapshots_are_streamed_between_resets_and_beside_an_nbd_client() {
+    play_crowded("stream, crowded", &[Change::Stream], false);
+}
+
+#[test]
+fn block_layer_dies_while_a_backup_and_a_mirror_run() {
+    play_crowded("backup and mirror, killed", &[Change::BackupAndMirror], true);
 }

@@ -119,7 +119,11 @@ impl Block {
             match found.status.as_str() {
                 "concluded" => {
                     self.insist(&["job", "dismiss"], &[job])?;
-                    return found.error.map_or(Ok(()), Err);
+                    if let Some(error) = found.error {
+                        return Err(error);
+                    }
+                    assert_eq!(found.offset, found.len, "{found:?}");
+                    return Ok(());
                 }
                 // A refusal is looked at again: its block layer may be dead by now.
                 "ready" => drop(self.run(&["job", "complete"], &[job])),

@@ -51,6 +51,8 @@ pub struct Options {
     pub queues: u16,
     /// Further exports, as `--export` takes them.
     pub exports: Vec<String>,
+    /// Whether the disk is an NBD export as well.
+    pub nbd: bool,
     /// CPUs it may use, as `taskset -c` takes them; empty: all of the caller's.
     pub cpus: String,
 }
@@ -59,7 +61,7 @@ impl Options {
     /// An image with `queues` queues.
     pub fn new(image: &Path, queues: u16) -> Self {
         let (disk, cpus) = (String::new(), String::new());
-        Self { image: image.to_owned(), disk, queues, exports: Vec::new(), cpus }
+        Self { image: image.to_owned(), disk, queues, exports: Vec::new(), nbd: false, cpus }
     }
 
     /// A further export.
@@ -71,6 +73,12 @@ impl Options {
     /// Further keys of `--disk`.
     pub fn disk(mut self, keys: &str) -> Self {
         self.disk.push_str(keys);
+        self
+    }
+
+    /// An NBD export beside the other.
+    pub fn nbd(mut self) -> Self {
+        self.nbd = true;
         self
     }
 
@@ -98,7 +106,7 @@ impl Storage {
         let child = command(options, &name, &socket).spawn().expect("bulkhead starts");
         let mut storage = Self { child, name, socket };
         let start = Instant::now();
-        while !storage.socket.exists() {
+        while !storage.socket.exists() || (options.nbd && !storage.nbd_socket().exists()) {
             let status = storage.child.try_wait().expect("a status");
             assert!(status.is_none(), "bulkhead storage ended at once: {status:?}");
             assert!(start.elapsed() < PATIENCE, "the socket never appeared");
@@ -110,6 +118,11 @@ impl Storage {
     /// Where frontends connect.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Where NBD clients connect.
+    pub fn nbd_socket(&self) -> PathBuf {
+        nbd_socket(&self.socket)
     }
 
     /// Its name.
@@ -182,6 +195,10 @@ pub fn processes(name: &str) -> Vec<Process> {
     }
 }
 
+fn nbd_socket(socket: &Path) -> PathBuf {
+    socket.with_extension("nbd")
+}
+
 fn command(options: &Options, name: &str, socket: &Path) -> Command {
     let program = programs::folder().join("bulkhead");
     let mut command = if options.cpus.is_empty() {
@@ -197,6 +214,10 @@ fn command(options: &Options, name: &str, socket: &Path) -> Command {
         format!("vhost-user-blk,disk=d0,socket={},queues={}", socket.display(), options.queues);
     command.args(["storage", "--name", name, "--disk", &disk, "--export", &export]);
     command.args(options.exports.iter().flat_map(|export| ["--export", export]));
+    if options.nbd {
+        let export = format!("nbd,disk=d0,socket={}", nbd_socket(socket).display());
+        command.args(["--export", &export]);
+    }
     command.stdin(Stdio::null());
     // A line for each restart: of use to whoever looks for a fault, noise to all others.
     if std::env::var_os("BULKHEAD_TEST_LOG").is_none() {

@@ -85,6 +85,7 @@ of_each_class! {
     VhostRng numbers_of_vhost_rng arguments_of_vhost_rng,
     Gdb numbers_of_gdb arguments_of_gdb,
     BlockLayer numbers_of_block_layer arguments_of_block_layer,
+    BlockTool numbers_of_block_tool arguments_of_block_tool,
     NbdServer numbers_of_nbd_server arguments_of_nbd_server,
     Sink numbers_of_sink arguments_of_sink,
 }

@@ -9,6 +9,7 @@ fn arguments(class: ProcessClass) -> &'static [&'static str] {
     match class {
         ProcessClass::SoftCpu => &["8", "jit=off"],
         ProcessClass::SoftCpuJit => &["8", "jit=on"],
+        ProcessClass::BlockTool => &["2"],
         ProcessClass::Core | ProcessClass::VhostBlk | ProcessClass::BlockLayer => &["16"],
         _ => &[],
     }

@@ -4,6 +4,7 @@ use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
 use super::job::JobPlan;
+use super::layer::LayerNumber;
 use super::order::BlockOrder;
 use super::plan::{BlockPlan, ExportPlan};
 
@@ -36,6 +37,11 @@ pub enum BlockCommand {
     RemoveExport {
         /// Which export.
         export: u32,
+    },
+    /// A socket that was wanted. Descriptor: the socket, connected or about to be.
+    Socket {
+        /// For which layer.
+        layer: LayerNumber,
     },
     /// Do this.
     Order {
@@ -73,6 +79,7 @@ impl Message for BlockCommand {
             | Self::Abandoned { .. } => 0,
             Self::AddExport(export) => 3 * usize::from(export.queues),
             Self::Attach { queues, .. } => usize::from(*queues),
+            Self::Socket { .. } => 1,
             Self::Order { order, .. } => order.fd_count(),
         }
     }

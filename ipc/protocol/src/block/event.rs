@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{JobEnd, JobReport};
 use super::layer::LayerNumber;
 use super::order::{BlockAnswer, LayerReport};
+use super::remote::KnownExport;
 use crate::device::DiskInfo;
 
 /// From block-layer.
@@ -28,6 +29,25 @@ pub enum BlockEvent {
         /// Which export.
         export: u32,
         /// What it did.
+        reason: String,
+    },
+    /// A layer on a server wants another socket: `Socket` is the answer, whenever that may be.
+    SocketWanted {
+        /// Which layer.
+        layer: LayerNumber,
+    },
+    /// A layer's server has agreed on a connection.
+    Connected {
+        /// Which layer.
+        layer: LayerNumber,
+        /// What the server says it is.
+        export: KnownExport,
+    },
+    /// A layer has no connection with its server any more; its requests wait.
+    Disconnected {
+        /// Which layer.
+        layer: LayerNumber,
+        /// Why.
         reason: String,
     },
     /// The answer to an order.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::RemotePlan;
 use crate::spec::{CacheMode, Part};
 
 /// A layer of a disk, numbered by the supervisor, never used twice for another file of the same disk.
@@ -28,6 +29,8 @@ pub struct TargetPlan {
     pub create: Option<u32>,
     /// Host caching.
     pub cache: CacheMode,
+    /// It lies on a server: its descriptor is a socket.
+    pub remote: Option<Box<RemotePlan>>,
 }
 
 impl TargetPlan {

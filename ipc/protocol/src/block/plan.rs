@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::job::JobPlan;
 use super::layer::NamedLayer;
 use super::node::NodePlan;
+use super::remote::RemotePlan;
 use crate::device::RingShape;
 use crate::filters::Filters;
 use crate::spec::OnError;
@@ -16,6 +17,8 @@ pub struct BlockPlan {
     pub node: NodePlan,
     /// Its layers, the top one first.
     pub layers: Vec<NamedLayer>,
+    /// Those of its layers that lie on servers.
+    pub remotes: Vec<RemotePlan>,
     /// Its consumers.
     pub exports: Vec<ExportPlan>,
     /// What stands in front of it.
@@ -29,9 +32,9 @@ pub struct BlockPlan {
 impl BlockPlan {
     /// A graph without names, filters and jobs.
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
-        let (layers, jobs) = (Vec::new(), Vec::new());
+        let (layers, remotes, jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (filters, on_error) = (Filters::default(), OnError::default());
-        Self { node, layers, exports, filters, on_error, jobs }
+        Self { node, layers, remotes, exports, filters, on_error, jobs }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    BitmapAction, BlockRequest, JobSpec, LONGEST_NAME, LONGEST_PATH, MOST_MERGED, MOST_OVERLAYS,
-    StartSpec,
+    BitmapAction, BlockRequest, FileSpec, JobSpec, LONGEST_NAME, LONGEST_PATH, MOST_ADDRESSES,
+    MOST_MERGED, MOST_OVERLAYS, StartSpec,
 };
 use crate::filters::BadFilters;
 use crate::spec::{Address, NbdSpec};
@@ -35,7 +35,7 @@ impl BlockRequest {
                 count(overlays.len(), MOST_OVERLAYS)?;
                 overlays.iter().try_for_each(|overlay| {
                     name(&overlay.disk)?;
-                    path(&overlay.file.path)
+                    file(&overlay.file)
                 })
             }
             Self::Start(start) => start.check(),
@@ -75,10 +75,10 @@ impl StartSpec {
             JobSpec::Commit { top, base } => {
                 top.iter().chain(base).try_for_each(|layer| path(layer))
             }
-            JobSpec::Mirror { target, .. } => path(&target.path),
+            JobSpec::Mirror { target, .. } => file(target),
             JobSpec::Backup { target, bitmap, .. } => {
                 bitmap.iter().try_for_each(|bitmap| name(bitmap))?;
-                path(&target.path)
+                file(target)
             }
         }
     }
@@ -104,6 +104,23 @@ fn name(name: &str) -> Result<(), Malformed> {
     }
 }
 
+fn file(file: &FileSpec) -> Result<(), Malformed> {
+    let Some(server) = &file.server else {
+        return path(&file.path);
+    };
+    count(server.addresses.len(), MOST_ADDRESSES)?;
+    let paths = server.addresses.iter().filter_map(|address| match address {
+        Address::Path(path) => Some(path),
+        Address::Tcp(_) => None,
+    });
+    paths.chain(server.tls.iter().map(|tls| &tls.folder)).try_for_each(|there| path(there))?;
+    server.tls.iter().try_for_each(|tls| name(&tls.hostname))?;
+    match file.path.as_os_str().len().max(server.export.len()) {
+        0..=LONGEST_PATH => Ok(()),
+        len => Err(Malformed::Name(len)),
+    }
+}
+
 fn path(path: &Path) -> Result<(), Malformed> {
     match path.is_absolute() && path.as_os_str().len() <= LONGEST_PATH {
         true => Ok(()),
@@ -123,11 +140,12 @@ fn count(found: usize, most: usize) -> Result<(), Malformed> {
 mod tests {
     use super::*;
     use crate::block::LayerFormat;
-    use crate::block_control::{FileSpec, JobAction, OverlaySpec};
+    use crate::block_control::{JobAction, OverlaySpec};
 
     fn overlay(disk: &str, path: &str) -> OverlaySpec {
         let file = FileSpec {
             path: path.into(),
+            server: None,
             format: LayerFormat::Qcow2,
             existing: false,
             cluster_size: 0,

@@ -54,7 +54,14 @@ impl Opening<'_> {
         fds: &mut impl Iterator<Item = OwnedFd>,
         below: Option<(Layer<Served>, NamedLayer)>,
     ) -> Result<Target, LayerError> {
-        let file = self.file(fds, plan.cache)?;
+        let file = match &plan.remote {
+            Some(remote) => {
+                let socket = fds.next().ok_or(Refused::Descriptor)?;
+                let opened = self.desk.remote((**remote).clone(), socket, false).await;
+                Served::Remote(opened.map_err(Refused::from)?)
+            }
+            None => self.file(fds, plan.cache)?,
+        };
         let (layer, is_new) = match plan.named.format {
             LayerFormat::Raw => {
                 let size = file.size().map_err(crate::qcow2::OpenError::Host);

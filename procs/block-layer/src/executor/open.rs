@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan};
+use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan, NamedLayer};
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::{Executor, ExecutorError, Export};
@@ -26,8 +26,12 @@ impl Executor {
         let mut fds = fds.into_iter();
         let nodes = crate::node::nodes(&plan.filters);
         let (pool, mailbox) = (Arc::clone(&self.pool), Arc::clone(&self.mailbox));
+        let on_server = |layer: &NamedLayer| {
+            plan.remotes.iter().find(|remote| remote.layer == layer.layer).cloned()
+        };
+        let remotes: Vec<_> = plan.layers.iter().map(on_server).collect();
         let opened = Graph::open(pool, mailbox, nodes, async |desk| {
-            Opening { fds: &mut fds, desk }.open(&plan.node).await
+            Opening { fds: &mut fds, desk, remotes }.open(&plan.node).await
         });
         let graph = match opened {
             Ok(graph) => graph,

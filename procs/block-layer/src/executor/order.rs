@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bulkhead_protocol::block::{
-    BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerReport,
+    BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
 use bulkhead_protocol::block_control::LONGEST_NAME;
 use bulkhead_protocol::filters::Limits;
@@ -18,6 +18,7 @@ use super::{Executor, ExecutorError};
 use crate::disk::{Action, Disk, DiskEvent, Policy};
 use crate::node::{Node, Served, Throttle};
 use crate::qcow2::Layer;
+use crate::remote::News;
 
 /// Names of internal snapshots in an answer.
 const MOST_NAMES: usize = 64;
@@ -162,6 +163,18 @@ impl Executor {
         graph.spawn(start.run(fds));
     }
 
+    /// A socket for a layer on a server. A layer that has left the disk meanwhile needs none.
+    pub(super) fn socket(&mut self, layer: LayerNumber, fds: Vec<OwnedFd>) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let remotes = graph.desk().remotes();
+        let remote = remotes.iter().find(|remote| remote.layer() == layer);
+        if let (Some(remote), Some(socket)) = (remote, fds.into_iter().next()) {
+            remote.take(socket);
+        }
+    }
+
     /// Limits of the disk. Requests that wait already go by the new ones.
     pub(super) fn throttle(&mut self, limits: Limits) {
         let Some(graph) = &self.graph else {
@@ -239,6 +252,17 @@ impl Executor {
 
     /// What disk and jobs have to tell, in their own words.
     pub(super) fn gather(&mut self) {
+        let remotes = self.graph.as_ref().map(|graph| graph.desk().remotes()).unwrap_or_default();
+        for remote in remotes {
+            let layer = remote.layer();
+            for news in remote.news() {
+                self.record.tell(match news {
+                    News::Wanted => BlockEvent::SocketWanted { layer },
+                    News::Connected(export) => BlockEvent::Connected { layer, export },
+                    News::Lost(reason) => BlockEvent::Disconnected { layer, reason },
+                });
+            }
+        }
         self.jobs.tell(&self.record);
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {

@@ -4,10 +4,14 @@
 //! task that made it goes on when the answer comes by mail.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 use std::time::{Duration, Instant};
+
+use bulkhead_protocol::block::RemotePlan;
 
 use super::CallId;
 use super::calls::Calls;
@@ -18,6 +22,7 @@ use crate::image::{Attempt, Call, Image};
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::{Answer, Job, Pool};
+use crate::remote::{Enlisted, Remote, RemoteError};
 
 /// Shared by the nodes of one graph; of one thread.
 #[derive(Debug)]
@@ -31,9 +36,11 @@ pub struct Desk {
     /// When its clock began.
     began: Instant,
     /// Nobody else is there to wait: make every call at once.
-    alone: Cell<bool>,
+    alone: Rc<Cell<bool>>,
     /// For calls that are made for no requester's sake.
     kept: Arc<AtomicBool>,
+    /// Storage on servers, whose sockets are to be watched.
+    remotes: RefCell<Vec<Enlisted>>,
 }
 
 impl Desk {
@@ -45,8 +52,9 @@ impl Desk {
             calls: RefCell::default(),
             timers: RefCell::default(),
             began: Instant::now(),
-            alone: Cell::new(false),
+            alone: Rc::default(),
             kept: Arc::default(),
+            remotes: RefCell::default(),
         }
     }
 
@@ -76,16 +84,58 @@ impl Desk {
         self.call(image, call, &self.kept).await
     }
 
+    /// Opens an export on a server; see [`Remote::open`].
+    pub async fn remote(
+        self: &Rc<Self>,
+        plan: RemotePlan,
+        socket: OwnedFd,
+        read_only: bool,
+    ) -> Result<Remote, RemoteError> {
+        let clock = Rc::clone(self) as Rc<dyn Clock>;
+        let remote = Remote::begin(plan, socket, read_only, clock, Rc::clone(&self.alone))?;
+        self.remotes.borrow_mut().push(remote.enlist());
+        remote.known().await?;
+        Ok(remote)
+    }
+
+    /// Whether there are any of [`remotes`](Self::remotes).
+    pub fn has_remotes(&self) -> bool {
+        !self.remotes.borrow().is_empty()
+    }
+
+    /// The exports on servers that somebody uses.
+    pub fn remotes(&self) -> Vec<Remote> {
+        let mut remotes = Vec::new();
+        self.remotes.borrow_mut().retain(|enlisted| {
+            let remote = enlisted.remote();
+            let there = remote.is_some();
+            remotes.extend(remote);
+            there
+        });
+        remotes
+    }
+
     pub(super) fn answered(&self, call: CallId, outcome: Outcome) {
         self.calls.borrow_mut().answer(call, outcome);
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.timers.borrow().next()
+        let remotes = self.remotes().into_iter().filter_map(|remote| remote.next_due());
+        let remotes = remotes.min().map(|due| self.began + due);
+        self.timers.borrow().next().into_iter().chain(remotes).min()
     }
 
     pub(super) fn wake_due(&self, now: Instant) {
         self.timers.borrow_mut().wake(now);
+        for remote in self.remotes() {
+            remote.due(now.saturating_duration_since(self.began));
+        }
+    }
+
+    pub(super) fn pump(&self) {
+        for remote in self.remotes() {
+            remote.pump();
+        }
     }
 
     pub(super) fn wake_waiting(&self) {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod errors;
+mod faults;
 mod race;
 mod results;
 pub(crate) mod rig;

@@ -136,7 +136,7 @@ fn words(record: Record) -> [u64; 4] {
         Record::Block { index, at } => [2, index, at, 0],
         Record::Table { index, at } => [3, index, at, 0],
         Record::Entry { cluster, descriptor, bitmap } => [4, cluster, descriptor, bitmap],
-        Record::Free { cluster } => [5, cluster, 0, 0],
+        Record::Free { cluster, number } => [5, cluster, number, 0],
         Record::Take { cluster } => [6, cluster, 0, 0],
         Record::Consistent { directory, bitmap } => [7 | directory << 8, bitmap, 0, 0],
         Record::Dirty { directory, bitmap, at, len } => [8 | directory << 8, bitmap, at, len],
@@ -151,7 +151,7 @@ fn record([kind, a, b, c]: [u64; 4]) -> Option<Record> {
         2 => Record::Block { index: a, at: b },
         3 => Record::Table { index: a, at: b },
         4 => Record::Entry { cluster: a, descriptor: b, bitmap: c },
-        5 => Record::Free { cluster: a },
+        5 => Record::Free { cluster: a, number: b },
         6 => Record::Take { cluster: a },
         7 => Record::Consistent { directory, bitmap: a },
         8 => Record::Dirty { directory, bitmap: a, at: b, len: c },
@@ -172,7 +172,7 @@ mod tests {
             assert!(journal.append(entry(cluster)));
             if journal.is_crowded() {
                 let mark = journal.mark();
-                assert!(journal.append(Record::Free { cluster }));
+                assert!(journal.append(Record::Free { cluster, number: cluster }));
                 journal.forget(mark);
             }
         }
@@ -186,7 +186,8 @@ mod tests {
     fn a_full_journal_says_so_and_a_damaged_one_is_refused() {
         let object = bulkhead_sys::memfd::create_sealed("journal", JOURNAL_BYTES).unwrap();
         let journal = Kept::open(&object).unwrap();
-        let room = (0..PLACES + 10).take_while(|_| journal.append(Record::Free { cluster: 1 }));
+        let room =
+            (0..PLACES + 10).take_while(|_| journal.append(Record::Free { cluster: 1, number: 1 }));
         assert_eq!(room.count() as u64, PLACES);
         journal.set_number(FIRST_AT, u64::MAX);
         assert!(matches!(Kept::open(&object), Err(KeptError::Damaged)));

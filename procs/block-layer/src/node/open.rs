@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bulkhead_protocol::block::{LayerFormat, LayerPlan, NodePlan, Qcow2Plan};
+use bulkhead_protocol::block::{LayerFormat, LayerPlan, NodePlan, Qcow2Plan, RemotePlan};
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::{CacheMode, Part};
 
@@ -13,6 +13,7 @@ use crate::graph::Desk;
 use crate::image::{Image, OpenError};
 use crate::qcow2::journal::{Journal, Nothing};
 use crate::qcow2::{self, Files, Layer, Options, Qcow2, RawLayer};
+use crate::remote::RemoteError;
 use crate::storage::Storage;
 
 /// A chain of layers, open, and what the disk is.
@@ -36,6 +37,9 @@ pub enum Refused {
     /// Its format.
     #[error(transparent)]
     Qcow2(#[from] qcow2::OpenError),
+    /// Its server.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A layer below.
     #[error("backing file {0}: {1}")]
     Backing(usize, Box<Refused>),
@@ -72,6 +76,8 @@ pub struct Opening<'a, I> {
     pub fds: &'a mut I,
     /// Of the graph.
     pub desk: &'a Rc<Desk>,
+    /// For each layer from the top one, where on a server it lies; those behind the last lie in files.
+    pub remotes: Vec<Option<RemotePlan>>,
 }
 
 impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
@@ -79,9 +85,8 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
     pub async fn open(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
         match plan {
             NodePlan::Raw { cache, discard, read_only, part } => {
-                let image = Image::container(self.next()?, *cache, *discard, *read_only)?;
-                let info = image.info();
-                let layer = raw(self.serve(image), *part, info.logical_block)?;
+                let (file, info) = self.file(0, *cache, *discard, *read_only).await?;
+                let layer = raw(file, *part, info.logical_block)?;
                 let size = layer.size();
                 Ok(Opened { top: layer, info: DiskInfo { size, ..info } })
             }
@@ -96,9 +101,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
 
     async fn qcow2(&mut self, plan: &Qcow2Plan) -> Result<Opened, Refused> {
         let Qcow2Plan { cache, discard, read_only, .. } = *plan;
-        let image = Image::container(self.next()?, cache, discard, read_only)?;
-        let info = image.info();
-        let file = self.serve(image);
+        let (file, info) = self.file(0, cache, discard, read_only).await?;
         let data = match plan.data_file {
             true => Some(self.container(cache, discard, read_only)?),
             false => None,
@@ -124,8 +127,8 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
     /// The layers below, from the lowest up: the plan names the nearest first.
     async fn chain(&mut self, plan: &[LayerPlan]) -> Result<Option<Layer<Served>>, Refused> {
         let mut files = Vec::new();
-        for layer in plan {
-            let file = self.container(CacheMode::Writeback, false, true)?;
+        for (number, layer) in plan.iter().enumerate() {
+            let (file, _) = self.file(number + 1, CacheMode::Writeback, false, true).await?;
             let data = match layer.data_file {
                 true => Some(self.container(CacheMode::Writeback, false, true)?),
                 false => None,
@@ -138,6 +141,24 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
             below = Some(opened.map_err(|why| Refused::Backing(number + 1, Box::new(why)))?);
         }
         Ok(below)
+    }
+
+    /// The next layer's file, or what it is on its server.
+    async fn file(
+        &mut self,
+        layer: usize,
+        cache: CacheMode,
+        discard: bool,
+        read_only: bool,
+    ) -> Result<(Served, DiskInfo), Refused> {
+        let Some(plan) = self.remotes.get_mut(layer).and_then(Option::take) else {
+            let image = Image::container(self.next()?, cache, discard, read_only)?;
+            let info = image.info();
+            return Ok((self.serve(image), info));
+        };
+        let remote = self.desk.remote(plan, self.next()?, read_only).await?;
+        let info = remote.info(discard);
+        Ok((Served::Remote(remote), info))
     }
 
     fn container(

@@ -15,7 +15,7 @@
 //! all of it stays changed and a later commit tries again.
 
 use super::slices::Kind;
-use super::{Qcow2, State};
+use super::{Free, Qcow2, State};
 use crate::memory::Heap;
 use crate::outcome::Outcome;
 use crate::storage::Storage;
@@ -185,6 +185,7 @@ impl<S: Storage> Qcow2<S> {
 
     fn settle_batch(&self, batch: &Batch) {
         let state = &mut *self.state.borrow_mut();
+        let of_batch = |free: &Free| free.commit <= batch.number;
         let pieces = batch.first.iter().chain(&batch.last).filter(|piece| piece.version > 0);
         for piece in pieces {
             state.slices.wrote(piece.at, piece.version);
@@ -194,9 +195,9 @@ impl<S: Storage> Qcow2<S> {
         for cluster in state.taken.iter().copied() {
             self.note(super::Record::Take { cluster });
         }
-        for free in &state.frees {
-            let cluster = free.cluster;
-            self.note(super::Record::Free { cluster });
+        // Younger ones are behind the mark themselves.
+        for Free { cluster, number, .. } in state.frees.iter().copied().filter(of_batch) {
+            self.note(super::Record::Free { cluster, number });
         }
     }
 

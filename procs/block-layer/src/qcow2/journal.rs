@@ -51,6 +51,8 @@ pub enum Record {
     Free {
         /// Number of the cluster.
         cluster: u64,
+        /// Number of the use: a cluster may have several, and a record may be there twice.
+        number: u64,
     },
     /// A bitmap was right when it was read, though it is marked as in use.
     Consistent {
@@ -116,11 +118,30 @@ impl Journal for Nothing {
 
 /// A journal in memory, for tests of the replay. Clones are the same journal.
 #[derive(Debug, Clone, Default)]
-pub struct Remembered(std::rc::Rc<std::cell::RefCell<(u64, Vec<Record>)>>);
+pub struct Remembered(std::rc::Rc<std::cell::RefCell<Pages>>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// Number of the first record.
+    first: u64,
+    records: Vec<Record>,
+    is_late: bool,
+    /// What is forgotten late.
+    late: u64,
+}
+
+impl Remembered {
+    /// One that forgets whatever it is told to a commit later: as if every commit were killed the moment
+    /// before.
+    pub fn forgetting_late() -> Self {
+        let pages = Pages { is_late: true, ..Pages::default() };
+        Self(std::rc::Rc::new(std::cell::RefCell::new(pages)))
+    }
+}
 
 impl Journal for Remembered {
     fn append(&self, record: Record) -> bool {
-        self.0.borrow_mut().1.push(record);
+        self.0.borrow_mut().records.push(record);
         true
     }
 
@@ -129,17 +150,19 @@ impl Journal for Remembered {
     }
 
     fn mark(&self) -> u64 {
-        let (first, records) = &*self.0.borrow();
-        first + records.len() as u64
+        let pages = self.0.borrow();
+        pages.first + pages.records.len() as u64
     }
 
     fn forget(&self, mark: u64) {
-        let (first, records) = &mut *self.0.borrow_mut();
-        records.drain(..(mark - *first) as usize);
-        *first = mark;
+        let pages = &mut *self.0.borrow_mut();
+        let mark = if pages.is_late { std::mem::replace(&mut pages.late, mark) } else { mark };
+        let mark = mark.max(pages.first);
+        pages.records.drain(..(mark - pages.first) as usize);
+        pages.first = mark;
     }
 
     fn records(&self) -> Vec<Record> {
-        self.0.borrow().1.clone()
+        self.0.borrow().records.clone()
     }
 }

@@ -46,17 +46,21 @@ pub enum OpenError {
     Compression(u8),
     /// The dirty bit.
     #[error(
-        "the image was not closed, and not everything in it could be repaired; try qemu-img check -r all"
+        "the image was not closed, and not everything in it could be repaired; repair it: bulkhead-img check -r all"
     )]
     Dirty,
     /// The corrupt bit.
-    #[error("the image is marked corrupt; open it read-only, or repair it: qemu-img check -r all")]
+    #[error(
+        "the image is marked corrupt; open it read-only, or repair it: bulkhead-img check -r all"
+    )]
     Corrupt,
     /// Two tables in one place.
-    #[error("the image is corrupt: {0}; open it read-only, or repair it: qemu-img check -r all")]
+    #[error(
+        "the image is corrupt: {0}; open it read-only, or repair it: bulkhead-img check -r all"
+    )]
     Overlap(String),
     /// Persistent bitmaps.
-    #[error("the image's bitmaps are wrong: {0}; repair it: qemu-img check -r all")]
+    #[error("the image's bitmaps are wrong: {0}; repair it: bulkhead-img check -r all")]
     Bitmaps(String),
     /// The header names a backing file and none was given.
     #[error("the image has the backing file '{0}', which was not given")]
@@ -192,6 +196,7 @@ impl<S: Storage> Qcow2<S> {
         let old = std::mem::replace(&mut *state, fresh);
         // These count on.
         (state.begun, state.durable, state.first_op) = (old.begun, old.durable, old.first_op);
+        state.next_free = old.next_free;
         state.slices.succeed(&old.slices);
         state.damage = old.damage;
         drop(state);
@@ -238,6 +243,7 @@ impl State {
             },
             taken: BTreeSet::new(),
             frees: VecDeque::new(),
+            next_free: 0,
             begun: 0,
             durable: 0,
             first_op: 0,

@@ -124,16 +124,22 @@ impl<S: Storage> Qcow2<S> {
     /// last.
     pub(super) fn release(&self, first: u64, count: u64) {
         let state = &mut *self.state.borrow_mut();
-        let (commit, op) = (state.begun + 1, state.first_op + state.ops.len() as u64);
         let packing = self.packing.get().map(|at| at >> self.geometry.cluster_bits);
         if packing.is_some_and(|cluster| (first..first + count).contains(&cluster)) {
             self.packing.take();
         }
         self.settled(state, first, count);
         for cluster in first..first + count {
-            state.frees.push_back(Free { cluster, commit, op });
-            self.note(Record::Free { cluster });
+            self.end_use(state, cluster);
         }
+    }
+
+    fn end_use(&self, state: &mut State, cluster: u64) {
+        let (commit, op) = (state.begun + 1, state.first_op + state.ops.len() as u64);
+        let number = state.next_free;
+        state.next_free += 1;
+        state.frees.push_back(Free { cluster, number, commit, op });
+        self.note(Record::Free { cluster, number });
     }
 
     /// Clusters that were given out are nobody's after all. Nothing has ever referred to them, so they are
@@ -155,10 +161,8 @@ impl<S: Storage> Qcow2<S> {
                 state.hint = state.hint.min(cluster);
                 self.note(Record::Count { cluster, count: 0 });
             } else {
-                let (commit, op) = (state.begun + 1, state.first_op + state.ops.len() as u64);
                 state.taken.remove(&cluster);
-                state.frees.push_back(Free { cluster, commit, op });
-                self.note(Record::Free { cluster });
+                self.end_use(state, cluster);
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use super::geometry::{END_OF_OFFSETS, OFFSET};
 use super::journal::Record;
+use super::slices::Kind;
 use super::{Free, Qcow2};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
@@ -21,7 +22,8 @@ impl<S: Storage> Qcow2<S> {
         let taken = std::mem::take(&mut self.state.borrow_mut().taken);
         for cluster in taken {
             if self.count(cluster).await? > 0 {
-                self.apply_free(cluster);
+                let number = self.state.borrow().next_free;
+                self.apply_free(cluster, number);
             }
         }
         self.replaying.set(false);
@@ -40,7 +42,7 @@ impl<S: Storage> Qcow2<S> {
                 Ok(())
             }
             Record::Block { index, at } => self.apply_block(index, at).await,
-            Record::Table { index, at } => self.apply_table(index, at),
+            Record::Table { index, at } => self.apply_table(index, at).await,
             Record::Entry { cluster, descriptor, bitmap } => {
                 let there = self.place(&self.state.borrow(), cluster)?.is_some();
                 match there {
@@ -48,8 +50,8 @@ impl<S: Storage> Qcow2<S> {
                     false => Err(Failure::IO),
                 }
             }
-            Record::Free { cluster } => {
-                self.apply_free(cluster);
+            Record::Free { cluster, number } => {
+                self.apply_free(cluster, number);
                 Ok(())
             }
             // They wait until the bitmaps are read.
@@ -98,13 +100,15 @@ impl<S: Storage> Qcow2<S> {
             Some(there) if there == at => Ok(()),
             Some(_) => Err(Failure::IO),
             None if at != 0 && self.geometry.is_start(at) => {
-                self.place_block(index, at >> self.geometry.cluster_bits, 0..0).await
+                // It counts itself, if that is its place: the record of that may be missing.
+                let own = at >> self.geometry.cluster_bits;
+                self.place_block(index, own, own..own + 1).await
             }
             None => Err(Failure::IO),
         }
     }
 
-    fn apply_table(&self, index: u64, at: u64) -> Outcome {
+    async fn apply_table(&self, index: u64, at: u64) -> Outcome {
         let old = self.state.borrow().l1.get(index as usize).copied().ok_or(Failure::IO)? & OFFSET;
         if at == 0 || !self.geometry.is_start(at) || at >= END_OF_OFFSETS {
             return Err(Failure::IO);
@@ -115,17 +119,25 @@ impl<S: Storage> Qcow2<S> {
         if old != 0 {
             self.state.borrow_mut().claims.remove(old >> self.geometry.cluster_bits, 1);
         }
+        // Its predecessor had it in memory, and the file may end before it.
+        self.load(at, Kind::Table).await?;
+        self.state.borrow_mut().slices.change(at, |_| ());
         self.adopt_table(index, at)
     }
 
     /// Not of what is in use: a refcount table that was about to move has not, and what was data may
-    /// have become a table since.
-    fn apply_free(&self, cluster: u64) {
+    /// have become a table since. A commit enters what it cannot free yet once more, and forgets what came
+    /// before: whoever was killed between the two has left both.
+    fn apply_free(&self, cluster: u64, number: u64) {
         let state = &mut *self.state.borrow_mut();
         state.taken.remove(&cluster);
-        if state.claims.of(cluster, 1).is_none() {
-            let (commit, op) = (state.begun + 1, state.first_op);
-            state.frees.push_back(Free { cluster, commit, op });
+        if state.claims.of(cluster, 1).is_some() {
+            return;
+        }
+        let (commit, op) = (state.begun + 1, state.first_op);
+        if let Err(place) = state.frees.binary_search_by_key(&number, |free| free.number) {
+            state.frees.insert(place, Free { cluster, number, commit, op });
+            state.next_free = state.next_free.max(number.saturating_add(1));
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::geometry::Geometry;
 use super::header::MOST_L1_BYTES;
 use super::shadow::Shadow;
+use super::zero::Wish;
 use super::{Granules, Mapping, Qcow2};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
@@ -18,8 +19,13 @@ impl<S: Storage> Qcow2<S> {
         if self.version < 3 && !self.state.borrow().snapshots.is_empty() {
             return Err(Failure::UNSUPPORTED);
         }
+        // A longer backing file must not show in the part that is new.
+        let hidden = self.backing().map_or(0, |layer| layer.size()).min(size);
+        if self.version < 3 && hidden > old {
+            return Err(Failure::UNSUPPORTED);
+        }
         if size < old {
-            self.discard(size, old - size).await?;
+            self.cut(size, old).await?;
         }
         let entries = self.geometry.l1_entries(size);
         if entries * 8 > MOST_L1_BYTES || size > i64::MAX as u64 {
@@ -28,30 +34,66 @@ impl<S: Storage> Qcow2<S> {
         if entries > self.l1_room() {
             self.move_l1(entries).await?;
         }
-        let hides = size > old && self.backing().is_some_and(|layer| layer.size() > old);
+        self.lengthen_l1(entries);
+        if size > old {
+            self.blank(old, size, hidden).await?;
+            // A commit writes the header before tables: what it is to show must be there already.
+            self.commit().await?;
+        }
         {
             let state = &mut *self.state.borrow_mut();
-            let had = state.l1.len() as u64;
-            if entries > had {
-                state.l1.resize(entries as usize, 0);
-                state.header.l1_entries = entries as u32;
-                let slice = self.geometry.slice() / 8;
-                let slices = had / slice..entries.div_ceil(slice);
-                state.l1_dirty.extend(slices.map(|index| index as usize));
-            }
             state.header.size = size;
             state.header_dirty = true;
         }
         self.resize_bitmaps(size);
-        if size > old && self.is_raw_outside() {
-            // Whoever reads the data file by itself finds all of the disk.
-            self.guest_data().zero(old, size - old).await?;
-        }
-        // A longer backing file must not show in the part that is new.
-        if hides && self.version > 2 {
-            self.zero(old, size - old, true).await?;
-        }
         self.close().await
+    }
+
+    fn lengthen_l1(&self, entries: u64) {
+        let state = &mut *self.state.borrow_mut();
+        let had = state.l1.len() as u64;
+        if entries > had {
+            state.l1.resize(entries as usize, 0);
+            state.header.l1_entries = entries as u32;
+            let slice = self.geometry.slice() / 8;
+            let slices = had / slice..entries.div_ceil(slice);
+            state.l1_dirty.extend(slices.map(|index| index as usize));
+            state.header_dirty = true;
+        }
+    }
+
+    /// Gives back the clusters behind the new end. With version 2 that is more than a discard may do: what
+    /// lies below shows, and is cut off as well.
+    async fn cut(&self, size: u64, old: u64) -> Outcome {
+        if self.version > 2 || !self.has_backing() {
+            return self.discard(size, old - size).await;
+        }
+        let _op = self.begin().await;
+        self.make_room().await?;
+        let begin = size.next_multiple_of(self.geometry.cluster());
+        if begin < old {
+            self.each_cluster(begin, old, Wish::Unmap).await?;
+        }
+        self.record().await
+    }
+
+    /// Zeroes behind the end of the disk, before that moves: whoever sees the new size, after a crash as
+    /// well, sees them. The last cluster may have bytes there of a disk that was longer before.
+    async fn blank(&self, old: u64, size: u64, hidden: u64) -> Outcome {
+        let _op = self.begin().await;
+        self.make_room().await?;
+        if self.is_raw_outside() {
+            // Whoever reads the data file by itself finds all of the disk.
+            return self.guest_data().zero(old, size - old).await;
+        }
+        let cluster = self.geometry.cluster();
+        let tail = old.next_multiple_of(cluster);
+        self.write_zeroes(old, tail.min(size)).await?;
+        if hidden > tail {
+            // Whole clusters: the end of the disk is elsewhere as yet.
+            self.zero_within(tail, hidden.next_multiple_of(cluster) - tail, true).await?;
+        }
+        self.record().await
     }
 
     /// An L1 table with room for more, elsewhere.

@@ -115,10 +115,7 @@ impl<S: Storage> Qcow2<S> {
         // Less first: counts may have no room for more.
         shadow.count_tree(&old, false).await?;
         self.counted(shadow.count_tree(&l1, true).await)?;
-        let size = snapshot.size.unwrap_or(self.size());
-        if size > i64::MAX as u64 || self.geometry.l1_entries(size) * 8 > MOST_L1_BYTES {
-            return Err(self.damaged(format!("a snapshot of {size} bytes")).into());
-        }
+        let size = self.size_of(&snapshot)?;
         let entries = self.geometry.l1_entries(size) as usize;
         l1.resize(entries.max(l1.len()), 0);
         shadow.header.size = size;
@@ -154,6 +151,31 @@ impl<S: Storage> Qcow2<S> {
             Failure::TOO_LARGE => SnapshotError::Counts(1 << self.geometry.refcount_order),
             failure => failure.into(),
         })
+    }
+
+    /// From now on the disk reads as it was then. Only of an image that is not written.
+    pub async fn show_snapshot(&self, id_or_name: &str) -> Result<(), SnapshotError> {
+        if !self.options.read_only {
+            return Err(Failure::READ_ONLY.into());
+        }
+        let missing = || SnapshotError::Missing(id_or_name.to_owned());
+        let snapshot = self.snapshot(id_or_name).ok_or_else(missing)?;
+        let mut l1 = self.l1_of(&snapshot).await?;
+        let size = self.size_of(&snapshot)?;
+        l1.resize((self.geometry.l1_entries(size) as usize).max(l1.len()), 0);
+        let mut state = self.state.borrow_mut();
+        state.header.size = size;
+        state.l1 = l1;
+        Ok(())
+    }
+
+    /// A snapshot's size, if a disk can have it.
+    fn size_of(&self, snapshot: &Snapshot) -> Result<u64, Failure> {
+        let size = snapshot.size.unwrap_or(self.size());
+        if size > i64::MAX as u64 || self.geometry.l1_entries(size) * 8 > MOST_L1_BYTES {
+            return Err(self.damaged(format!("a snapshot of {size} bytes")));
+        }
+        Ok(size)
     }
 
     async fn l1_of(&self, snapshot: &Snapshot) -> Result<Vec<u64>, Failure> {

@@ -156,7 +156,7 @@ impl<S: Storage> Qcow2<S> {
         let new = self.allocate(1).await?;
         let cluster = self.geometry.cluster();
         let done = match old {
-            0 if new.fresh => Ok(()),
+            0 if new.fresh => self.begin_table(new.at),
             0 => self.file.zero(new.at, cluster).await,
             // Nobody writes a table that is not the disk's alone, so the file has all of it.
             old => self.copy_table(old, new.at, cluster).await,
@@ -171,6 +171,16 @@ impl<S: Storage> Qcow2<S> {
             self.release(old >> self.geometry.cluster_bits, 1);
         }
         Ok(())
+    }
+
+    /// A table of zeroes where the file has none yet. Part of it is written by the next commit, whatever
+    /// becomes of the request: a table must not lie behind the end of the file.
+    fn begin_table(&self, at: u64) -> Outcome {
+        let slices = &mut self.state.borrow_mut().slices;
+        let zeroes = vec![0; self.geometry.slice() as usize].into_boxed_slice();
+        let moment = slices.moment();
+        slices.insert(at, Kind::Table, zeroes, moment);
+        slices.change(at, |_| ()).ok_or(Failure::IO)
     }
 
     fn owns_table(&self, index: u64) -> bool {

@@ -1,7 +1,7 @@
 //! Images in memory: many operations at once, crashes, deaths, and what no image may do.
 
 mod bitmaps;
-mod crash;
+pub(crate) mod crash;
 mod refusals;
 mod rig;
 
@@ -87,6 +87,32 @@ fn a_resized_disk_keeps_what_it_has_and_grows_by_zeroes() {
     rig.model.resize(1 << 20, 0);
     rig.verify("what was cut off does not come back");
     rig.close_and_check("a resized disk");
+}
+
+#[test]
+fn a_disk_that_ended_within_a_cluster_grows_by_zeroes_too() {
+    for kind in &KINDS {
+        let mut rig = Rig::sized(kind, 1 << 20);
+        rig.write(0, &vec![7; 1 << 20]);
+        for (less, more) in [(700 << 10, 1 << 20), (512, 2 << 20), (66_048, 67_072)] {
+            finish(rig.image().resize(less)).unwrap();
+            rig.model.truncate(less as usize);
+            let hides = kind.backing && kind.version < 3;
+            let grown = finish(rig.image().resize(more));
+            if hides && less < 700 << 10 {
+                assert_eq!(
+                    grown,
+                    Err(Failure::UNSUPPORTED),
+                    "{kind:?}: the backing file would show"
+                );
+                break;
+            }
+            grown.unwrap();
+            rig.model.resize(more as usize, 0);
+            rig.verify(&format!("{kind:?}, {less} to {more}"));
+        }
+        rig.close_and_check(&format!("{kind:?}"));
+    }
 }
 
 #[test]

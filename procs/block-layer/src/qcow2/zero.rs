@@ -12,7 +12,7 @@ const PIECE: u64 = 64 * 1024;
 
 /// What the clusters of a range are to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+pub(super) enum Wish {
     /// Zeroes; the clusters stay the disk's.
     Zero,
     /// Zeroes; the clusters are given back.
@@ -30,7 +30,7 @@ impl<S: Storage> Qcow2<S> {
         self.record().await
     }
 
-    async fn zero_within(&self, at: u64, len: u64, unmap: bool) -> Outcome {
+    pub(super) async fn zero_within(&self, at: u64, len: u64, unmap: bool) -> Outcome {
         self.make_room().await?;
         if self.is_raw_outside() {
             self.guest_data().zero(at, len).await?;
@@ -98,7 +98,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// Writes zeroes where the disk is not known to have some.
-    async fn write_zeroes(&self, at: u64, end: u64) -> Outcome {
+    pub(super) async fn write_zeroes(&self, at: u64, end: u64) -> Outcome {
         let mut at = at;
         while at < end {
             let (extent, len) = self.extent(at, (end - at).min(PIECE)).await?;
@@ -118,7 +118,7 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// Changes the entries of whole granules.
-    async fn each_cluster(&self, begin: u64, end: u64, wish: Wish) -> Outcome {
+    pub(super) async fn each_cluster(&self, begin: u64, end: u64, wish: Wish) -> Outcome {
         let geometry = self.geometry;
         let mut at = begin;
         while at < end {

@@ -1,10 +1,11 @@
 //! A file in memory that remembers what was done to it, for tests.
 //!
 //! From the log every state can be made in which a crash of the host may leave the file
-//! ([`MemoryFile::crashed`]): everything before the last completed `sync` is there, and of what came
-//! later any part, in any order, torn at sectors.
+//! ([`MemoryFile::crashed`]): everything that was over when the last completed `sync` began is there, and
+//! of what came later any part, in any order, torn at sectors.
 //!
-//! A turn can be given away before each call, so that several operations on one file interleave.
+//! A turn can be given away before each call, so that several operations on one file interleave; and calls
+//! can be made to fail, from one on ([`MemoryFile::fail_after`]) or a single one ([`MemoryFile::fail_once`]).
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -31,10 +32,45 @@ pub enum Entry {
         /// What.
         bytes: Rc<[u8]>,
     },
-    /// Everything before is durable.
-    Sync,
+    /// The first `covered` entries are durable: what was done when it began.
+    Sync {
+        /// How many.
+        covered: usize,
+    },
     /// The test wants to find this place again.
     Mark(u64),
+}
+
+/// What is asked of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Bytes.
+    Read,
+    /// To take bytes.
+    Write,
+    /// To make zeroes.
+    Zero,
+    /// To give room back.
+    Discard,
+    /// To make durable.
+    Sync,
+    /// How long it is.
+    Size,
+}
+
+impl Call {
+    /// Each of them.
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Write, Self::Zero, Self::Discard, Self::Sync, Self::Size];
+}
+
+/// A call that is to fail, once.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    call: Call,
+    /// Calls of its kind that come before it.
+    after: u64,
+    failure: Failure,
 }
 
 /// The file. Clones are the same file.
@@ -51,6 +87,7 @@ struct Inner {
     /// Calls that still succeed; `None`: all of them.
     budget: Cell<Option<u64>>,
     failure: Cell<Option<Failure>>,
+    fault: Cell<Option<Fault>>,
 }
 
 impl MemoryFile {
@@ -82,6 +119,17 @@ impl MemoryFile {
     /// All calls succeed again.
     pub fn heal(&self) {
         self.0.budget.set(None);
+        self.0.fault.set(None);
+    }
+
+    /// Lets one call of a kind fail once, after `after` that succeed.
+    pub fn fail_once(&self, call: Call, after: u64, failure: Failure) {
+        self.0.fault.set(Some(Fault { call, after, failure }));
+    }
+
+    /// Whether the call that was to fail once is still to come.
+    pub fn is_spared(&self) -> bool {
+        self.0.fault.get().is_some()
     }
 
     /// Puts a mark into the log.
@@ -99,7 +147,11 @@ impl MemoryFile {
     pub fn crashed(&self, entries: usize, mut keeps: impl FnMut() -> bool) -> Vec<u8> {
         let log = self.0.log.borrow();
         let issued = &log[..entries.min(log.len())];
-        let durable = issued.iter().rposition(|entry| matches!(entry, Entry::Sync)).unwrap_or(0);
+        let covered = issued.iter().filter_map(|entry| match entry {
+            Entry::Sync { covered } => Some(*covered),
+            _ => None,
+        });
+        let durable = covered.max().unwrap_or(0);
         let mut bytes = self.0.start.borrow().clone();
         for (index, entry) in issued.iter().enumerate() {
             let Entry::Write { at, bytes: written } = entry else {
@@ -114,7 +166,16 @@ impl MemoryFile {
         bytes
     }
 
-    fn allowed(&self) -> Outcome {
+    fn allowed(&self, call: Call) -> Outcome {
+        if let Some(fault) = self.0.fault.get().filter(|fault| fault.call == call) {
+            self.0.fault.set(match fault.after {
+                0 => None,
+                after => Some(Fault { after: after - 1, ..fault }),
+            });
+            if fault.after == 0 {
+                return Err(fault.failure);
+            }
+        }
         match self.0.budget.get() {
             None => Ok(()),
             Some(0) => Err(self.0.failure.get().unwrap_or(Failure::IO)),
@@ -125,7 +186,7 @@ impl MemoryFile {
         }
     }
 
-    async fn turn(&self) -> Outcome {
+    async fn turn(&self, call: Call) -> Outcome {
         let most = self.0.yields.get();
         if most > 0 {
             let mut chance = self.0.chance.get();
@@ -137,7 +198,7 @@ impl MemoryFile {
                 Turn(false).await;
             }
         }
-        self.allowed()
+        self.allowed(call)
     }
 
     fn write_bytes(&self, at: u64, from: &[u8]) {
@@ -173,7 +234,7 @@ impl Future for Turn {
 
 impl Storage for MemoryFile {
     async fn read(&self, at: u64, into: Memory) -> Outcome {
-        self.turn().await?;
+        self.turn(Call::Read).await?;
         let bytes = self.0.bytes.borrow();
         let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         let there = (bytes.len() - from).min(into.len() as usize);
@@ -182,7 +243,7 @@ impl Storage for MemoryFile {
     }
 
     async fn write(&self, at: u64, from: Memory) -> Outcome {
-        self.turn().await?;
+        self.turn(Call::Write).await?;
         let heap = Heap::zeroes(from.len() as usize);
         from.copy_into(&heap.clone().into())?;
         if at + from.len() > LONGEST {
@@ -193,7 +254,7 @@ impl Storage for MemoryFile {
     }
 
     async fn zero(&self, at: u64, len: u64) -> Outcome {
-        self.turn().await?;
+        self.turn(Call::Zero).await?;
         if at + len > LONGEST {
             return Err(Failure::TOO_LARGE);
         }
@@ -203,7 +264,7 @@ impl Storage for MemoryFile {
 
     /// Fills the range with rubbish, so that whoever still reads it is found out.
     async fn discard(&self, at: u64, len: u64) -> Outcome {
-        self.turn().await?;
+        self.turn(Call::Discard).await?;
         let end = (at + len).min(self.0.bytes.borrow().len() as u64);
         if at < end {
             self.write_bytes(at, &vec![0xDB; (end - at) as usize]);
@@ -212,12 +273,14 @@ impl Storage for MemoryFile {
     }
 
     async fn sync(&self) -> Outcome {
-        self.turn().await?;
-        self.0.log.borrow_mut().push(Entry::Sync);
+        let covered = self.0.log.borrow().len();
+        self.turn(Call::Sync).await?;
+        self.0.log.borrow_mut().push(Entry::Sync { covered });
         Ok(())
     }
 
     fn size(&self) -> Result<u64, Failure> {
+        self.allowed(Call::Size)?;
         Ok(self.0.bytes.borrow().len() as u64)
     }
 

@@ -1,4 +1,4 @@
-//! `path=FILE,…`: files that snapshots and jobs write.
+//! `path=FILE,…` and `nbd=URI,…`: files that snapshots and jobs write, and exports that jobs write.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,19 @@ use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::block_control::FileSpec;
 
 use crate::options::keyed::{Keyed, nearest};
-use crate::options::small_bytes;
+use crate::options::{server, small_bytes};
 
-const KEYS: &[&str] = &["path", "format", "existing", "cluster-size"];
+const KEYS: &[&str] = &[
+    "path",
+    "nbd",
+    "tls-creds",
+    "tls-hostname",
+    "reconnect-delay",
+    "connections",
+    "format",
+    "existing",
+    "cluster-size",
+];
 
 /// The new layer of a snapshot, which is qcow2.
 pub fn overlay(option: &str, text: &str) -> anyhow::Result<FileSpec> {
@@ -47,10 +57,18 @@ fn read(option: &str, text: &str, default: Option<LayerFormat>) -> anyhow::Resul
         Some(text) => small_bytes(&format!("{option} cluster-size"), &text)?,
         None => 0,
     };
-    Ok(FileSpec {
-        path: absolute(&keyed.required("path")?)?,
-        format,
-        existing: keyed.switch("existing")?,
-        cluster_size,
-    })
+    let existing = keyed.switch("existing")?;
+    let (path, server) = match keyed.value("nbd")? {
+        Some(uri) => {
+            if keyed.value("path")?.is_some() || cluster_size != 0 {
+                let reason = "'path' and 'cluster-size' are of files, 'nbd' is of a server";
+                return Err(keyed.refuse(reason, "leave them out"));
+            }
+            let (path, server) = server::server(&mut keyed, &uri)?;
+            (path, Some(server))
+        }
+        None => (absolute(&keyed.required("path")?)?, None),
+    };
+    keyed.refuse_rest()?;
+    Ok(FileSpec { path, server, format, existing, cluster_size })
 }

@@ -33,7 +33,7 @@ pub fn follow(image: &Path) -> Result<Vec<BackingSpec>, (String, &'static str)> 
             true => BackingFormat::Qcow2,
             false => BackingFormat::Raw(Part::default()),
         };
-        layers.push(BackingSpec { path: path.clone(), format });
+        layers.push(BackingSpec { path: path.clone(), server: None, format });
         if !qcow2 {
             break;
         }

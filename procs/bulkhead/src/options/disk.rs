@@ -5,14 +5,22 @@ mod format;
 
 use bulkhead_protocol::block_control::ErrorPolicy;
 use bulkhead_protocol::filters::Filters;
-use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, OnError};
+use std::path::PathBuf;
+
+use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, OnError, ServerSpec};
 
 use super::keyed::{Keyed, nearest};
+use super::server;
 pub use filters::{LIMIT_KEYS, limits};
 pub use format::MOST_LAYERS;
 
 const KEYS: &[&str] = &[
     "path",
+    "nbd",
+    "tls-creds",
+    "tls-hostname",
+    "reconnect-delay",
+    "connections",
     "format",
     "readonly",
     "id",
@@ -119,7 +127,7 @@ pub fn is_name(name: &str) -> bool {
 fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
     if let Some(socket) = keyed.value("vhost-user")? {
         let image =
-            ["path", "format", "cache", "discard", "readonly", "rerror", "werror", "driver"];
+            ["path", "nbd", "format", "cache", "discard", "readonly", "rerror", "werror", "driver"];
         for key in image {
             if keyed.value(key).map_or(true, |value| value.is_some()) {
                 let reason = format!("'{key}' is of an image, 'vhost-user' of another program's");
@@ -131,14 +139,30 @@ fn source(keyed: &mut Keyed) -> anyhow::Result<DiskSource> {
     if let Some(driver) = keyed.value("driver")? {
         return null(keyed, &driver);
     }
-    let path = keyed.required("path")?;
+    let (path, server) = place(keyed)?;
     Ok(DiskSource::Image {
-        format: format::format(keyed, path.as_ref())?,
-        path: path.into(),
+        format: format::format(keyed, &path, server.as_ref())?,
+        path,
+        server,
         cache: cache(keyed)?,
         discard: discard(keyed)?,
         read_only: keyed.switch("readonly")?,
     })
+}
+
+/// A file, or an export of a server.
+fn place(keyed: &mut Keyed) -> anyhow::Result<(PathBuf, Option<ServerSpec>)> {
+    let Some(uri) = keyed.value("nbd")? else {
+        return Ok((keyed.required("path")?.into(), None));
+    };
+    for key in ["path", "cache"] {
+        if keyed.value(key)?.is_some() {
+            let reason = format!("'{key}' is of a file, and 'nbd' of a server");
+            return Err(keyed.refuse(&reason, "leave one of the two out"));
+        }
+    }
+    let (path, server) = server::server(keyed, &uri)?;
+    Ok((path, Some(server)))
 }
 
 /// QEMU's `null-co`: to measure what is above a disk.
@@ -147,7 +171,7 @@ fn null(keyed: &mut Keyed, driver: &str) -> anyhow::Result<DiskSource> {
         let remedy = "write driver=null-co,size=…, or name an image by path= and format=";
         return Err(keyed.refuse(&format!("there is no driver '{driver}'"), remedy));
     }
-    for key in ["path", "format", "cache", "discard", "offset", "data-file", "backing"] {
+    for key in ["path", "nbd", "format", "cache", "discard", "offset", "data-file", "backing"] {
         if keyed.value(key)?.is_some() {
             let reason = format!("'{key}' is of an image, and null-co has none");
             return Err(keyed.refuse(&reason, "leave it out"));

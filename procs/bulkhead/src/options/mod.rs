@@ -9,6 +9,7 @@ mod gdb;
 pub mod keyed;
 mod number;
 mod output;
+pub mod server;
 mod size;
 mod spec;
 

@@ -61,6 +61,10 @@ fn line(kind: &EventKind) -> Option<String> {
             "disk {id}: the header of {} names '{named}' as its backing file, '{given}' is used",
             path.display()
         ),
+        EventKind::ServerLost { id, path, reason } => {
+            format!("disk {id}: {} is lost: {reason}; its requests wait", path.display())
+        }
+        EventKind::ServerBack { id, path } => format!("disk {id}: {} is back", path.display()),
         EventKind::JobReady { id, job } => format!("job {job} on disk {id} is ready"),
         EventKind::JobCompleted { id, job, .. } => format!("job {job} on disk {id} is completed"),
         EventKind::JobCancelled { id, job, .. } => format!("job {job} on disk {id} was cancelled"),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::run::{must, ours, patch, qemu, theirs};
+use super::program::{must, ours};
+use super::run::{patch, qemu, theirs};
 
 /// `a` and `b` are two disks, `top` lies over `a`; the disk of `top` is kept in `disk.raw`.
 fn chain(dir: &Path, options: &str) -> bool {

@@ -2,7 +2,8 @@
 
 use tempfile::TempDir;
 
-use super::run::{facts, must, ours, patch, qemu, theirs};
+use super::program::{must, ours};
+use super::run::{facts, patch, qemu, theirs};
 
 /// Taken, gone back to and removed by one and the other in turn, checked by both each time.
 #[test]

@@ -2,9 +2,12 @@
 
 mod chains;
 mod changes;
+#[path = "../program/mod.rs"]
+mod program;
 mod run;
 
-use run::{facts, must, ours, qemu, raw_disk, theirs};
+use program::{must, ours};
+use run::{facts, qemu, raw_disk, theirs};
 use tempfile::TempDir;
 
 const OPTIONS: [&str; 8] = [

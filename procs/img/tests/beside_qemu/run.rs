@@ -1,20 +1,7 @@
-//! Running the two commands, and a disk for them.
+//! Running `qemu-img`, and a disk for both commands.
 
 use std::path::Path;
 use std::process::{Command, Output};
-
-pub fn ours(arguments: &[&str], folder: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-img"));
-    command.args(arguments).current_dir(folder).output().expect("bulkhead-img runs")
-}
-
-pub fn must(arguments: &[&str], folder: &Path) -> String {
-    let output = ours(arguments, folder);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {text}{complaint}");
-    text
-}
 
 pub fn qemu(arguments: &[&str], folder: &Path) -> Option<Output> {
     Command::new("qemu-img").args(arguments).current_dir(folder).output().ok()

@@ -356,15 +356,16 @@ pub(super) fn bound(draft: &mut Draft<'_>) -> Option<Handler> {
 }
 
 fn check_bound<W: Width>(cpu: &mut Cpu, at: At) -> Next {
-    let linear = attempt!(cpu, at, cpu.address(at, 2 * W::BYTES as u32, false));
-    let low: W = attempt!(cpu, at, cpu.load(linear, Through::Data));
+    let low: W = attempt!(cpu, at, cpu.read(at));
     let index = cpu.regs.get::<W>(at.dst).sign_extend() as i64;
     // The upper bound is not even read where the lower one settles it.
     if index < low.sign_extend() as i64 {
         return cpu.raise(at, Exception::plain(vector::BR));
     }
-    let high = linear.wrapping_add(W::BYTES as u64);
-    let high: W = attempt!(cpu, at, cpu.load(high, Through::Data));
+    let (segment, size) = (at.shape.segment(), W::BYTES as u32);
+    let behind = at.shape.size().cut(cpu.offset(at)).wrapping_add(size.into());
+    let linear = attempt!(cpu, at, cpu.segment_address(segment, behind, size, false));
+    let high: W = attempt!(cpu, at, cpu.load(linear, Through::Data));
     if index > high.sign_extend() as i64 {
         return cpu.raise(at, Exception::plain(vector::BR));
     }

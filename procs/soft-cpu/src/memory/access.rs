@@ -39,6 +39,12 @@ impl Cpu {
         base.wrapping_add(index << at.shape.scale()).wrapping_add(at.displacement)
     }
 
+    /// Linear address of the memory operand, whether or not its segment permits it.
+    pub fn unchecked_address(&self, at: At) -> u64 {
+        let segment = &self.segments[usize::from(at.shape.segment() % 6)];
+        segment.base.wrapping_add(at.shape.size().cut(self.offset(at)))
+    }
+
     /// Linear address of the memory operand, for an access of `size` bytes: segment limits and rights
     /// are checked where the mode has them.
     #[inline(always)]

@@ -11,7 +11,7 @@ use super::tlb::{Bank, Entry, NEVER};
 use super::walk::{Access, Translation};
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Raised, Stop, vector};
-use crate::op::{AddressSize, At};
+use crate::op::At;
 use crate::state::{SegmentName, cr4, rflags};
 use crate::width::Width;
 
@@ -37,12 +37,7 @@ impl Cpu {
         size: u32,
         write: bool,
     ) -> Result<u64, Raised> {
-        let offset = match at.shape.size() {
-            AddressSize::Bits64 => offset,
-            AddressSize::Bits32 => offset & 0xffff_ffff,
-            AddressSize::Bits16 => offset & 0xffff,
-        };
-        self.segment_address(at.shape.segment(), offset, size, write)
+        self.segment_address(at.shape.segment(), at.shape.size().cut(offset), size, write)
     }
 
     /// Linear address of `offset` in a segment, after its limit and rights were checked (outside 64-bit
@@ -101,10 +96,7 @@ impl Cpu {
         change: impl FnOnce(&mut Self, W) -> W,
     ) -> Result<(), Raised> {
         // All checks of a write first: a page that may be read but not written faults as a write.
-        self.prove(linear, W::BYTES, true, through)?;
-        if linear % PAGE + W::BYTES as u64 <= PAGE {
-            self.place(linear, W::BYTES, true, through)?;
-        }
+        self.probe_write(linear, W::BYTES, through)?;
         let old = W::truncate(self.load_slow(linear, W::BYTES, through)?);
         // The store may still need the outside, and then everything starts again.
         let before = (self.regs.clone(), self.flags);
@@ -211,6 +203,20 @@ impl Cpu {
     /// Outside 64-bit mode, linear addresses have 32 bits.
     fn wrap(&self, linear: u64) -> u64 {
         if self.mode.is_long() { linear } else { linear & 0xffff_ffff }
+    }
+
+    /// All checks of a write that may never come.
+    pub(crate) fn probe_write(
+        &mut self,
+        linear: u64,
+        size: usize,
+        through: Through,
+    ) -> Result<(), Raised> {
+        self.prove(linear, size, true, through)?;
+        if linear % PAGE + size as u64 <= PAGE {
+            self.place(linear, size, true, through)?;
+        }
+        Ok(())
     }
 
     /// All checks of an access, for every page that it touches; afterwards it can only need the outside.

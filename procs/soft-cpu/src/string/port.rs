@@ -15,9 +15,12 @@ use crate::state::{Reg, SegmentName};
 /// INS.
 pub struct Ins;
 impl Step for Ins {
+    fn demand<W: Word>(cpu: &mut Cpu) -> Result<(), Raised> {
+        cpu.demand_port(cpu.regs.get(Reg::RDX), W::BYTES as u8)
+    }
+
     fn step<W: Word>(cpu: &mut Cpu, at: At) -> Result<(), Raised> {
         let port = cpu.regs.get(Reg::RDX);
-        cpu.demand_port(port, W::BYTES as u8)?;
         let to = cursor::target(cpu, at, W::BYTES, true)?;
         prove_target(cpu, at, W::BYTES)?;
         let value = cpu.outside(Outside::PortRead { port, width: W::BYTES as u8 })?;
@@ -40,9 +43,12 @@ fn prove_target(cpu: &mut Cpu, at: At, bytes: usize) -> Result<(), Raised> {
 /// OUTS.
 pub struct Outs;
 impl Step for Outs {
+    fn demand<W: Word>(cpu: &mut Cpu) -> Result<(), Raised> {
+        cpu.demand_port(cpu.regs.get(Reg::RDX), W::BYTES as u8)
+    }
+
     fn step<W: Word>(cpu: &mut Cpu, at: At) -> Result<(), Raised> {
         let port = cpu.regs.get(Reg::RDX);
-        cpu.demand_port(port, W::BYTES as u8)?;
         let (from, through) = cursor::source(cpu, at, W::BYTES)?;
         let value = cpu.load::<W>(from, through)?.zero_extend();
         cpu.outside(Outside::PortWrite { port, width: W::BYTES as u8, value })?;

@@ -25,6 +25,7 @@ pub enum Until {
 
 /// Without a prefix.
 pub fn once<S: Step, W: Word>(cpu: &mut Cpu, at: At) -> Next {
+    attempt!(cpu, at, S::demand::<W>(cpu));
     attempt!(cpu, at, S::step::<W>(cpu, at));
     at.next(cpu)
 }
@@ -58,6 +59,7 @@ fn again(cpu: &mut Cpu, at: At) -> Next {
 /// although iterations are done (Intel SDM volume 2, CMPS).
 #[inline(never)]
 fn repeat<S: Step, W: Word>(cpu: &mut Cpu, at: At, until: Until) -> Result<bool, Raised> {
+    S::demand::<W>(cpu)?;
     let before = cpu.flags;
     let is_stepping = cpu.system_flags & rflags::TF != 0;
     for _ in 0..PATIENCE {

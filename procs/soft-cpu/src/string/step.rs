@@ -12,6 +12,11 @@ use crate::state::Reg;
 pub trait Step {
     /// Whether it compares, so that its repetition also ends by ZF.
     const COMPARES: bool = false;
+    /// What is asked for even if the count is zero.
+    #[inline(always)]
+    fn demand<W: Word>(_cpu: &mut Cpu) -> Result<(), Raised> {
+        Ok(())
+    }
     /// One iteration: everything but the count.
     fn step<W: Word>(cpu: &mut Cpu, at: At) -> Result<(), Raised>;
     /// Up to `count` iterations at once, if that is possible here; says how many it did.

@@ -276,6 +276,7 @@ fn lmsw_register(cpu: &mut Cpu, at: At) -> Next {
 }
 
 fn lmsw_memory(cpu: &mut Cpu, at: At) -> Next {
+    attempt!(cpu, at, cpu.demand_kernel());
     let value = attempt!(cpu, at, cpu.read(at));
     lmsw(cpu, at, value)
 }

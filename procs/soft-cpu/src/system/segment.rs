@@ -137,7 +137,7 @@ pub(super) fn select(draft: &mut Draft<'_>) -> Option<Handler> {
             draft.op.src = Reg(select::segment(instruction.op_register(0))? as u8);
             Some(match instruction.stack_pointer_increment() {
                 -2 => push::<u16>,
-                -4 => push::<u32>,
+                -4 => push_half,
                 _ => push::<u64>,
             })
         }
@@ -209,6 +209,16 @@ fn store_in_memory(cpu: &mut Cpu, at: At) -> Next {
 fn push<W: Width>(cpu: &mut Cpu, at: At) -> Next {
     let selector = cpu.segments[usize::from(at.src.0 % 6)].selector;
     attempt!(cpu, at, cpu.push(W::truncate(selector.into())));
+    at.next(cpu)
+}
+
+/// Four bytes of which, as on Intel's processors, only the lower two are written.
+fn push_half(cpu: &mut Cpu, at: At) -> Next {
+    let selector = cpu.segments[usize::from(at.src.0 % 6)].selector;
+    // The way to the lower two: two bytes below what is left of the upper two.
+    let mut pointer = cpu.stack_pointer().wrapping_sub(2);
+    attempt!(cpu, at, cpu.push_below(&mut pointer, selector));
+    cpu.set_stack_pointer(pointer);
     at.next(cpu)
 }
 

@@ -1,4 +1,4 @@
-//! Descriptor-table registers, and questions about descriptors: lar, lsl, verr, verw.
+//! Descriptor-table registers, and questions about descriptors and selectors: lar, lsl, verr, verw, arpl.
 
 use iced_x86::Mnemonic as M;
 
@@ -71,6 +71,14 @@ pub(super) fn select(draft: &mut Draft<'_>) -> Option<Handler> {
             draft.op.src = draft.register(0).unwrap_or(Reg::ZERO);
             draft.op.imm = u64::from(draft.is_memory(0));
             Some(if instruction.mnemonic() == M::Verw { verify::<true> } else { verify::<false> })
+        }
+        M::Arpl => {
+            draft.op.src = draft.register(1)?;
+            if let Some(dst) = draft.register(0) {
+                draft.op.dst = dst;
+                return Some(adjust_register);
+            }
+            Some(adjust_memory)
         }
         _ => None,
     }
@@ -191,5 +199,36 @@ fn verify<const WRITE: bool>(cpu: &mut Cpu, at: At) -> Next {
         segment.is_user && if WRITE { !is_code && has } else { !is_code || has }
     });
     cpu.flags.set_zf(allowed);
+    at.next(cpu)
+}
+
+/// The selector that asks for no higher level than its giver has. `None`: it is so already.
+fn adjusted(selector: u16, giver: u16) -> Option<u16> {
+    const LEVEL: u16 = 3;
+    (selector & LEVEL < giver & LEVEL).then_some(selector & !LEVEL | giver & LEVEL)
+}
+
+fn adjust_register(cpu: &mut Cpu, at: At) -> Next {
+    if !cpu.mode.is_protected() {
+        return cpu.raise(at, Exception::UD);
+    }
+    let changed = adjusted(cpu.regs.get(at.dst), cpu.regs.get(at.src));
+    if let Some(selector) = changed {
+        cpu.regs.set(at.dst, selector);
+    }
+    cpu.flags.set_zf(changed.is_some());
+    at.next(cpu)
+}
+
+fn adjust_memory(cpu: &mut Cpu, at: At) -> Next {
+    if !cpu.mode.is_protected() {
+        return cpu.raise(at, Exception::UD);
+    }
+    let selector = attempt!(cpu, at, cpu.read(at));
+    let changed = adjusted(selector, cpu.regs.get(at.src));
+    if let Some(selector) = changed {
+        attempt!(cpu, at, cpu.write(at, selector));
+    }
+    cpu.flags.set_zf(changed.is_some());
     at.next(cpu)
 }

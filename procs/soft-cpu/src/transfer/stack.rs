@@ -254,6 +254,8 @@ fn make_frame<W: Width>(cpu: &mut Cpu, at: At) -> Next {
     let frame: W = cpu.regs.get(Reg::RBP);
     attempt!(cpu, at, cpu.push_below(&mut pointer, frame));
     let new = pointer;
+    // What a narrow stack does not use of the pointer belongs to the frame pointer all the same.
+    let upper = cpu.regs.get::<u64>(Reg::RSP) & !cpu.stack_mask();
     if level > 0 {
         // As wide as the stack, whatever is pushed.
         let mut old = cpu.regs.get::<u64>(Reg::RBP) & cpu.stack_mask();
@@ -263,10 +265,14 @@ fn make_frame<W: Width>(cpu: &mut Cpu, at: At) -> Next {
             let display: W = attempt!(cpu, at, cpu.pop_above(&mut from));
             attempt!(cpu, at, cpu.push_below(&mut pointer, display));
         }
-        attempt!(cpu, at, cpu.push_below(&mut pointer, W::truncate(new)));
+        attempt!(cpu, at, cpu.push_below(&mut pointer, W::truncate(upper | new)));
     }
-    cpu.regs.set(Reg::RBP, W::truncate(new));
-    cpu.set_stack_pointer(pointer.wrapping_sub(bytes));
+    // The new top has to be a place for the next push (Intel SDM volume 2, ENTER).
+    let top = pointer.wrapping_sub(bytes) & cpu.stack_mask();
+    let linear = attempt!(cpu, at, cpu.segment_address(2, top, W::BYTES as u32, true));
+    attempt!(cpu, at, cpu.probe_write(linear, W::BYTES, Through::Stack));
+    cpu.regs.set(Reg::RBP, W::truncate(upper | new));
+    cpu.set_stack_pointer(top);
     at.next(cpu)
 }
 

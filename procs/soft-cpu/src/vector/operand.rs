@@ -117,10 +117,12 @@ pub fn set(cpu: &mut Cpu, reg: Reg, value: Xmm) {
 /// #GP unless the memory operand's address is a multiple of 16.
 #[inline(always)]
 pub fn check_alignment(cpu: &mut Cpu, at: At, write: bool) -> Result<(), Raised> {
-    if cpu.address(at, 16, write)? & 15 != 0 {
-        return Err(cpu.fault(Exception::gp(0)));
+    match cpu.address(at, 16, write) {
+        Ok(linear) if linear & 15 == 0 => Ok(()),
+        // Where it lies beyond its segment as well, that comes second.
+        Err(raised) if cpu.unchecked_address(at) & 15 == 0 => Err(raised),
+        _ => Err(cpu.fault(Exception::gp(0))),
     }
-    Ok(())
 }
 
 /// The number of the XMM register that operand `index` is.

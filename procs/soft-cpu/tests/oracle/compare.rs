@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use iced_x86::{Mnemonic as M, OpKind};
+use iced_x86::{Code, Mnemonic as M, OpKind};
 
 use crate::generate::Trial;
 use crate::layout::{Bits, DATA};
-use crate::state::{Outcome, State};
+use crate::state::{Fault, Outcome, State};
 
 /// Forms of which mismatches are shown, and how many of each.
 const SHOWN: (usize, u64) = (20, 2);
@@ -54,6 +54,14 @@ fn writes_in_parts(trial: &Trial) -> bool {
     )
 }
 
+/// Operands that are reached piece by piece, in an order of the host's own: where one piece lies beyond its segment and
+/// another on a missing page, either may be told of.
+fn moves_in_parts(trial: &Trial) -> bool {
+    matches!(trial.instruction.code(), Code::Fld_m80fp | Code::Fbld_m80bcd)
+        || reads_in_parts(trial)
+        || writes_in_parts(trial)
+}
+
 fn uses_mmx(trial: &Trial) -> bool {
     let instruction = &trial.instruction;
     instruction.mnemonic() == M::Maskmovq
@@ -77,8 +85,8 @@ fn settled(run: &[Trial], outcome: &Outcome) -> Outcome {
     let state = &mut outcome.state;
     state.flags &= !run.iter().fold(0, |flags, trial| flags | undefined_flags(trial));
     state.padding = [0; 6];
-    if run[0].bits == Bits::Bits32 {
-        // Whatever a change of mode leaves in the parts that 32-bit code does not see.
+    if run[0].bits != Bits::Bits64 {
+        // Whatever a change of mode leaves in the parts that other code does not see.
         state.registers.iter_mut().for_each(|register| *register &= 0xffff_ffff);
         state.registers[8..].fill(0);
     }
@@ -97,6 +105,10 @@ fn settled(run: &[Trial], outcome: &Outcome) -> Outcome {
         if any(|trial| matches!(trial.instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu)) {
             // Which of two missing pages is named, the mask decides in ways of the host's own.
             fault.address = 0;
+        }
+        let is_of_memory = (12..=14).contains(&fault.vector);
+        if run[0].bits == Bits::Bits16 && is_of_memory && any(moves_in_parts) {
+            *fault = Fault { vector: 14, code: 0, address: 0 };
         }
         if fault.vector == 19 {
             // PE beside an unmasked overflow or underflow, and what sums of products raise: see `vector::mxcsr`.

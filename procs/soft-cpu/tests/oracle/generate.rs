@@ -1,13 +1,13 @@
 //! Random instructions.
 //!
-//! They are random bytes that decode to something the interpreter is to execute at level 3 and that leads to the next
-//! instruction: so every encoding is met, prefixes that mean nothing included.
+//! They are random bytes that decode to something that can be tried at level 3: so every encoding is met, prefixes that mean
+//! nothing included. What chooses where to go on is made to lead to the next instruction.
 
 use iced_x86::{
-    CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind,
-    Register,
+    Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as M, OpKind, Register,
 };
 
+use crate::forms::{self, Fate, Lead};
 use crate::layout::Bits;
 use crate::operands::target;
 use crate::random::Random;
@@ -66,6 +66,9 @@ fn stays_in_place(instruction: &Instruction) -> bool {
         )
     };
     (0..instruction.op_count()).all(is_explicit)
+        && instruction.flow_control() == FlowControl::Next
+        && !instruction.is_privileged()
+        && !matches!(instruction.mnemonic(), M::In | M::Out | M::Cli | M::Sti)
         && !instruction.is_stack_instruction()
         && !(has_memory(instruction) && (has_registers(instruction) || reaches(instruction)))
         && instruction.mnemonic() != M::Xlatb
@@ -101,18 +104,28 @@ fn candidate(random: &mut Random, bits: Bits, ip: u64) -> Option<Trial> {
     bytes.extend(random.next().to_le_bytes());
     bytes.extend(random.next().to_le_bytes());
     bytes.truncate(15);
-    let mut decoder = Decoder::with_ip(number(bits), &bytes, ip, DecoderOptions::NONE);
+    settle(random, bits, ip, bytes)
+}
+
+/// The instruction that these bytes begin with, if it is to be tried, with its addresses put where something is.
+pub fn settle(random: &mut Random, bits: Bits, ip: u64, mut bytes: Vec<u8>) -> Option<Trial> {
+    let mut decoder = Decoder::with_ip(bits.number(), &bytes, ip, DecoderOptions::NONE);
     let instruction = decoder.decode();
-    if instruction.is_invalid() || !is_wanted(&instruction) {
+    if !is_wanted(bits, &instruction) {
         return None;
     }
     let offsets = decoder.get_constant_offsets(&instruction);
     bytes.truncate(instruction.len());
+    if forms::lead(&instruction) == Some(Lead::Distance) {
+        // To the next instruction, whether taken or not.
+        let at = offsets.immediate_offset();
+        bytes[at..at + offsets.immediate_size()].fill(0);
+    }
     if has_memory(&instruction) && !has_registers(&instruction) {
         if !offsets.has_displacement() {
             return None;
         }
-        let target = target(random, &instruction, true);
+        let target = target(random, bits, &instruction, true);
         let is_relative = instruction.is_ip_rel_memory_operand();
         let value =
             if is_relative { target.wrapping_sub(ip + instruction.len() as u64) } else { target };
@@ -123,12 +136,8 @@ fn candidate(random: &mut Random, bits: Bits, ip: u64) -> Option<Trial> {
 }
 
 fn decoded(bits: Bits, ip: u64, bytes: &[u8]) -> Trial {
-    let instruction = Decoder::with_ip(number(bits), bytes, ip, DecoderOptions::NONE).decode();
+    let instruction = Decoder::with_ip(bits.number(), bytes, ip, DecoderOptions::NONE).decode();
     Trial { bits, bytes: bytes.to_vec(), instruction }
-}
-
-fn number(bits: Bits) -> u32 {
-    if bits == Bits::Bits64 { 64 } else { 32 }
 }
 
 fn prefixes(random: &mut Random, bits: Bits) -> Vec<u8> {
@@ -142,7 +151,7 @@ fn prefixes(random: &mut Random, bits: Bits) -> Vec<u8> {
     if random.once_in(16) {
         bytes.push(0xf0);
     }
-    if random.once_in(24) {
+    if random.once_in(if bits == Bits::Bits16 { 4 } else { 24 }) {
         bytes.push(0x67);
     }
     if random.once_in(32) {
@@ -154,97 +163,19 @@ fn prefixes(random: &mut Random, bits: Bits) -> Vec<u8> {
     bytes
 }
 
-/// What is executed natively and interpreted. Left out: what leaves the instruction stream, what needs level 0 or asks the
-/// machine (time, CPUID, tables), and what the interpreter does not offer.
-fn is_wanted(instruction: &Instruction) -> bool {
-    use CpuidFeature as F;
-    let is_offered = instruction.cpuid_features().iter().all(|feature| {
-        matches!(
-            feature,
-            F::INTEL8086
-                | F::INTEL186
-                | F::INTEL286
-                | F::INTEL386
-                | F::INTEL486
-                | F::X64
-                | F::CMOV
-                | F::CX8
-                | F::CMPXCHG16B
-                | F::POPCNT
-                | F::LZCNT
-                | F::BMI1
-                | F::MOVBE
-                | F::SSE
-                | F::SSE2
-                | F::SSE3
-                | F::SSSE3
-                | F::SSE4_1
-                | F::SSE4_2
-                | F::AES
-                | F::PCLMULQDQ
-                | F::FPU
-                | F::FPU287
-                | F::FPU387
-                | F::MMX
-                | F::FXSR
-                | F::CLFSH
-                | F::PREFETCHW
-                | F::MULTIBYTENOP
-        )
-    });
-    let is_left_out = matches!(
-        instruction.mnemonic(),
-        M::Popf
-            | M::Popfd
-            | M::Popfq
-            | M::Pushf
-            | M::Pushfd
-            | M::Pushfq
-            | M::Int3
-            | M::Lar
-            | M::Lsl
-            | M::Verr
-            | M::Verw
-            | M::Sldt
-            | M::Str
-            | M::Smsw
-            | M::Sgdt
-            | M::Sidt
-            | M::Lss
-            | M::Lfs
-            | M::Lgs
-            | M::Clflush
-            | M::Enter
-            | M::Les
-            | M::Lds
-            | M::Arpl
-            | M::Insb
-            | M::Insw
-            | M::Insd
-            | M::Outsb
-            | M::Outsw
-            | M::Outsd
-            | M::In
-            | M::Out
-            | M::Cli
-            | M::Sti
-            | M::Wait
-            | M::Frstpm
-            | M::Fnsetpm
-            | M::Fneni
-            | M::Fndisi
-    );
-    let uses_segments = (0..instruction.op_count()).any(|index| {
-        instruction.op_kind(index) == OpKind::Register
-            && instruction.op_register(index).is_segment_register()
-    });
-    let is_odd = matches!(instruction.memory_segment(), Register::FS | Register::GS);
-    is_offered
-        && !is_left_out
-        && !uses_segments
+/// Whether this instance can be tried, its form being one that is.
+fn is_wanted(bits: Bits, instruction: &Instruction) -> bool {
+    let segment = instruction.memory_segment();
+    // FS and GS are the test's own thread's; behind a 16-bit code segment lies what differs between the two sides.
+    let is_odd = matches!(segment, Register::FS | Register::GS)
+        || bits == Bits::Bits16 && segment == Register::CS;
+    // A call by the stack pointer would push where it leads.
+    let lead = forms::lead(instruction);
+    let is_writing_code = instruction.flow_control() == FlowControl::IndirectCall
+        && matches!(lead, Some(Lead::Register(register)) if register.full_register() == Register::RSP);
+    forms::fate(bits, instruction) == Fate::Tried
         && !is_odd
-        && !instruction.is_privileged()
-        && instruction.flow_control() == FlowControl::Next
+        && !is_writing_code
         && places_can_be_chosen(instruction)
 }
 

@@ -1,4 +1,4 @@
-//! The interpreter's side: a machine with the same linear addresses, at level 3 in 64-bit mode.
+//! The interpreter's side: a machine with the same linear addresses, at level 3 in any of the modes.
 
 use bulkhead_memory::{Grant, RamLayout, Rights};
 use bulkhead_soft_cpu::Cpu;
@@ -7,7 +7,7 @@ use bulkhead_soft_cpu::memory::Ram;
 use bulkhead_soft_cpu::state::{Flags, Fx, Reg, Segment, cr0, cr4, efer, rflags};
 use bulkhead_sys::code_memory::CodeMemory;
 
-use crate::layout::{Bits, CODE, CODE32, DATA, DATA_LEN, READ_ONLY};
+use crate::layout::{self, Bits, CODE, CODE16, CODE32, DATA, DATA_LEN, READ_ONLY, SEGMENTS_16};
 use crate::native::pattern;
 use crate::state::{FLAGS, Fault, Outcome, State};
 
@@ -24,6 +24,7 @@ const USER: u64 = 4;
 pub struct Guest {
     cpu: Cpu,
     ram: *mut u8,
+    bits: Bits,
 }
 
 impl Guest {
@@ -38,7 +39,7 @@ impl Guest {
         if compiled {
             cpu.compile_blocks(CodeMemory::new(8 << 20).expect("code memory"), 0);
         }
-        let mut guest = Self { cpu, ram: host };
+        let mut guest = Self { cpu, ram: host, bits: Bits::Bits64 };
         guest.build_tables();
         for at in 0..DATA_LEN {
             guest.poke(DATA_PAGES + at, pattern(at));
@@ -72,12 +73,13 @@ impl Guest {
                 let entry = table + ((linear >> 12) % 512 + page) * 8;
                 guest.poke(entry, (physical + page * 4096) | rights);
             }
-            if linear != DATA && linear != CODE {
+            if !matches!(linear, CODE | CODE32 | DATA) {
                 table += 0x1000;
             }
         };
         map(self, CODE, CODE_PAGE, 1, all);
         map(self, CODE32, CODE_PAGE + 4096, 1, all);
+        map(self, CODE16, CODE_PAGE + 8192, 1, all);
         map(self, DATA, DATA_PAGES, DATA_LEN / 4096, all);
         map(self, READ_ONLY, READ_ONLY_PAGE, 1, PRESENT | USER);
     }
@@ -88,29 +90,47 @@ impl Guest {
         cpu.control.cr3 = TABLES;
         cpu.control.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT;
         cpu.control.efer = efer::SCE | efer::LME | efer::LMA | efer::NXE;
-        let flat = Segment {
-            limit: u32::MAX,
-            is_user: true,
-            dpl: 3,
-            present: true,
-            pages: true,
-            big: true,
-            kind: 3,
-            ..Segment::default()
-        };
-        cpu.segments = [Segment { selector: 0x2b, ..flat }; 6];
-        cpu.segments[1] = Segment { selector: 0x33, kind: 0xb, long: true, big: false, ..flat };
+        // No port may be used.
+        cpu.task = Segment { limit: 0x66, kind: 0xb, present: true, ..Segment::default() };
         cpu.cpl = 3;
-        cpu.refresh();
+        self.set_bits(Bits::Bits64);
     }
 
-    /// Switches between 64-bit mode and compatibility mode.
+    /// Switches between modes, with the segments that the host has in them.
     pub fn set_bits(&mut self, bits: Bits) {
-        let is_long = bits == Bits::Bits64;
-        let code = &mut self.cpu.segments[1];
-        code.selector = if is_long { 0x33 } else { 0x23 };
-        (code.long, code.big) = (is_long, !is_long);
+        let user = Segment { is_user: true, dpl: 3, present: true, kind: 3, ..Segment::default() };
+        let flat = Segment { limit: u32::MAX, pages: true, big: true, ..user };
+        let data = Segment { selector: 0x2b, ..flat };
+        let none = Segment::default();
+        self.cpu.segments = match bits {
+            Bits::Bits16 => {
+                let [code, ds, es, ss] = SEGMENTS_16.map(|segment| Segment {
+                    selector: segment.selector,
+                    base: segment.base,
+                    limit: segment.limit,
+                    kind: if segment.is_code { 0xb } else { 3 },
+                    ..user
+                });
+                [es, code, ss, ds, none, none]
+            }
+            Bits::Bits32 => {
+                let code = Segment { selector: 0x23, kind: 0xb, ..flat };
+                [data, code, data, data, none, none]
+            }
+            Bits::Bits64 => {
+                let code = Segment { selector: 0x33, kind: 0xb, long: true, big: false, ..flat };
+                [data, code, data, data, none, none]
+            }
+        };
+        self.bits = bits;
         self.cpu.refresh();
+    }
+
+    /// Puts bytes where the data is.
+    pub fn plant(&mut self, at: u64, bytes: &[u8]) {
+        for (at, byte) in (at - DATA..).zip(bytes) {
+            self.poke(DATA_PAGES + at, *byte);
+        }
     }
 
     /// Writes code, as a guest that modifies its own.
@@ -132,6 +152,7 @@ impl Guest {
 
     /// Interprets one instruction of `len` bytes.
     pub fn run_one(&mut self, at: u64, len: usize, before: &State) -> Outcome {
+        let at = layout::ip(self.bits, at);
         self.set_registers(at, before);
         let mut stop = self.cpu.execute_one();
         // A repeated instruction comes up for air.
@@ -143,9 +164,10 @@ impl Guest {
 
     /// Interprets blocks until something stops; `len` bytes on, that is the end.
     pub fn run_all(&mut self, at: u64, len: usize, before: &State) -> Outcome {
+        let at = layout::ip(self.bits, at);
         self.set_registers(at, before);
         let mut stop = self.cpu.execute_blocks();
-        while stop == Stop::Lookup {
+        while matches!(stop, Stop::Lookup | Stop::Spin | Stop::Window) {
             stop = self.cpu.execute_blocks();
         }
         let end = at + len as u64;
@@ -168,7 +190,7 @@ impl Guest {
     fn outcome(&mut self, end: u64, stop: Stop) -> Outcome {
         let cpu = &self.cpu;
         let fault = match stop {
-            Stop::Lookup => None,
+            Stop::Lookup | Stop::Spin | Stop::Window => None,
             Stop::Fault(exception) => Some(Fault {
                 vector: exception.vector.into(),
                 code: exception.code.unwrap_or(0).into(),

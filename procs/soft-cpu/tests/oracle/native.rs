@@ -8,7 +8,9 @@ use std::mem::{offset_of, zeroed};
 use std::ptr::{addr_of_mut, null_mut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::layout::{Bits, CODE, CODE32, DATA, DATA_LEN, GATES, READ_ONLY, STATE};
+use crate::layout::{
+    self, Bits, CODE, CODE16, CODE32, DATA, DATA_LEN, GATES, READ_ONLY, SEGMENTS_16, STATE,
+};
 use crate::state::{FLAGS, Fault, Outcome, State};
 
 /// The state block at `STATE`.
@@ -18,8 +20,10 @@ struct Block {
     host_stack: u64,
     entry: u64,
     exit: u64,
-    /// Offset and selector of the 32-bit code to enter.
+    /// Offset and selector of the code to enter that is not 64-bit code.
     far: [u32; 2],
+    /// DS, ES, SS.
+    segments: [u16; 4],
     fault: Fault,
     has_fault: u64,
     fault_rip: u64,
@@ -39,11 +43,6 @@ impl Native {
             map_pages();
             *are_mapped = true;
         }
-        // 32-bit code reaches data through these, which are null in a 64-bit process.
-        // SAFETY: 0x2b is the user's data segment on Linux.
-        unsafe {
-            asm!("mov ds, {0:x}", "mov es, {0:x}", in(reg) 0x2b, options(nostack, preserves_flags))
-        };
         handle_signals();
         Self { _pages: are_mapped }
     }
@@ -53,8 +52,11 @@ impl Native {
         let mut code = bytes.to_vec();
         match bits {
             Bits::Bits64 => code.extend(jump(0x24, offset_of!(Block, exit))),
-            Bits::Bits32 => {
+            Bits::Bits32 | Bits::Bits16 => {
                 // jmp 0x33:GATES + 16
+                if bits == Bits::Bits16 {
+                    code.push(0x66);
+                }
                 code.push(0xea);
                 code.extend((GATES as u32 + 16).to_le_bytes());
                 code.extend([0x33, 0]);
@@ -69,6 +71,12 @@ impl Native {
         unsafe { std::slice::from_raw_parts(DATA as *const u8, DATA_LEN as usize) }
     }
 
+    /// Puts bytes where the data is.
+    pub fn plant(&self, at: u64, bytes: &[u8]) {
+        // SAFETY: callers name places within the data pages; nothing native runs.
+        unsafe { (at as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
     /// Runs what was placed there.
     pub fn run(&self, bits: Bits, at: u64, before: &State) -> Outcome {
         let block = STATE as *mut Block;
@@ -76,7 +84,13 @@ impl Native {
         unsafe {
             (*block).state = before.clone();
             (*block).entry = if bits == Bits::Bits64 { at } else { GATES };
-            (*block).far = [at as u32, 0x23];
+            let [code, segments @ ..] = match bits {
+                Bits::Bits16 => SEGMENTS_16.map(|segment| segment.selector),
+                // Null in a 64-bit process, but 32-bit code reaches data through these.
+                Bits::Bits32 | Bits::Bits64 => [0x23, 0x2b, 0x2b, 0x2b],
+            };
+            (*block).far = [layout::ip(bits, at) as u32, code.into()];
+            (*block).segments = [segments[0], segments[1], segments[2], 0];
             (*block).has_fault = 0;
             switch();
             let has_fault = (*block).has_fault != 0;
@@ -90,7 +104,7 @@ impl Native {
 
 fn map_pages() {
     let code = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-    for page in [CODE, CODE32, GATES] {
+    for page in [CODE, CODE32, CODE16, GATES] {
         map(page, 4096, code);
     }
     for (at, len) in [(STATE, 4096), (DATA, DATA_LEN), (READ_ONLY, 4096)] {
@@ -107,6 +121,21 @@ fn map_pages() {
     // At its start: jmp fword ptr [far]; then jmp [exit].
     write_code(GATES, &jump(0x2c, offset_of!(Block, far)));
     write_code(GATES + 16, &jump(0x24, offset_of!(Block, exit)));
+    make_segments();
+}
+
+/// 16-bit segments, in the local descriptor table of the process.
+fn make_segments() {
+    const WRITE: i32 = 0x11;
+    for (index, segment) in (0u32..).zip(SEGMENTS_16) {
+        let contents = if segment.is_code { 2 } else { 0 };
+        let descriptor = [index, segment.base as u32, segment.limit, contents << 1 | 1 << 6];
+        let len = size_of_val(&descriptor);
+        // SAFETY: a `struct user_desc`, of which the kernel only reads.
+        let result =
+            unsafe { libc::syscall(libc::SYS_modify_ldt, WRITE, descriptor.as_ptr(), len) };
+        assert_eq!(result, 0, "this kernel gives no 16-bit segments");
+    }
 }
 
 /// `jmp` through a pointer in the state block; `modrm` says whether near or far.
@@ -147,6 +176,7 @@ unsafe fn switch() {
             "lea rax, [rip + 2f]", "mov [{exit}], rax",
             "fxrstor64 [{fx}]",
             "push qword ptr [{flags}]", "popfq",
+            "mov ds, [{segments}]", "mov es, [{segments} + 2]", "mov ss, [{segments} + 4]",
             "mov rax, [{state}]", "mov rcx, [{state} + 8]", "mov rdx, [{state} + 16]", "mov rbx, [{state} + 24]",
             "mov rsp, [{state} + 32]", "mov rbp, [{state} + 40]", "mov rsi, [{state} + 48]", "mov rdi, [{state} + 56]",
             "mov r8, [{state} + 64]", "mov r9, [{state} + 72]", "mov r10, [{state} + 80]", "mov r11, [{state} + 88]",
@@ -157,6 +187,7 @@ unsafe fn switch() {
             "mov [{state} + 32], rsp", "mov [{state} + 40], rbp", "mov [{state} + 48], rsi", "mov [{state} + 56], rdi",
             "mov [{state} + 64], r8", "mov [{state} + 72], r9", "mov [{state} + 80], r10", "mov [{state} + 88], r11",
             "mov [{state} + 96], r12", "mov [{state} + 104], r13", "mov [{state} + 112], r14", "mov [{state} + 120], r15",
+            "mov eax, 0x2b", "mov ss, eax", "mov ds, eax", "mov es, eax",
             "mov rsp, [{stack}]",
             "pushfq", "pop qword ptr [{flags}]", "cld",
             "fxsave64 [{fx}]", "fninit", "push 0x1f80", "ldmxcsr [rsp]", "pop rax",
@@ -165,6 +196,7 @@ unsafe fn switch() {
             flags = const STATE as usize + offset_of!(State, flags),
             fx = const STATE as usize + offset_of!(State, fx),
             stack = const STATE as usize + offset_of!(Block, host_stack),
+            segments = const STATE as usize + offset_of!(Block, segments),
             entry = const STATE as usize + offset_of!(Block, entry),
             exit = const STATE as usize + offset_of!(Block, exit),
             clobber_abi("sysv64"),
@@ -189,6 +221,9 @@ fn handle_signals() {
     }
 }
 
+/// Of a selector.
+const IN_LOCAL_TABLE: u64 = 4;
+
 extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let block = STATE as *mut Block;
     let context = context.cast::<libc::ucontext_t>();
@@ -196,8 +231,9 @@ extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut 
     unsafe {
         let registers = addr_of_mut!((*context).uc_mcontext.gregs).cast::<i64>();
         let get = |index: i32| *registers.add(index as usize) as u64;
-        let rip = get(libc::REG_RIP);
-        if !(CODE..CODE32 + 4096).contains(&rip) {
+        let (rip, selectors) = (get(libc::REG_RIP), get(libc::REG_CSGSFS));
+        let base = if selectors & IN_LOCAL_TABLE != 0 { SEGMENTS_16[0].base } else { 0 };
+        if ![CODE, CODE32, CODE16].contains(&((base + rip) & !0xfff)) {
             // Not the instruction under test: die of it.
             libc::signal(signal, libc::SIG_DFL);
             return;
@@ -210,6 +246,6 @@ extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut 
         (*block).fault_rip = rip;
         *registers.add(libc::REG_RIP as usize) = (*block).exit as i64;
         let selectors = registers.add(libc::REG_CSGSFS as usize);
-        *selectors = *selectors & !0xffff | 0x33;
+        *selectors = *selectors & 0x0000_ffff_ffff_0000 | 0x33 | 0x2b << 48;
     }
 }

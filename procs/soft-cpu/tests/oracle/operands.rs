@@ -5,13 +5,15 @@
 
 use iced_x86::{CpuidFeature, Instruction, Mnemonic as M, OpKind, Register};
 
+use crate::forms::{self, Lead};
 use crate::generate::{Trial, has_memory, has_registers, reaches};
-use crate::layout::{Bits, DATA, DATA_LEN, READ_ONLY};
+use crate::layout::{self, Bits, DATA, DATA_LEN, READ_ONLY};
 use crate::random::Random;
 use crate::state::State;
 
-/// An address for the memory operand.
-pub fn target(random: &mut Random, instruction: &Instruction, near: bool) -> u64 {
+/// An address for the memory operand, relative to its segment.
+pub fn target(random: &mut Random, bits: Bits, instruction: &Instruction, near: bool) -> u64 {
+    let base = layout::base(bits, instruction.memory_segment());
     let size = instruction.memory_size().size().max(1) as u64;
     let size =
         if matches!(instruction.mnemonic(), M::Fxsave | M::Fxrstor | M::Fxsave64 | M::Fxrstor64) {
@@ -22,14 +24,21 @@ pub fn target(random: &mut Random, instruction: &Instruction, near: bool) -> u64
     let is_narrow = [instruction.memory_base(), instruction.memory_index()]
         .iter()
         .any(|register| register.is_gpr32() || register.is_gpr16() || *register == Register::EIP);
+    let leads = forms::lead(instruction).is_some();
     let address = match random.below(50) {
         0..3 => DATA + DATA_LEN - random.below(size + 8),
         3..5 => DATA - random.below(size + 4),
-        5..7 => READ_ONLY + random.below(4096 - size),
+        // What lies on the read-only page leads nowhere.
+        5..7 if !leads => READ_ONLY + random.below(4096 - size),
+        8..10 if bits == Bits::Bits16 && !leads => {
+            let segment = layout::segment_16(instruction.memory_segment());
+            base + u64::from(segment.limit) + 1 - random.below(size + 4)
+        }
         7 if !near && !is_narrow => random.next() >> 17 | 1 << 47,
         _ => DATA + random.below(DATA_LEN - size),
     };
-    if size >= 16 && !random.once_in(5) { address & !15 } else { address }
+    let address = if size >= 16 && !random.once_in(5) { address & !15 } else { address };
+    address.wrapping_sub(base)
 }
 
 /// A random state to run instructions from. The first one's operands are put in place.
@@ -38,10 +47,14 @@ pub fn state(random: &mut Random, run: &[Trial]) -> State {
     for register in &mut registers {
         *register = random.integer();
     }
-    registers[4] = (DATA + 0x800 + random.below(0x1000)) & !7;
     let trial = &run[0];
-    place_operands(random, &trial.instruction, &mut registers);
-    if trial.bits == Bits::Bits32 {
+    let stack = layout::base(trial.bits, Register::SS);
+    registers[4] = ((DATA + 0x800 + random.below(0x1000)) & !7) - stack;
+    if trial.bits == Bits::Bits16 {
+        registers[4] |= random.next() << 16;
+    }
+    place_operands(random, trial, &mut registers);
+    if trial.bits != Bits::Bits64 {
         for register in &mut registers {
             *register &= 0xffff_ffff;
         }
@@ -53,22 +66,61 @@ pub fn state(random: &mut Random, run: &[Trial]) -> State {
     State { registers, flags, rip: 0, padding: [0; 6], fx: image(random, is_plain) }
 }
 
-fn place_operands(random: &mut Random, instruction: &Instruction, registers: &mut [u64; 16]) {
-    if instruction.mnemonic() == M::Leave {
-        registers[5] = DATA + random.below(0x1800);
+fn place_operands(random: &mut Random, trial: &Trial, registers: &mut [u64; 16]) {
+    let (bits, instruction) = (trial.bits, &trial.instruction);
+    let upper = if bits == Bits::Bits16 { random.next() << 16 } else { 0 };
+    if matches!(instruction.mnemonic(), M::Leave | M::Enter) {
+        registers[5] = (DATA + random.below(0x1800) - layout::base(bits, Register::SS)) | upper;
     }
     if instruction.mnemonic() == M::Xlatb {
-        registers[3] = DATA + random.below(0x1800);
+        let base = layout::base(bits, instruction.memory_segment());
+        registers[3] = DATA + random.below(0x1800) - base;
     }
-    place_strings(random, instruction, registers);
+    place_strings(random, trial, registers);
+    if let Some(Lead::Register(register)) = forms::lead(instruction) {
+        let upper = if register.is_gpr16() { upper } else { 0 };
+        registers[register.full_register().number()] = instruction.next_ip() | upper;
+    }
     if has_memory(instruction) && reaches(instruction) {
         let bit = instruction.op1_register();
         registers[bit.full_register().number()] = random.below(0x20000).wrapping_sub(0x10000);
     }
     if has_memory(instruction) && has_registers(instruction) {
-        place_memory(random, instruction, registers);
+        place_memory(random, trial, registers);
     }
 }
+
+/// What an instruction has to find in memory: where, and bytes. For what goes where memory says, and for flags, of which
+/// some would turn the test itself.
+pub fn planted(random: &mut Random, trial: &Trial, state: &State) -> Option<(u64, Vec<u8>)> {
+    let (bits, instruction) = (trial.bits, &trial.instruction);
+    let register = |register: Register, _, _| {
+        if register.is_segment_register() {
+            return Some(layout::base(bits, register));
+        }
+        let value = state.registers[register.full_register().number()];
+        let unused = 64 - 8 * register.size() as u32;
+        Some(value << unused >> unused)
+    };
+    let stack = || {
+        let mask = if bits == Bits::Bits16 { 0xffff } else { u64::MAX };
+        (state.registers[4] & mask) + layout::base(bits, Register::SS)
+    };
+    let (at, value, size) = match (forms::lead(instruction), instruction.mnemonic()) {
+        (Some(Lead::Memory), _) => {
+            let size = instruction.memory_size().size();
+            (instruction.virtual_address(0, 0, register)?, instruction.next_ip(), size)
+        }
+        (Some(Lead::Stack), _) => (stack(), instruction.next_ip(), 8),
+        (_, M::Popf | M::Popfd | M::Popfq) => (stack(), random.next() & POPPED, 8),
+        _ => return None,
+    };
+    let is_there = at >= DATA && at + size as u64 <= DATA + DATA_LEN;
+    is_there.then(|| (at, value.to_le_bytes()[..size].to_vec()))
+}
+
+/// Arithmetic flags, DF, IF and IOPL.
+const POPPED: u64 = crate::state::FLAGS | 0x3200;
 
 /// Whether it looks at general registers only.
 fn is_plain(instruction: &Instruction) -> bool {
@@ -76,7 +128,8 @@ fn is_plain(instruction: &Instruction) -> bool {
     instruction.cpuid_features().iter().all(|feature| *feature as u32 <= newest)
 }
 
-fn place_strings(random: &mut Random, instruction: &Instruction, registers: &mut [u64; 16]) {
+fn place_strings(random: &mut Random, trial: &Trial, registers: &mut [u64; 16]) {
+    let (bits, instruction) = (trial.bits, &trial.instruction);
     let kinds: Vec<_> =
         (0..instruction.op_count()).map(|index| instruction.op_kind(index)).collect();
     let uses = |wanted: [OpKind; 3]| kinds.iter().any(|kind| wanted.contains(kind));
@@ -103,14 +156,23 @@ fn place_strings(random: &mut Random, instruction: &Instruction, registers: &mut
         registers[6] &= !7;
         registers[7] &= !7;
     }
+    registers[6] = registers[6].wrapping_sub(layout::base(bits, instruction.memory_segment()));
+    let base = if masked { instruction.memory_segment() } else { Register::ES };
+    registers[7] = registers[7].wrapping_sub(layout::base(bits, base));
     registers[1] = if random.once_in(8) { 0 } else { random.below(200) };
+    if kinds.iter().any(|kind| matches!(kind, OpKind::MemorySegSI | OpKind::MemoryESDI)) {
+        for number in [1, 6, 7] {
+            registers[number] = registers[number] & 0xffff | random.next() << 16;
+        }
+    }
     if random.once_in(2) {
         registers[0] = random.pick(&[0, 0x2020_2020_2020_2020, u64::MAX]);
     }
 }
 
-fn place_memory(random: &mut Random, instruction: &Instruction, registers: &mut [u64; 16]) {
-    let target = target(random, instruction, false);
+fn place_memory(random: &mut Random, trial: &Trial, registers: &mut [u64; 16]) {
+    let instruction = &trial.instruction;
+    let target = target(random, trial.bits, instruction, false);
     let (base, index) = (instruction.memory_base(), instruction.memory_index());
     let scale = u64::from(instruction.memory_index_scale());
     let distance = target.wrapping_sub(instruction.memory_displacement64());
@@ -121,7 +183,11 @@ fn place_memory(random: &mut Random, instruction: &Instruction, registers: &mut 
         (false, true) => value & 0xffff_ffff,
         (false, false) => value,
     };
-    let upper = if is_narrow { random.next() << 32 } else { 0 };
+    let upper = match (is_short, is_narrow) {
+        (true, _) => random.next() << 16,
+        (false, true) => random.next() << 32,
+        (false, false) => 0,
+    };
     let number = |register: Register| register.full_register().number();
     if base == Register::None {
         registers[number(index)] = (cut(distance) / scale) | upper;

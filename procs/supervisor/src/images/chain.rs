@@ -9,13 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::block::{
-    JOURNAL_BYTES, LayerFormat, LayerNumber, LayerPlan, NamedLayer, NodePlan, Qcow2Plan,
+    JOURNAL_BYTES, LayerFormat, LayerNumber, LayerPlan, NamedLayer, NodePlan, Qcow2Plan, RemotePlan,
 };
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{CacheMode, Part};
 use nix::fcntl::OFlag;
 
 use super::lock::LockError;
+use super::remote::Remote;
 use super::take::{LockedFile, Wanted};
 use crate::open::{Identity, reopen};
 
@@ -28,14 +29,33 @@ pub struct Layer {
     pub path: PathBuf,
     /// Its format.
     pub format: LayerFormat,
-    /// Its file.
-    pub file: LockedFile,
+    /// Where its bytes are.
+    pub place: Place,
     /// Its external data file.
     pub data_file: Option<LockedFile>,
     /// Which bytes of its file are the disk, if it is raw.
     pub part: Part,
     /// What its block-layer has not written into it yet, while it is written.
     pub journal: Option<OwnedFd>,
+}
+
+/// Where the bytes of a layer are.
+#[derive(Debug)]
+pub enum Place {
+    /// A file or block device.
+    File(LockedFile),
+    /// An export of a server.
+    Remote(Box<Remote>),
+}
+
+impl Place {
+    /// Its descriptor as block-layers get it; none while no socket is prepared.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::File(file) => Some(file.file.as_fd()),
+            Self::Remote(remote) => remote.socket(),
+        }
+    }
 }
 
 /// The files of one layer, opened for reading.
@@ -65,8 +85,40 @@ pub struct Service {
 impl Layer {
     /// Whether it is this object, or has it as its data file.
     pub fn is(&self, identity: Identity) -> bool {
-        let data = self.data_file.as_ref().map(|data| data.identity);
-        self.file.identity == identity || data == Some(identity)
+        self.files().any(|file| file.identity == identity)
+    }
+
+    /// Its files: itself and its data file, as far as they are files.
+    pub fn files(&self) -> impl Iterator<Item = &LockedFile> {
+        let own = match &self.place {
+            Place::File(file) => Some(file),
+            Place::Remote(_) => None,
+        };
+        own.into_iter().chain(&self.data_file)
+    }
+
+    fn files_mut(&mut self) -> impl Iterator<Item = &mut LockedFile> {
+        let own = match &mut self.place {
+            Place::File(file) => Some(file),
+            Place::Remote(_) => None,
+        };
+        own.into_iter().chain(&mut self.data_file)
+    }
+
+    /// The server that it lies on.
+    pub fn remote(&self) -> Option<&Remote> {
+        match &self.place {
+            Place::Remote(remote) => Some(remote),
+            Place::File(_) => None,
+        }
+    }
+
+    /// The server that it lies on.
+    pub fn remote_mut(&mut self) -> Option<&mut Remote> {
+        match &mut self.place {
+            Place::Remote(remote) => Some(remote),
+            Place::File(_) => None,
+        }
     }
 
     /// Gives it a journal, as writers of formats with metadata need one.
@@ -89,7 +141,7 @@ impl Layer {
     }
 
     fn read_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(&self.file).chain(&self.data_file).map(|file| file.file.as_fd())
+        self.place.fd().into_iter().chain(self.data_file.as_ref().map(|file| file.file.as_fd()))
     }
 
     /// Opens it for writing and locks it so, and gives it a journal. On an error it is as it was.
@@ -97,12 +149,14 @@ impl Layer {
         let path = self.path.clone();
         let wanted = Wanted { option, path: &path, cache, read_only: false };
         let host = |error: io::Error| wanted.host(&error);
-        let main = reopen(&self.file.file, wanted.flags()).map_err(host)?;
-        let data = self.data_file.as_ref().map(|data| reopen(&data.file, wanted.flags()));
-        let data = data.transpose().map_err(host)?;
+        if self.remote().is_some() {
+            let remedy = "commit into a file, or copy the disk by a job";
+            return Err(wanted.refuse("it lies on a server and is only read", remedy));
+        }
+        let fresh = self.files().map(|file| reopen(&file.file, wanted.flags()));
+        let fresh = fresh.collect::<io::Result<Vec<_>>>().map_err(host)?;
         self.make_journal().map_err(host)?;
-        let files = std::iter::once(&mut self.file).chain(&mut self.data_file);
-        for (file, fresh) in files.zip(std::iter::once(main).chain(data)) {
+        for (file, fresh) in self.files_mut().zip(fresh) {
             file.lock.widen(file.file.as_fd(), fresh.as_fd()).map_err(|error| match error {
                 LockError::Taken => {
                     wanted.refuse("another program uses it", "end that program first")
@@ -116,8 +170,7 @@ impl Layer {
 
     /// Its files once more, for reading.
     pub fn readers(&self) -> io::Result<Readers> {
-        let files = std::iter::once(&self.file).chain(&self.data_file);
-        files
+        self.files()
             .map(|file| reopen(&file.file, OFlag::O_RDONLY))
             .collect::<io::Result<_>>()
             .map(Readers)
@@ -125,8 +178,7 @@ impl Layer {
 
     /// From now on it is only read: others may read it as well.
     pub fn only_read(&mut self, readers: Readers) {
-        let files = std::iter::once(&mut self.file).chain(&mut self.data_file);
-        for (file, fresh) in files.zip(readers.0) {
+        for (file, fresh) in self.files_mut().zip(readers.0) {
             // A lock that cannot be made narrower stays as it is: it keeps more programs out, not fewer.
             let _ = file.lock.narrow(file.file.as_fd(), fresh.as_fd());
             file.file = fresh;
@@ -170,8 +222,19 @@ impl Chain {
         let by_name = self.layers.iter().find(|layer| layer.path == path);
         by_name.or_else(|| {
             let identity = crate::open::find(path).ok()?.identity();
-            self.layers.iter().find(|layer| layer.file.identity == identity)
+            self.layers.iter().find(|layer| layer.is(identity))
         })
+    }
+
+    /// The same, to be changed.
+    pub fn layers_mut(&mut self) -> std::slice::IterMut<'_, Layer> {
+        self.layers.iter_mut()
+    }
+
+    /// What a block-layer is told of layers that lie on servers.
+    pub fn remotes(&self) -> Vec<RemotePlan> {
+        let plan = |layer: &Layer| layer.remote().map(|remote| remote.plan(layer.number));
+        self.layers.iter().filter_map(plan).collect()
     }
 
     /// A number for another layer.

@@ -4,4 +4,5 @@ pub mod chain;
 pub mod fresh;
 pub mod lock;
 pub mod owner;
+pub mod remote;
 pub mod take;

@@ -224,6 +224,14 @@ impl Instance {
     }
 
     fn plan_server(&mut self, disk: usize) {
+        if let Err(error) = self.prepare_sockets(disk) {
+            return self.fail(format!("no socket can be had: {error}"));
+        }
+        self.send_plan(disk);
+        self.hand_over_sockets(disk);
+    }
+
+    fn send_plan(&mut self, disk: usize) {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
@@ -237,6 +245,7 @@ impl Instance {
         let command = BlockCommand::Plan(Box::new(BlockPlan {
             node: image.chain.plan(image.service),
             layers: image.chain.named(),
+            remotes: image.chain.remotes(),
             exports: exports.collect(),
             filters: Filters { limits: here.limits, ..planned.filters.clone() },
             on_error: planned.on_error,
@@ -319,6 +328,11 @@ impl Instance {
             }
             BlockEvent::ExportFault { export, .. } => {
                 self.fenced(disk, export as usize, Fence::client_at_fault);
+            }
+            BlockEvent::SocketWanted { layer } => self.on_socket_wanted(disk, post, layer),
+            BlockEvent::Connected { layer, export } => self.on_connected(disk, layer, export),
+            BlockEvent::Disconnected { layer, reason } => {
+                self.on_disconnected(disk, layer, reason);
             }
             event => self.on_graph_news(disk, post, event),
         }

@@ -10,6 +10,7 @@
 //! | [`post`], [`process`] | who holds which place, and in which phase |
 //! | [`launch`], [`life`], [`death`], [`pulse`] | ordering, attesting and planning, reaping, heartbeats |
 //! | [`disk`], [`device`], [`foreign`], [`machine`], [`export`], [`nbd`], [`gdb`] | what the plan of each role is, and what its death means |
+//! | [`remote`] | sockets for layers on servers |
 //! | [`block`] | graphs and jobs: what users ask, and the record of it |
 //! | [`control`], [`session`], [`events`] | who asks, who is told |
 //! | [`end`] | tearing down |
@@ -38,6 +39,7 @@ mod nbd;
 mod post;
 mod process;
 mod pulse;
+mod remote;
 mod session;
 mod soft_cpu;
 mod streams;
@@ -46,6 +48,7 @@ mod token;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use bulkhead_protocol::block::LayerNumber;
 use bulkhead_protocol::event::EndReason;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_sys::poller::{self, Interest, Poller};
@@ -97,6 +100,15 @@ enum Due {
     Redial(usize),
     /// The listening socket of this disk is watched again.
     Listen(usize),
+    /// A socket for this layer of a disk, for the process of this order.
+    Dial {
+        /// Which disk.
+        disk: usize,
+        /// Which layer.
+        layer: LayerNumber,
+        /// For whom.
+        ticket: u64,
+    },
     /// The members of this transaction should be ready by now.
     Snapshot(u64),
 }
@@ -191,6 +203,7 @@ impl Instance {
                 Due::Suspected(post, ticket) => self.suspicion_is_due(post, ticket),
                 Due::Redial(device) => self.redial(device),
                 Due::Listen(disk) => self.listen_again(disk),
+                Due::Dial { disk, layer, ticket } => self.dial_is_due(disk, layer, ticket),
                 Due::Snapshot(number) => self.snapshot_is_due(number),
             }
         }

@@ -8,12 +8,14 @@ use bulkhead_protocol::filters::Filters;
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{
-    BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part, Spec,
+    BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part, ServerSpec,
+    Spec,
 };
 
 use super::{Export, NbdExport, checked_wish};
-use crate::images::chain::{Chain, Layer, Service};
+use crate::images::chain::{Chain, Layer, Place, Service};
 use crate::images::owner;
+use crate::images::remote::Remote;
 use crate::images::take::{LockedFile, Wanted};
 use crate::open::{Identity, Kind, find};
 use crate::placement::{QueueCpus, Wish};
@@ -96,11 +98,9 @@ impl Disk {
             return 0;
         };
         let in_memory = |layer: &Layer| {
-            let file = &layer.file.file;
-            match bulkhead_sys::file::is_in_memory(file) {
-                Ok(true) => bulkhead_sys::file::size(file).unwrap_or(0),
-                _ => 0,
-            }
+            let file = layer.files().next().map(|file| &file.file);
+            file.filter(|file| bulkhead_sys::file::is_in_memory(file).unwrap_or(false))
+                .map_or(0, |file| bulkhead_sys::file::size(file).unwrap_or(0))
         };
         image.chain.top().map_or(0, in_memory)
     }
@@ -125,10 +125,11 @@ impl Disk {
                 Source::Image(Image { chain: Chain::of_zeroes(*size), service })
             }
             DiskSource::VhostUser { socket } => Source::Foreign(foreign(&option, socket)?),
-            DiskSource::Image { path, format, cache, discard, read_only } => {
+            DiskSource::Image { path, server, format, cache, discard, read_only } => {
                 let neighbours = Neighbours { option: &option, instances, before };
                 let service = Service { cache: *cache, discard: *discard, read_only: *read_only };
-                let chain = Chain::new(neighbours.layers(path, format, service)?);
+                let chain =
+                    Chain::new(neighbours.layers(path, server.as_ref(), format, service)?);
                 Source::Image(Image { chain, service })
             }
         };
@@ -189,45 +190,64 @@ impl Neighbours<'_> {
         Ok(locked)
     }
 
+    fn place(
+        &self,
+        path: &Path,
+        server: Option<&ServerSpec>,
+        service: Service,
+    ) -> Result<Place, Refusal> {
+        let Some(server) = server else {
+            return self.take(path, service).map(Place::File);
+        };
+        let mut remote = Remote::new(self.option, path, server)?;
+        remote.connect(self.option, path)?;
+        Ok(Place::Remote(Box::new(remote)))
+    }
+
     /// The layers of an image. Backing files are read, and by pages: nobody's flush waits for them.
     fn layers(
         &self,
         path: &Path,
+        server: Option<&ServerSpec>,
         format: &Format,
         service: Service,
     ) -> Result<Vec<Layer>, Refusal> {
-        let file = self.take(path, service)?;
+        let place = self.place(path, server, service)?;
         let (data_file, backing) = match format {
             Format::Raw(part) => {
-                if *part == Part::default() {
-                    check_sectors(self.option, path, &file)?;
+                if let (true, Place::File(file)) = (*part == Part::default(), &place) {
+                    check_sectors(self.option, path, file)?;
                 }
-                return Ok(vec![Layer { part: *part, ..layer(path, LayerFormat::Raw, file) }]);
+                return Ok(vec![Layer { part: *part, ..layer(path, LayerFormat::Raw, place) }]);
             }
             Format::Qcow2 { data_file, backing } => (data_file, backing),
         };
-        let mut top = layer(path, LayerFormat::Qcow2, file);
+        let mut top = layer(path, LayerFormat::Qcow2, place);
         if let Some(path) = data_file {
             top.data_file = Some(self.take(path, service)?);
         }
         let mut layers = vec![top];
         let below = Service { cache: CacheMode::Writeback, read_only: true, ..service };
-        for BackingSpec { path, format } in backing {
+        for BackingSpec { path, server, format } in backing {
             let (format, part) = match format {
                 BackingFormat::Raw(part) => (LayerFormat::Raw, *part),
                 BackingFormat::Qcow2 => (LayerFormat::Qcow2, Part::default()),
             };
-            layers.push(Layer { part, ..layer(path, format, self.take(path, below)?) });
+            let place = self.place(path, server.as_ref(), below)?;
+            layers.push(Layer { part, ..layer(path, format, place) });
         }
         Ok(layers)
     }
 }
 
-fn layer(path: &Path, format: LayerFormat, file: LockedFile) -> Layer {
+fn layer(path: &Path, format: LayerFormat, place: Place) -> Layer {
     // As headers name it from now on, and as it is found again whatever the working directory is.
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = match &place {
+        Place::File(_) => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        Place::Remote(_) => path.to_owned(),
+    };
     let (data_file, part, journal) = (None, Part::default(), None);
-    Layer { number: 0, path, format, file, data_file, part, journal }
+    Layer { number: 0, path, format, place, data_file, part, journal }
 }
 
 fn check_size(wanted: &Wanted<'_>, locked: &LockedFile) -> Result<(), Refusal> {

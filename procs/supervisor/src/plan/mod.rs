@@ -33,7 +33,7 @@ pub use door::Door;
 pub use export::Export;
 pub use gdb::Gdb;
 pub use machine::{Engine, Machine};
-pub use nbd::{MOST_EXPORTS, MOST_RINGS, NbdExport, add as add_nbd};
+pub use nbd::{MOST_EXPORTS, MOST_RINGS, NbdExport, add as add_nbd, read_pem};
 
 use crate::cgroup::{self, Folder, Limits};
 use crate::placement::{Placement, Wish, place};
@@ -192,11 +192,13 @@ fn image_record(disk: &Disk) -> Option<ImageRecord> {
         return None;
     };
     let top = image.chain.top()?;
+    // What lies on a server is nobody's file.
+    let identity = top.files().next()?.identity;
     Some(ImageRecord {
         id: disk.id.clone(),
         path: top.path.clone(),
-        device: top.file.identity.device,
-        inode: top.file.identity.inode,
+        device: identity.device,
+        inode: identity.inode,
         read_only: image.service.read_only,
     })
 }

@@ -143,7 +143,7 @@ pub fn option(spec: &NbdSpec) -> String {
 }
 
 fn read_tls(option: &str, spec: &TlsSpec) -> Result<TlsPlan, Refusal> {
-    let read = |name: &str| read(option, &spec.folder.join(name));
+    let read = |name: &str| read_pem(option, &spec.folder.join(name));
     Ok(TlsPlan {
         chain: read("server-cert.pem")?,
         key: read("server-key.pem")?,
@@ -151,7 +151,8 @@ fn read_tls(option: &str, spec: &TlsSpec) -> Result<TlsPlan, Refusal> {
     })
 }
 
-fn read(option: &str, path: &Path) -> Result<Vec<u8>, Refusal> {
+/// A file of certificates or a key, as it is.
+pub fn read_pem(option: &str, path: &Path) -> Result<Vec<u8>, Refusal> {
     let host = |error: std::io::Error| refuse_path(option, path, &error);
     let found = find(path).map_err(host)?;
     if found.kind != Kind::File || found.len() > MOST_PEM as u64 {

@@ -66,6 +66,7 @@ impl Host {
             id: id.into(),
             source: DiskSource::Image {
                 path: self.path(file),
+                server: None,
                 format: Format::Raw(Default::default()),
                 cache: CacheMode::Writeback,
                 discard: false,

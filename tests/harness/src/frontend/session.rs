@@ -153,6 +153,11 @@ impl Frontend {
         look().map_or(true, |events| events > 0)
     }
 
+    /// Hangs up in the middle of everything, as a monitor that is killed.
+    pub fn hang_up(&self) -> Result<(), FrontendError> {
+        Ok(self.connection.stream.shutdown(std::net::Shutdown::Both)?)
+    }
+
     /// Connects again after a hang-up, as a monitor does: same rings, same features, the in-flight
     /// table handed over, each queue from its used index. Retries until the time-out.
     pub fn reconnect(&mut self) -> Result<(), FrontendError> {

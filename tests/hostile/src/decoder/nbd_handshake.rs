@@ -3,9 +3,9 @@
 
 use bulkhead_nbd_server::export::Export;
 use bulkhead_nbd_server::handshake::{Handshake, Step};
-use bulkhead_nbd_server::input::Input;
 use bulkhead_nbd_server::limits::MOST_OPTIONS;
 use bulkhead_protocol::device::DiskInfo;
+use bulkhead_stream::Input;
 
 use super::Verdict;
 use crate::draw::Draw;

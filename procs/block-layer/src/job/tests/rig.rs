@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::disk::{Change, Disk, Operation};
 use crate::job::{Control, Ended, Host, Job, JobState, Settings};
 use crate::memory::{Heap, Memory};
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::qcow2::check::Repair;
 use crate::qcow2::create::{Wanted, create};
 use crate::qcow2::journal::{Journal, Nothing, Remembered};
@@ -28,6 +28,9 @@ pub const SECTOR: u64 = 512;
 
 /// Sectors that one task of the guest has to itself before the next one's follow.
 const STRIPE: u64 = 19;
+
+/// Times that a guest asks for something that fails.
+const TRIES: u32 = 3;
 
 /// What a discarded range of a raw file reads as here.
 pub const RUBBISH: u8 = 0xDB;
@@ -104,6 +107,15 @@ pub struct Link {
 #[derive(Debug, Clone, Default)]
 pub struct Record(pub Rc<RefCell<Vec<Link>>>);
 
+impl Sector {
+    /// Whether it may read as this: what it is, or, of one whose change was not answered, what it was.
+    pub fn may_be(&self, byte: u8) -> bool {
+        let unanswered =
+            self.under_way == Some(byte) || self.under_way.is_some() && self.since.contains(&byte);
+        byte == self.now || unanswered
+    }
+}
+
 /// Every file there is, by its layer.
 #[derive(Debug, Clone, Default)]
 pub struct Registry(Rc<RefCell<Vec<Known>>>);
@@ -177,6 +189,10 @@ pub struct Rig {
     pub supervisor: Supervisor,
     /// Turns that a file gives away before a call, at most.
     pub turns: u32,
+    /// Whether the guest may be told errors: it tries again, and gives up in the end.
+    pub is_forgiving: bool,
+    /// Errors that it was told.
+    pub complaints: Rc<RefCell<Vec<Failure>>>,
 }
 
 /// What the sectors of a backing file are.
@@ -249,6 +265,8 @@ impl Rig {
             sectors: Rc::new(RefCell::new(sectors)),
             supervisor,
             turns: 2,
+            is_forgiving: false,
+            complaints: Rc::default(),
         };
         for link in rig.supervisor.record.0.borrow().iter() {
             rig.interleave(link);
@@ -305,6 +323,7 @@ impl Rig {
                 chance: self.chance.clone(),
                 disk: Rc::clone(&self.disk),
                 sectors: Rc::clone(&self.sectors),
+                complaints: self.is_forgiving.then(|| Rc::clone(&self.complaints)),
             };
             self.tasks.spawn(async move {
                 for _ in 0..steps {
@@ -346,9 +365,13 @@ impl Rig {
     pub fn verify_bytes(&self, bytes: &[u8], name: &str) {
         let sectors = self.sectors.borrow();
         for (index, (bytes, sector)) in bytes.chunks(SECTOR as usize).zip(&*sectors).enumerate() {
-            let tag = sector.now;
-            let first = bytes.iter().find(|byte| **byte != tag);
-            assert_eq!(first, None, "{name}: sector {index} is {tag}");
+            let whole = bytes.iter().all(|byte| *byte == bytes[0]);
+            let right = whole && sector.may_be(bytes[0]);
+            assert!(
+                right,
+                "{name}: sector {index} reads {}, torn: {}: {sector:?}",
+                bytes[0], !whole
+            );
         }
     }
 }
@@ -428,6 +451,7 @@ struct Worker {
     chance: Chance,
     disk: Rc<Disk<MemoryFile>>,
     sectors: Rc<RefCell<Vec<Sector>>>,
+    complaints: Option<Rc<RefCell<Vec<Failure>>>>,
 }
 
 impl Worker {
@@ -466,9 +490,17 @@ impl Worker {
         }
     }
 
-    async fn perform(&self, operation: &Operation) {
-        let outcome = self.disk.perform(operation, &AtomicBool::new(false)).await;
-        assert_eq!(outcome, Ok(()), "{:?}", operation.range());
+    /// Whether it was done.
+    async fn perform(&self, operation: &Operation) -> bool {
+        for _ in 0..TRIES {
+            let outcome = self.disk.perform(operation, &AtomicBool::new(false)).await;
+            let (Err(failure), Some(complaints)) = (outcome, &self.complaints) else {
+                assert_eq!(outcome, Ok(()), "{:?}", operation.range());
+                return true;
+            };
+            complaints.borrow_mut().push(failure);
+        }
+        false
     }
 
     async fn change(&self, range: std::ops::Range<u64>, tag: u8, operation: Operation) {
@@ -484,9 +516,9 @@ impl Worker {
                 sector.since.push(RUBBISH);
             }
         });
-        self.perform(&operation).await;
         // What a discard has left is known once it was read.
-        if !matches!(operation, Operation::Discard { .. }) {
+        let is_done = self.perform(&operation).await;
+        if is_done && !matches!(operation, Operation::Discard { .. }) {
             each(&|sector| {
                 sector.under_way = None;
                 sector.now = tag;
@@ -495,7 +527,9 @@ impl Worker {
     }
 
     async fn flush(&self) {
-        self.perform(&Operation::Flush).await;
+        if !self.perform(&Operation::Flush).await {
+            return;
+        }
         let sectors = &mut *self.sectors.borrow_mut();
         for (index, sector) in sectors.iter_mut().enumerate() {
             if self.is_mine(index as u64) {
@@ -508,14 +542,16 @@ impl Worker {
     async fn look(&self, range: std::ops::Range<u64>, discarded: bool) {
         let heap = Heap::zeroes(((range.end - range.start) * SECTOR) as usize);
         let at = range.start * SECTOR;
-        self.perform(&Operation::Read { at, into: heap.clone().into() }).await;
+        if !self.perform(&Operation::Read { at, into: heap.clone().into() }).await {
+            return;
+        }
         let bytes = heap.to_vec();
         let sectors = &mut *self.sectors.borrow_mut();
         for (index, bytes) in range.zip(bytes.chunks(SECTOR as usize)) {
             let sector = &mut sectors[index as usize];
             let read = bytes[0];
             assert!(bytes.iter().all(|byte| *byte == read), "sector {index} is torn");
-            let right = read == sector.now || (discarded && [0, RUBBISH].contains(&read));
+            let right = sector.may_be(read) || (discarded && [0, RUBBISH].contains(&read));
             assert!(right, "sector {index} reads {read} and is {}", sector.now);
             sector.now = read;
             sector.under_way = None;

@@ -73,7 +73,11 @@ impl<S: Storage> Layer<S> {
             }
             len = len.min(size - at);
             let extent = match &layer {
-                Self::Raw(_) => return Ok(Piece { len, depth, held: Held::Data }),
+                Self::Raw(raw) => {
+                    let (zero, len) = raw.storage().reads_zero(raw.start() + at, len).await?;
+                    let held = if zero { Held::Zero } else { Held::Data };
+                    return Ok(Piece { len: len.max(1), depth, held });
+                }
                 Self::Null(_) => return Ok(Piece { len, depth, held: Held::Zero }),
                 Self::Qcow2(image) => image.whereabouts(at, len).await?,
             };

@@ -313,6 +313,29 @@ impl Rig {
         }
     }
 
+    /// Another size, or something about a bitmap that records.
+    pub fn whole_step(&mut self, steps: &mut Steps) {
+        let image = self.image();
+        let there = image.bitmap("b").is_ok();
+        match steps.below(6) {
+            0..3 => {
+                let size = (steps.below(3 << 20) / 512 + 64) * 512;
+                // Versions without zeroes cannot hide what lies below a disk that grows.
+                if self.kind.backing && self.kind.version < 3 && size > image.size() {
+                    return;
+                }
+                finish(image.resize(size)).unwrap();
+                self.model.resize(size as usize, 0);
+                self.touched.resize(size as usize / 512, true);
+            }
+            _ if self.kind.version < 3 => finish(image.flush()).unwrap(),
+            _ if !there => finish(image.bitmap_add("b", 4096, true)).unwrap(),
+            3 => finish(image.bitmap_remove("b")).unwrap(),
+            4 => finish(image.bitmap_clear("b")).unwrap(),
+            _ => finish(image.bitmap_enable("b", steps.below(2) == 0)).unwrap(),
+        }
+    }
+
     /// Every snapshot of these bytes of the file reads as it was taken.
     pub fn verify_snapshots(&self, bytes: &[u8], name: &str) {
         let open = || {
@@ -353,7 +376,8 @@ impl Rig {
     pub fn disk_of(&self, bytes: Vec<u8>) -> Vec<u8> {
         let image =
             open(MemoryFile::with(bytes), &self.kind, Box::new(journal::Nothing), Options::READ);
-        read(&image.unwrap(), 0, self.model.len() as u64)
+        let image = image.unwrap();
+        read(&image, 0, image.size())
     }
 
     pub fn open_bytes(&self, bytes: Vec<u8>) -> Qcow2<MemoryFile> {

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Format, Part};
+use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Format, Part, ServerSpec};
 
 use crate::options::keyed::Keyed;
-use crate::options::{chain, size};
+use crate::options::{chain, server, size};
 
 /// Instead of a path: what the headers name.
 const AUTO: &str = "auto";
@@ -14,7 +14,11 @@ const AUTO: &str = "auto";
 pub const MOST_LAYERS: usize = 8;
 
 /// The format that is said, with what belongs to it.
-pub fn format(keyed: &mut Keyed, path: &Path) -> anyhow::Result<Format> {
+pub fn format(
+    keyed: &mut Keyed,
+    path: &Path,
+    server: Option<&ServerSpec>,
+) -> anyhow::Result<Format> {
     match keyed.value("format")?.as_deref() {
         Some("raw") => {
             for key in ["data-file", "backing"] {
@@ -27,7 +31,7 @@ pub fn format(keyed: &mut Keyed, path: &Path) -> anyhow::Result<Format> {
         }
         Some("qcow2") => Ok(Format::Qcow2 {
             data_file: keyed.value("data-file")?.map(PathBuf::from),
-            backing: backing(keyed, path)?,
+            backing: backing(keyed, path, server)?,
         }),
         Some(other) => {
             let reason = format!("format '{other}' is not served");
@@ -43,7 +47,14 @@ pub fn format(keyed: &mut Keyed, path: &Path) -> anyhow::Result<Format> {
 
 /// `backing=` for the nearest, `backing2=` for the one below that, and so on; `backing=auto`: as the headers
 /// say. `base-offset=` and `base-size=` are of the lowest, if that is raw.
-fn backing(keyed: &mut Keyed, image: &Path) -> anyhow::Result<Vec<BackingSpec>> {
+///
+/// A backing file may lie on a server; the certificates and delays of the disk are its own as well.
+fn backing(
+    keyed: &mut Keyed,
+    image: &Path,
+    top: Option<&ServerSpec>,
+) -> anyhow::Result<Vec<BackingSpec>> {
+    let mut known = top.cloned();
     let mut layers = Vec::new();
     for number in 1..=MOST_LAYERS {
         let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
@@ -68,7 +79,11 @@ fn backing(keyed: &mut Keyed, image: &Path) -> anyhow::Result<Vec<BackingSpec>> 
             }
         };
         let has_more = format == BackingFormat::Qcow2;
-        layers.push(BackingSpec { path: path.into(), format });
+        let server = match server::is_uri(&path) {
+            true => Some(server::another(keyed, &path, &mut known)?),
+            false => None,
+        };
+        layers.push(BackingSpec { path: path.into(), server, format });
         if !has_more {
             break;
         }

@@ -3,10 +3,11 @@
 use bulkhead_protocol::block::{LayerFormat, TargetPlan};
 use bulkhead_protocol::block_control::FileSpec;
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::{CacheMode, Part};
+use bulkhead_protocol::spec::{CacheMode, Part, ServerSpec};
 
-use crate::images::chain::Layer;
+use crate::images::chain::{Layer, Place};
 use crate::images::fresh::Fresh;
+use crate::images::remote::Remote;
 use crate::images::take::Wanted;
 use crate::live::Instance;
 use crate::open::Identity;
@@ -36,6 +37,9 @@ impl Instance {
         size: u64,
     ) -> Result<Target, Refusal> {
         check_cluster(option, file.cluster_size)?;
+        if let Some(server) = &file.server {
+            return self.take_export(option, disk, file, server);
+        }
         let cache = self.image(disk).map_or(CacheMode::Writeback, |image| image.service.cache);
         let fresh = (!file.existing).then(|| Fresh::make(option, &file.path)).transpose()?;
         let wanted = Wanted { option, path: &file.path, cache, read_only: false };
@@ -47,11 +51,35 @@ impl Instance {
         let number = self.image_mut(disk).map_or(0, |image| image.chain.number());
         let (path, format) = (file.path.clone(), file.format);
         let (data_file, part, journal) = (None, Part::default(), None);
-        let mut layer = Layer { number, path, format, file: locked, data_file, part, journal };
+        let place = Place::File(locked);
+        let mut layer = Layer { number, path, format, place, data_file, part, journal };
         layer.make_journal().map_err(|error| refuse_path(option, &file.path, &error))?;
         let create = fresh.is_some().then_some(file.cluster_size);
-        let plan = TargetPlan { named: layer.named(), create, cache };
+        let plan = TargetPlan { named: layer.named(), create, cache, remote: None };
         Ok(Target { layer, fresh, plan })
+    }
+
+    /// The same on a server, where nothing is made.
+    fn take_export(
+        &mut self,
+        option: &str,
+        disk: usize,
+        file: &FileSpec,
+        server: &ServerSpec,
+    ) -> Result<Target, Refusal> {
+        let mut remote = Remote::new(option, &file.path, server)?;
+        let socket = remote.prepare();
+        socket.map_err(|error| refuse_path(option, &file.path, &error))?;
+        let number = self.image_mut(disk).map_or(0, |image| image.chain.number());
+        let plan = Some(Box::new(remote.plan(number)));
+        let (path, format, place) =
+            (file.path.clone(), file.format, Place::Remote(Box::new(remote)));
+        let (data_file, part, journal) = (None, Part::default(), None);
+        let mut layer = Layer { number, path, format, place, data_file, part, journal };
+        layer.make_journal().map_err(|error| refuse_path(option, &file.path, &error))?;
+        let (named, cache) = (layer.named(), CacheMode::Writeback);
+        let plan = TargetPlan { named, create: None, cache, remote: plan };
+        Ok(Target { layer, fresh: None, plan })
     }
 
     /// Who of this instance uses a file. Other programs are not looked for: a sealed supervisor may not.

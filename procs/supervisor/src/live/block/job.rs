@@ -129,6 +129,7 @@ impl Instance {
         }
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         self.order_block(disk, order, &fds, Purpose::Start { call, job });
+        self.hand_over_sockets(disk);
         Ok(())
     }
 
@@ -313,7 +314,7 @@ impl Instance {
         self.disks.iter().position(|disk| disk.concluded.iter().any(|job| job.job == name))
     }
 
-    pub(super) fn disk_name(&self, disk: usize) -> String {
+    pub(in crate::live) fn disk_name(&self, disk: usize) -> String {
         self.planned(disk).map(|disk| disk.id.clone()).unwrap_or_default()
     }
 

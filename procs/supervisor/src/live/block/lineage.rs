@@ -42,7 +42,7 @@ mod tests {
 
     fn target() -> TargetPlan {
         let named = NamedLayer { layer: 9, name: "/t".into(), format: LayerFormat::Raw };
-        TargetPlan { named, create: None, cache: CacheMode::Writeback }
+        TargetPlan { named, create: None, cache: CacheMode::Writeback, remote: None }
     }
 
     #[test]

@@ -71,8 +71,7 @@ impl Instance {
             path: layer.path.clone(),
             format: layer.format,
             size: said(layer.number).map_or(0, |layer| layer.size),
-            allocated: allocated(&layer.file.file)
-                + layer.data_file.as_ref().map_or(0, |data| allocated(&data.file)),
+            allocated: layer.files().map(|file| allocated(&file.file)).sum(),
             backing_name: said(layer.number).and_then(|layer| layer.backing_name.clone()),
         });
         let layers = layers.collect();

@@ -87,6 +87,10 @@ impl Instance {
             let reason = "a raw file has nothing below it";
             return Err(refuse(option, "format=raw", reason, "leave the format out"));
         }
+        if overlay.file.server.is_some() {
+            let remedy = "name a file by path=";
+            return Err(refuse(option, overlay.file.path.display(), "it is no file", remedy));
+        }
         self.refuse_busy(option, disk)?;
         if self.image(disk).is_some_and(|image| image.chain.layers().len() >= MOST_LAYERS) {
             let reason = format!("the disk has {MOST_LAYERS} layers already");

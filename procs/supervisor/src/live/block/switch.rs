@@ -42,6 +42,9 @@ impl Instance {
             BlockEvent::Opened(_)
             | BlockEvent::Refused { .. }
             | BlockEvent::Detached { .. }
+            | BlockEvent::SocketWanted { .. }
+            | BlockEvent::Connected { .. }
+            | BlockEvent::Disconnected { .. }
             | BlockEvent::ExportFault { .. } => {}
         }
     }
@@ -107,13 +110,18 @@ impl Instance {
             };
             let path = self.folder.join(&layer.path);
             let named = header.backing_name.clone().unwrap_or_default();
+            let is_uri = named.contains("://");
             let resolved = match (named.is_empty(), path.parent()) {
                 (true, _) => None,
+                (false, _) if is_uri => Some(named.clone().into()),
                 (false, None) => Some(plain(named.as_ref())),
                 (false, Some(folder)) => Some(plain(&folder.join(&named))),
             };
             let below = layers.get(at + 1);
-            let given = below.map(|below| plain(&self.folder.join(&below.path)));
+            let given = below.map(|below| match below.remote() {
+                Some(_) => below.path.clone(),
+                None => plain(&self.folder.join(&below.path)),
+            });
             if resolved != given {
                 let given = below.map(|below| below.path.display().to_string());
                 mismatches.push((layer.path.clone(), named, given.unwrap_or_default()));

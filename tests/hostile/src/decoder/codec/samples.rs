@@ -135,6 +135,7 @@ fn responses() -> Vec<Response> {
 fn vm() -> VmSpec {
     let image = DiskSource::Image {
         path: "disk.img".into(),
+        server: None,
         format: Format::Raw(Part { offset: 4096, size: None }),
         cache: CacheMode::None,
         discard: true,

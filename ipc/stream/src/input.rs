@@ -1,4 +1,4 @@
-//! What a client has sent and nobody has understood yet.
+//! What a peer has sent and nobody has understood yet.
 
 use std::io;
 
@@ -22,7 +22,7 @@ pub enum Filled {
     More,
     /// There is nothing to read now.
     Nothing,
-    /// The client has closed.
+    /// The peer has closed.
     Closed,
 }
 

@@ -1,0 +1,111 @@
+//! `bench`: the same request again and again, so many at a time, and how long that took.
+//!
+//! Requests run on one thread over files that block; what is measured is the format's work and the page
+//! cache's, or with `-t none` the device's at depth 1.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use bulkhead_block_layer::memory::{Heap, Memory};
+use bulkhead_block_layer::outcome::Outcome;
+use bulkhead_block_layer::qcow2::Options;
+use bulkhead_block_layer::storage::Storage;
+use bulkhead_block_layer::task::Tasks;
+use bulkhead_protocol::tool::{BenchPlan, PlannedDisk, ToolEvent};
+
+use super::disk::{self, Disk};
+use super::files::Files;
+use super::report::Report;
+
+/// What all requests share.
+struct Load {
+    disk: Disk,
+    buffer: Memory,
+    begun: Cell<u64>,
+    next: Cell<u64>,
+    plan: BenchPlan,
+}
+
+/// Does it.
+pub fn run(
+    planned: &PlannedDisk,
+    plan: &BenchPlan,
+    files: &mut Files,
+    report: &Report,
+) -> Result<()> {
+    if plan.careless {
+        files.be_careless();
+    }
+    let disk = disk::open(planned, Options::WRITE, files)?;
+    let size = plan.size;
+    if plan.offset.saturating_add(size) > disk.size() {
+        bail!("a request of {size} bytes at {} ends behind the disk", plan.offset);
+    }
+    let heap = Heap::zeroes(size as usize);
+    heap.with(|bytes| bytes.fill(plan.write.unwrap_or(0)));
+    let load = Rc::new(Load {
+        disk,
+        buffer: heap.into(),
+        begun: Cell::new(0),
+        next: Cell::new(plan.offset),
+        plan: plan.clone(),
+    });
+    let failed = Rc::new(Cell::new(None));
+    let begun = Instant::now();
+    let mut tasks = Tasks::default();
+    for _ in 0..plan.depth {
+        let (load, failed) = (Rc::clone(&load), Rc::clone(&failed));
+        tasks.spawn(async move {
+            if let Err(failure) = load.run().await {
+                failed.set(Some(failure));
+            }
+        });
+    }
+    tasks.run();
+    if let Some(failure) = failed.get() {
+        let what = if plan.write.is_some() { "write" } else { "read" };
+        bail!("a {what} request failed: {failure}");
+    }
+    let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    load.disk.finish()?;
+    report.tell(ToolEvent::Ran(took))
+}
+
+impl Load {
+    /// One of those that run at a time.
+    async fn run(&self) -> Outcome {
+        let last = self.disk.size() - self.plan.size;
+        while self.begun.get() < self.plan.count {
+            let number = self.begun.get() + 1;
+            self.begun.set(number);
+            let at = self.next.get();
+            let next = at.saturating_add(self.plan.step);
+            self.next.set(if next > last { self.plan.offset } else { next });
+            self.request(at).await?;
+            let due = |every: u64| number.is_multiple_of(every);
+            if self.plan.write.is_some() && self.plan.flush_interval.is_some_and(due) {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn request(&self, at: u64) -> Outcome {
+        let buffer = self.buffer.clone();
+        match (&self.disk, self.plan.write) {
+            (Disk::Raw { file, .. }, Some(_)) => file.write(at, buffer).await,
+            (Disk::Raw { file, .. }, None) => file.read(at, buffer).await,
+            (Disk::Qcow2(image), Some(_)) => image.write(at, buffer).await,
+            (Disk::Qcow2(image), None) => image.read(at, buffer).await,
+        }
+    }
+
+    async fn flush(&self) -> Outcome {
+        match &self.disk {
+            Disk::Raw { file, .. } => file.sync().await,
+            Disk::Qcow2(image) => image.flush().await,
+        }
+    }
+}
