@@ -73,7 +73,7 @@ pub struct BlockRequest {
     pub len: u32,
     /// [`Operation::code`].
     pub operation: u8,
-    /// Bit 0: on stable storage before completion (FUA). Bit 1: [`FLAG_FAST`].
+    /// Bit 0: on stable storage before completion (FUA). Bit 1: [`FLAG_FAST`]. Bit 2: [`FLAG_DIRTY`].
     pub flags: u8,
     /// Zero.
     pub reserved: [u8; 6],
@@ -84,6 +84,10 @@ pub const FLAG_FUA: u8 = 1;
 
 /// [`BlockRequest::flags`] of a write-zeroes: faster than writing them, or EOPNOTSUPP.
 pub const FLAG_FAST: u8 = 2;
+
+/// [`BlockRequest::flags`] of a status: [`STATUS_DIRTY`] is wanted as well, by the bitmap that the export was
+/// given.
+pub const FLAG_DIRTY: u8 = 4;
 
 /// Bytes in the arena that a status request owns: room for [`STATUS_MOST`] extents. The first with a
 /// length of 0 ends them.
@@ -103,7 +107,7 @@ pub struct StatusExtent {
     pub len: u64,
     /// Which layer of a chain has it: 1 the image itself, 2 its backing file, …; 0: none.
     pub depth: u32,
-    /// [`STATUS_HOLE`], [`STATUS_ZERO`].
+    /// [`STATUS_HOLE`], [`STATUS_ZERO`], [`STATUS_DIRTY`].
     pub flags: u32,
 }
 
@@ -112,6 +116,9 @@ pub const STATUS_HOLE: u32 = 1;
 
 /// [`StatusExtent::flags`]: it reads as zeroes.
 pub const STATUS_ZERO: u32 = 2;
+
+/// [`StatusExtent::flags`]: a bitmap says that it was written.
+pub const STATUS_DIRTY: u32 = 4;
 
 impl BlockRequest {
     /// The operation, if the code is one.

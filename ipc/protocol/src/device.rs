@@ -72,6 +72,11 @@ pub enum BlkCommand {
         /// The block layer died by a fault of its own: outstanding requests count one attempt more.
         own_fault: bool,
     },
+    /// The disk has grown: tell the guest.
+    Resized {
+        /// Bytes.
+        size: u64,
+    },
 }
 
 /// Plan of vhost-blk.
@@ -149,6 +154,7 @@ impl Message for BlkCommand {
         match self {
             Self::Plan(plan) => 1 + 3 * usize::from(plan.queues.queues),
             Self::Connection => 1,
+            Self::Resized { .. } => 0,
             Self::RingReplaced { queues, .. } => usize::from(*queues),
         }
     }

@@ -133,6 +133,29 @@ pub enum EventKind {
         /// Which disk.
         id: String,
     },
+    /// An export was added, and takes clients.
+    ExportAdded {
+        /// Which disk.
+        id: String,
+        /// Its name.
+        export: String,
+        /// Where clients connect.
+        address: String,
+    },
+    /// An export was removed.
+    ExportRemoved {
+        /// Which disk.
+        id: String,
+        /// Its name.
+        export: String,
+    },
+    /// A disk has grown.
+    DiskResized {
+        /// Which disk.
+        id: String,
+        /// Bytes.
+        size: u64,
+    },
     /// A disk goes over to another chain of files.
     GraphChanged {
         /// Which disk.

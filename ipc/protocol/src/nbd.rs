@@ -27,6 +27,8 @@ pub struct NbdPlan {
     pub name: String,
     /// A line for people; may be empty.
     pub description: String,
+    /// Name of the bitmap that clients may ask for.
+    pub bitmap: Option<String>,
     /// Shape of its ring.
     pub ring: RingShape,
     /// Incarnation the ring carries.
@@ -93,6 +95,14 @@ pub enum NbdCommand {
     /// First message. Descriptors: the listening socket, the ring memfd, the submission doorbell (rung
     /// here), the completion doorbell (rung by block-layer).
     Plan(Box<NbdPlan>),
+    /// The export is to be removed if nobody uses it: answer [`NbdEvent::Closed`] and take no client any
+    /// more, or [`NbdEvent::InUse`].
+    Close,
+    /// The disk has grown: tell clients that come from now on.
+    Resized {
+        /// Bytes.
+        size: u64,
+    },
     /// The block layer was restarted: take this ring and submit again what is outstanding, in submission
     /// order. Descriptor: the ring memfd; doorbells stay.
     RingReplaced {
@@ -111,6 +121,13 @@ pub enum NbdEvent {
         /// Why, in one sentence.
         reason: String,
     },
+    /// It has no client, and takes none any more.
+    Closed,
+    /// It has clients.
+    InUse {
+        /// How many.
+        clients: u32,
+    },
     /// A request that was in flight in three deaths of the block layer was answered with an error.
     PoisonRequest,
 }
@@ -119,6 +136,7 @@ impl Message for NbdCommand {
     fn fd_count(&self) -> usize {
         match self {
             Self::Plan(_) => 4,
+            Self::Close | Self::Resized { .. } => 0,
             Self::RingReplaced { .. } => 1,
         }
     }

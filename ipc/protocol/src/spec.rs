@@ -294,6 +294,8 @@ pub struct ExportSpec {
 /// An NBD export of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NbdSpec {
+    /// By which it is removed; empty: one is chosen.
+    pub id: String,
     /// Which disk.
     pub disk: String,
     /// Where clients connect.
@@ -304,6 +306,8 @@ pub struct NbdSpec {
     pub description: String,
     /// Refuse writes.
     pub read_only: bool,
+    /// A bitmap that clients may ask for.
+    pub bitmap: Option<String>,
     /// Clients must use TLS.
     pub tls: Option<TlsSpec>,
 }

@@ -10,6 +10,7 @@
 
 mod bitmaps;
 mod complaints;
+mod dirty;
 mod export;
 mod jobs;
 mod layers;
@@ -17,11 +18,13 @@ mod leases;
 mod open;
 mod order;
 mod record;
+mod resize;
 mod snapshot;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -108,6 +111,8 @@ pub struct Executor {
     /// What each lane has of a lease.
     lent: Vec<leases::Lent>,
     graph: Option<Graph>,
+    /// Bytes of the disk, as lanes check requests.
+    size: Arc<AtomicU64>,
     /// The chain's names, and who waits for the supervisor.
     record: Rc<record::Record>,
     jobs: Rc<jobs::Jobs>,
@@ -144,6 +149,7 @@ impl Executor {
             lanes,
             lent,
             graph: None,
+            size: Arc::default(),
             record: Rc::default(),
             jobs: Rc::default(),
             bitmaps: Rc::default(),
@@ -174,6 +180,8 @@ impl Executor {
             BlockCommand::Attach { export, queues, incarnation } => {
                 self.attach(export, queues, incarnation, fds)
             }
+            BlockCommand::AddExport(plan) => self.add_export(plan, fds),
+            BlockCommand::RemoveExport { export } => self.remove_export(export),
             BlockCommand::Socket { layer } => {
                 self.socket(layer, fds);
                 Ok(())
@@ -198,6 +206,9 @@ impl Executor {
     fn handle(&mut self, message: Mail) {
         match (message, &mut self.graph) {
             (Mail::Worked { call, outcome }, Some(graph)) => graph.worked(call, outcome),
+            (Mail::Perform(forwarded), Some(_)) if forwarded.asks_for_dirty() => {
+                self.tell_dirty(forwarded);
+            }
             (Mail::Perform(forwarded), Some(graph)) => graph.submit(forwarded),
             (Mail::Lane { lane, report }, _) => self.reported(lane, report),
             // Without a graph no lane has a ring.
@@ -282,11 +293,13 @@ impl Executor {
         self.next_due().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// The supervisor asks whether this process lives; see [`alive`](Self::alive).
+    /// The supervisor asks whether this process lives; see [`alive`](Self::alive). Lanes without an export
+    /// sleep on.
     pub fn heartbeat(&mut self, number: u64) {
-        let left = self.lanes.len();
-        self.beat = Some(Beat { number, left });
-        for lane in &self.lanes {
+        let busy: Vec<&LaneHandle> =
+            self.exports.iter().flat_map(|export| &self.lanes[export.lanes()]).collect();
+        self.beat = Some(Beat { number, left: busy.len() });
+        for lane in busy {
             lane.post(ToLane::Beat(number));
         }
         self.finish_beat();

@@ -142,7 +142,7 @@ impl Graph {
 
     /// A request that a lane may not perform itself; the lane is told how it ended.
     pub fn submit(&mut self, forwarded: Forwarded) {
-        let Forwarded { request, arena, revoked, lane } = forwarded;
+        let Forwarded { request, arena, revoked, lane, .. } = forwarded;
         let tag = request.tag;
         self.forwarded += 1;
         // It was on its way while its incarnation ended, and has missed `discard_revoked`.

@@ -112,7 +112,7 @@ impl Image {
                 let otherwise = if fast { Otherwise::Refuse } else { Otherwise::Write };
                 self.zero(at, len, unmap, otherwise, revoked)
             }
-            Action::Status { at, len, span } => self.status(at, len, span, arena),
+            Action::Status { at, len, span, .. } => self.status(at, len, span, arena),
         }
     }
 }

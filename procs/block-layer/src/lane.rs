@@ -106,6 +106,8 @@ pub struct Forwarded {
     pub arena: Arena,
     /// Set once the peer is dead.
     pub revoked: Arc<AtomicBool>,
+    /// The bitmap of the export.
+    pub bitmap: Option<Arc<str>>,
     /// Who is told how it ended.
     pub lane: Arc<Mailbox<ToLane>>,
 }

@@ -4,7 +4,7 @@
 //! and its span in the arena; whatever handles it afterwards checks neither again.
 
 use bulkhead_protocol::block_ring::{
-    BlockRequest, FLAG_FAST, FLAG_FUA, MAX_TRANSFER, Operation, STATUS_SPAN,
+    BlockRequest, FLAG_DIRTY, FLAG_FAST, FLAG_FUA, MAX_TRANSFER, Operation, STATUS_SPAN,
 };
 
 use crate::outcome::Failure;
@@ -71,6 +71,8 @@ pub enum Action {
         len: u64,
         /// Where the extents go.
         span: Span,
+        /// What is dirty is wanted as well.
+        dirty: bool,
     },
 }
 
@@ -84,7 +86,7 @@ impl Action {
             Self::Flush => Self::Flush,
             Self::Discard { at, len } => Self::Discard { at: at + by, len },
             Self::Zero { at, len, unmap, fast } => Self::Zero { at: at + by, len, unmap, fast },
-            Self::Status { at, len, span } => Self::Status { at: at + by, len, span },
+            Self::Status { at, len, span, dirty } => Self::Status { at: at + by, len, span, dirty },
         }
     }
 }
@@ -128,7 +130,11 @@ impl Limits {
     pub fn check(&self, alleged: &BlockRequest) -> Result<Request, Failure> {
         let operation = alleged.operation().ok_or(Failure::INVALID)?;
         let zeroes = matches!(operation, Operation::WriteZeroes | Operation::WriteZeroesUnmap);
-        let flags = if zeroes { FLAG_FUA | FLAG_FAST } else { FLAG_FUA };
+        let flags = match operation {
+            Operation::Status => FLAG_FUA | FLAG_DIRTY,
+            _ if zeroes => FLAG_FUA | FLAG_FAST,
+            _ => FLAG_FUA,
+        };
         if alleged.reserved != [0; 6] || alleged.flags & !flags != 0 {
             return Err(Failure::INVALID);
         }
@@ -152,7 +158,8 @@ impl Limits {
                 fast: alleged.flags & FLAG_FAST != 0,
             },
             Operation::Status => {
-                Action::Status { at, len: self.range(alleged)?, span: self.page(alleged.span)? }
+                let (len, span) = (self.range(alleged)?, self.page(alleged.span)?);
+                Action::Status { at, len, span, dirty: alleged.flags & FLAG_DIRTY != 0 }
             }
         };
         let changes =

@@ -33,6 +33,11 @@ impl Extents {
     /// The next range: its layer, whether it takes no room, and whether it reads as zeroes.
     pub fn push(&mut self, len: u64, depth: u32, hole: bool, zero: bool) {
         let flags = if hole { STATUS_HOLE } else { 0 } | if zero { STATUS_ZERO } else { 0 };
+        self.push_as(len, depth, flags);
+    }
+
+    /// The next range, as it is told.
+    pub fn push_as(&mut self, len: u64, depth: u32, flags: u32) {
         let room = self.has_room();
         self.looks += 1;
         match self.all.last_mut() {

@@ -4,6 +4,7 @@
 //! has ended. Exit codes: 0 as asked, 1 it failed on the way, 2 it was refused.
 
 pub mod cli;
+mod export;
 mod files;
 mod job;
 mod show;
@@ -21,8 +22,8 @@ use crate::options::keyed::Keyed;
 use crate::options::{bytes, disk, small_bytes};
 use crate::refusal::{Refused, refuse};
 use cli::{
-    BitmapCommand, BitmapOf, BlockCommand, BlockOptions, InternalCommand, JobCommand, JobOf,
-    SnapshotOptions, ThrottleOptions,
+    BitmapCommand, BitmapOf, BlockCommand, BlockOptions, DiskOf, InternalCommand, JobCommand,
+    JobOf, SnapshotOptions, ThrottleOptions,
 };
 
 /// Runs a subcommand.
@@ -38,7 +39,11 @@ pub fn run(options: BlockOptions) -> anyhow::Result<ExitCode> {
         BlockCommand::Job(command) => act(command),
         BlockCommand::Bitmap(command) => bitmap(command),
         BlockCommand::InternalSnapshot(command) => internal(command),
+        BlockCommand::Export(command) => export::run(command),
         BlockCommand::Resume(of) => order(&of.name, BlockRequest::Resume { disk: of.disk }),
+        BlockCommand::Resize { disk: DiskOf { name, disk }, size } => {
+            order(&name, BlockRequest::Resize { disk, size: bytes("SIZE", &size)? })
+        }
         BlockCommand::Throttle(options) => throttle(options),
     }
 }

@@ -15,6 +15,8 @@ pub struct Export {
     pub name: String,
     /// A line for people.
     pub description: String,
+    /// Its dirty bitmap, if it shows one.
+    pub bitmap: Option<String>,
     /// The disk.
     pub disk: DiskInfo,
 }

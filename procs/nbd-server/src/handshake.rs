@@ -12,6 +12,8 @@
 
 mod options;
 
+use std::borrow::Cow;
+
 use bulkhead_nbd::Malformed;
 use bulkhead_nbd::handshake::{
     CLIENT_FLAGS, OPTION_HEADER, OptionHeader, Refusal, ReplyKind, decode_client_flags,
@@ -30,17 +32,23 @@ pub enum Context {
     Allocation,
     /// `qemu:allocation-depth`.
     Depth,
+    /// `qemu:dirty-bitmap:` and the name of the export's bitmap.
+    Dirty,
 }
 
 impl Context {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Allocation, Self::Depth];
+    pub const ALL: [Self; 3] = [Self::Allocation, Self::Depth, Self::Dirty];
 
-    /// Its name.
-    pub const fn name(self) -> &'static str {
+    /// Its name, if the export has it.
+    pub fn name(self, export: &Export) -> Option<Cow<'_, str>> {
         match self {
-            Self::Allocation => bulkhead_nbd::context::ALLOCATION,
-            Self::Depth => bulkhead_nbd::context::DEPTH,
+            Self::Allocation => Some(bulkhead_nbd::context::ALLOCATION.into()),
+            Self::Depth => Some(bulkhead_nbd::context::DEPTH.into()),
+            Self::Dirty => {
+                let bitmap = export.bitmap.as_ref()?;
+                Some(format!("{}{bitmap}", bulkhead_nbd::context::BITMAP).into())
+            }
         }
     }
 
@@ -49,6 +57,7 @@ impl Context {
         match self {
             Self::Allocation => 1,
             Self::Depth => 2,
+            Self::Dirty => 3,
         }
     }
 }

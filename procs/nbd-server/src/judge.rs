@@ -55,6 +55,8 @@ pub enum Task {
         range: Range,
         /// One extent for each context.
         one: bool,
+        /// One of the contexts is a bitmap.
+        dirty: bool,
     },
 }
 
@@ -198,6 +200,12 @@ fn verdict(command: Command, request: &Request, export: &Export, style: Style) -
         Command::Write => {
             Verdict::Do(Task::Write { range, flags: if durable { FLAG_FUA } else { 0 } })
         }
+        // It would go out in parts, of which one may be done before another is found to be slow.
+        Command::WriteZeroes
+            if request.flags & flag::FAST_ZERO != 0 && range.len > LONGEST_RANGE =>
+        {
+            Verdict::Refuse(Error::Unsupported, "so much at once is not fast")
+        }
         Command::WriteZeroes => {
             let no_hole = request.flags & flag::NO_HOLE != 0;
             let fast = request.flags & flag::FAST_ZERO != 0;
@@ -218,7 +226,8 @@ fn verdict(command: Command, request: &Request, export: &Export, style: Style) -
             Verdict::Do(Task::Cache { range: Range { len, ..narrowed } })
         }
         Command::BlockStatus => {
-            Verdict::Do(Task::Status { range, one: request.flags & flag::REQ_ONE != 0 })
+            let one = request.flags & flag::REQ_ONE != 0;
+            Verdict::Do(Task::Status { range, one, dirty: false })
         }
         Command::Flush | Command::Disconnect => Verdict::Done,
     }

@@ -52,7 +52,7 @@ impl Live {
         let client = Client::attach(ring, geometry, plan.incarnation)?;
         let (submit, complete) = (Doorbell::from_fd(submit), Doorbell::from_fd(complete));
         let link = Link::new(client, geometry, submit, complete);
-        let NbdPlan { disk, name, description, .. } = plan;
-        Ok(Self { export: Export { name, description, disk }, link, listener, tls })
+        let NbdPlan { disk, name, description, bitmap, .. } = plan;
+        Ok(Self { export: Export { name, description, bitmap, disk }, link, listener, tls })
     }
 }

@@ -61,6 +61,8 @@ pub struct Server {
     listener: OwnedFd,
     /// The host had no room for a newcomer: none is taken before the next sweep.
     closed: bool,
+    /// No client is taken any more.
+    over: bool,
     export: Export,
     link: Link,
     tls: Option<Arc<ServerConfig>>,
@@ -92,6 +94,7 @@ impl Server {
             poller,
             listener,
             closed: false,
+            over: false,
             export,
             pool: Pool::new(link.geometry().arena_len()),
             link,
@@ -184,12 +187,26 @@ impl Server {
                     let ring = ring.ok_or(ServerError::Command("no ring".into()))?;
                     self.replace(ring, incarnation, own_fault)?;
                 }
+                Incoming::Role(NbdCommand::Resized { size }, _) => self.export.disk.size = size,
+                Incoming::Role(NbdCommand::Close, _) => self.close()?,
                 Incoming::Role(NbdCommand::Plan(_), _) => {
                     return Err(ServerError::Command("a second plan".into()));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The export is to be removed if nobody uses it. Who waits in the socket's backlog is nobody yet.
+    fn close(&mut self) -> Result<(), ServerError> {
+        let clients = self.clients.count() as u32;
+        if clients > 0 {
+            return Ok(self.helper.event(&NbdEvent::InUse { clients })?);
+        }
+        if !std::mem::replace(&mut self.over, true) && !std::mem::take(&mut self.closed) {
+            self.poller.remove(&self.listener)?;
+        }
+        Ok(self.helper.event(&NbdEvent::Closed)?)
     }
 
     /// Block-layer died: everything that was with it goes to its successor.
@@ -212,6 +229,9 @@ impl Server {
 
     fn welcome(&mut self, now: Instant) -> Result<(), ServerError> {
         for _ in 0..MOST_NEWCOMERS {
+            if self.over {
+                break;
+            }
             match accept(&self.listener) {
                 Ok(Some(socket)) => self.admit(socket, now)?,
                 Ok(None) => return Ok(()),

@@ -1,9 +1,9 @@
 //! From what block-layer tells of a range to what a metadata context says of it.
 
-use bulkhead_nbd::context::{HOLE, ZERO};
+use bulkhead_nbd::context::{DIRTY, HOLE, ZERO};
 use bulkhead_nbd::reply::Extent;
 use bulkhead_protocol::block_ring::{
-    STATUS_HOLE, STATUS_MOST, STATUS_SPAN, STATUS_ZERO, StatusExtent,
+    STATUS_DIRTY, STATUS_HOLE, STATUS_MOST, STATUS_SPAN, STATUS_ZERO, StatusExtent,
 };
 use bulkhead_ring::{Arena, ArenaSpan};
 use zerocopy::FromBytes;
@@ -60,6 +60,7 @@ fn status(extent: &StatusExtent, context: Context) -> u32 {
     match context {
         Context::Allocation => bit(STATUS_HOLE, HOLE) | bit(STATUS_ZERO, ZERO),
         Context::Depth => extent.depth,
+        Context::Dirty => bit(STATUS_DIRTY, DIRTY),
     }
 }
 

@@ -193,6 +193,10 @@ impl Transmission {
         }
         let style = self.style;
         match verdict {
+            Verdict::Do(Task::Status { range, one, .. }) => {
+                let dirty = self.contexts.contains(&Context::Dirty);
+                return self.undertake(to, Task::Status { range, one, dirty }, desk);
+            }
             Verdict::Do(task) => return self.undertake(to, task, desk),
             Verdict::Done => output.write(|out| encode_done_of(out, style, request.command, to)),
             Verdict::Refuse(error, why) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bulkhead_nbd::error::Error;
 use bulkhead_nbd::reply::Addressee;
-use bulkhead_protocol::block_ring::{Operation, STATUS_SPAN};
+use bulkhead_protocol::block_ring::{FLAG_DIRTY, Operation, STATUS_SPAN};
 use bulkhead_ring::ArenaSpan;
 
 use crate::judge::{LONGEST_RANGE, Range, Task};
@@ -91,8 +91,9 @@ impl Work {
                 need(operation, flags, left.min(LONGEST_RANGE), 0)
             }
             Task::Flush => Need { offset: 0, ..need(Operation::Flush, 0, 0, 0) },
-            Task::Status { .. } => {
-                need(Operation::Status, 0, left.min(LONGEST_RANGE), STATUS_SPAN.into())
+            Task::Status { dirty, .. } => {
+                let flags = if dirty { FLAG_DIRTY } else { 0 };
+                need(Operation::Status, flags, left.min(LONGEST_RANGE), STATUS_SPAN.into())
             }
         }
     }

@@ -74,6 +74,30 @@ impl Fence {
         Self { latest: 0, server: Server::Gone, client: Client::Gone, disk_known: false }
     }
 
+    /// The fence of a client that joins while others are served. `serving`: the server has its plan, which
+    /// knows nothing of this client; `disk_known`: it has said what the disk is.
+    pub fn joining(serving: bool, disk_known: bool) -> Self {
+        let server = if serving { Server::Detached } else { Server::Gone };
+        Self { latest: 0, server, client: Client::Gone, disk_known }
+    }
+
+    /// The client was reaped, and there is none after it.
+    pub fn client_leaves(&mut self) -> Vec<Action> {
+        match self.server {
+            // Rings that nobody has used: of a client that never had its plan.
+            Server::Attached { .. } => {
+                self.server = Server::Detaching;
+                vec![Action::DetachServer]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether no server has rings of this client.
+    pub fn is_apart(&self) -> bool {
+        matches!(self.server, Server::Gone | Server::Waiting | Server::Detached)
+    }
+
     /// A server is attested and waits for its plan.
     pub fn server_waits(&mut self) -> Vec<Action> {
         self.server = Server::Waiting;

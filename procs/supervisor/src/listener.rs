@@ -13,7 +13,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, readlinkat, renameat2};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
@@ -23,7 +23,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::dial::is_stale;
 
 /// Connections the kernel keeps for us while a server is replaced.
-const BACKLOG: i32 = 128;
+pub const BACKLOG: i32 = 128;
 
 /// Why a socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,10 @@ impl Place {
             _ => Path::new("."),
         };
         let folder = crate::open::find(parent)?.into_fd();
-        let path = std::fs::canonicalize(parent)?.join(&name);
+        // The folder's own path: links on the way are gone from it.
+        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let path = readlinkat(AT_FDCWD, link.as_str()).map_err(io::Error::from)?;
+        let path = PathBuf::from(path).join(&name);
         match fstatat(&folder, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {}
             Err(error) => return Err(ListenError::Host(error.into())),

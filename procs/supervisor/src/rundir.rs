@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use bulkhead_protocol::record::{CONTROL, InstanceRecord, LOCK, RECORD};
 use bulkhead_sys::file_lock::{LockKind, try_lock};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, renameat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -26,10 +26,13 @@ use crate::listener::{Listener, Traffic};
 use crate::open::beneath;
 
 /// Everything that a folder may hold, the lock last.
-const ENTRIES: [&str; 4] = [CONTROL, HIDDEN_CONTROL, RECORD, LOCK];
+const ENTRIES: [&str; 5] = [CONTROL, HIDDEN_CONTROL, RECORD, NEW_RECORD, LOCK];
 
 /// Name of the control socket until it is served.
 const HIDDEN_CONTROL: &str = "control.new";
+
+/// Name of a record until it is whole.
+const NEW_RECORD: &str = "state.new";
 
 /// Why a name cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +77,7 @@ impl RunDir {
             if let Some(record) = read_record(&dir) {
                 crate::leftovers::remove(&record);
             }
-            for entry in [CONTROL, HIDDEN_CONTROL, RECORD] {
+            for entry in [CONTROL, HIDDEN_CONTROL, RECORD, NEW_RECORD] {
                 remove_entry(&dir, entry)?;
             }
             return Ok(Self { root, name: name.to_owned(), dir, _lock: lock });
@@ -88,8 +91,19 @@ impl RunDir {
 
     /// Leaves the record.
     pub fn write_record(&self, record: &InstanceRecord) -> io::Result<()> {
+        self.write(RECORD, record)
+    }
+
+    /// Leaves another record: readers see the old one or the new one.
+    pub fn replace_record(&self, record: &InstanceRecord) -> io::Result<()> {
+        remove_entry(&self.dir, NEW_RECORD)?;
+        self.write(NEW_RECORD, record)?;
+        Ok(renameat(&self.dir, NEW_RECORD, &self.dir, RECORD)?)
+    }
+
+    fn write(&self, name: &str, record: &InstanceRecord) -> io::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        let file = beneath(&self.dir, RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let file = beneath(&self.dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let text = serde_json::to_vec(record)?;
         File::from(file).write_all(&text)
     }

@@ -88,6 +88,7 @@ impl Process {
             ring: SHAPE,
             incarnation: 1,
             read_only: false,
+            bitmap: None,
             cpus: Vec::new(),
         };
         let (cache, part) = (CacheMode::Writeback, Part::default());

@@ -1,6 +1,7 @@
 //! `bulkhead block …` as a user types it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -17,6 +18,8 @@ pub struct Disk {
     pub disk: String,
     /// Bytes that its frontends see.
     pub size: u64,
+    /// Its block layer serves.
+    pub serving: bool,
     /// Its files, the top layer first.
     pub layers: Vec<Layer>,
 }
@@ -60,13 +63,18 @@ impl Block {
 
     /// Runs `bulkhead block VERB NAME ARGUMENTS`; what it printed, or its complaint.
     pub fn run(&self, verb: &[&str], arguments: &[&str]) -> Result<String, String> {
-        let mut command = programs::bulkhead();
-        command.arg("block").args(verb).arg(&self.0).args(arguments);
-        let output = command.output().expect("bulkhead block starts");
+        let output = self.command(verb, arguments).output().expect("bulkhead block starts");
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         }
+    }
+
+    /// The command itself, not started.
+    pub fn command(&self, verb: &[&str], arguments: &[&str]) -> Command {
+        let mut command = programs::bulkhead();
+        command.arg("block").args(verb).arg(&self.0).args(arguments);
+        command
     }
 
     /// The same; what is refused because a block layer is dead at this moment is tried again.

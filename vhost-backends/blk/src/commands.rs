@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use bulkhead_backend_kit::{Identity, InflightTable, Instruction, Role, TableError};
-use bulkhead_protocol::device::{BlkCommand, BlkPlan};
+use bulkhead_protocol::device::{BlkCommand, BlkPlan, QueuePlan};
 use bulkhead_ring::{AttachError, Client, GeometryError, RingGeometry};
 use bulkhead_sys::eventfd::Doorbell;
 
@@ -73,10 +73,15 @@ impl Live {
             let (submit, complete) = (Doorbell::from_fd(submit), Doorbell::from_fd(complete));
             let link = Link::new(client, geometry, submit, complete);
             let cpu = plan.cpus.get(usize::from(queue)).copied();
-            queues.push(BlkQueue::new(disk, link, plan.queues.queue_size, cpu));
+            queues.push(BlkQueue::new(disk.clone(), link, plan.queues.queue_size, cpu));
         }
         let identity = disk.identity(plan.queues);
-        Ok(Self { identity, table, queues, commands: Commands { geometry } })
+        Ok(Self {
+            identity,
+            table,
+            queues,
+            commands: Commands { geometry, disk, plan: plan.queues },
+        })
     }
 }
 
@@ -84,6 +89,8 @@ impl Live {
 #[derive(Debug)]
 pub struct Commands {
     geometry: RingGeometry,
+    disk: Disk,
+    plan: QueuePlan,
 }
 
 impl Role for Commands {
@@ -100,6 +107,10 @@ impl Role for Commands {
             BlkCommand::Connection => {
                 let socket = fds.pop().ok_or("a connection without its socket")?;
                 Ok(vec![Instruction::Connect(socket)])
+            }
+            BlkCommand::Resized { size } => {
+                self.disk.grow(size);
+                Ok(vec![Instruction::Config(self.disk.identity(self.plan).config)])
             }
             BlkCommand::RingReplaced { incarnation, own_fault, .. } => {
                 let rings = fds.into_iter().enumerate();

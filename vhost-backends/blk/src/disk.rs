@@ -1,6 +1,9 @@
 //! What the guest is told about the disk: features and configuration space (5.2.3, 5.2.4).
 //!
-//! All of it follows from the plan, so a successor tells the same.
+//! All of it follows from the plan, so a successor tells the same; the size may grow.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhead_backend_kit::Identity;
 use bulkhead_protocol::device::{DiskInfo, QueuePlan};
@@ -19,13 +22,15 @@ pub(crate) const ID: usize = 20;
 /// served all the same.
 const MOST_ZEROES: u32 = 1 << 21;
 
-/// A disk as its queues need it.
-#[derive(Debug, Clone, Copy)]
+/// A disk as its queues need it. Clones share its size.
+#[derive(Debug, Clone)]
 pub struct Disk {
-    /// What the block layer said.
+    /// What the block layer said, but for the size.
     pub info: DiskInfo,
     /// The serial, padded with zeroes.
     pub id: [u8; ID],
+    /// Bytes. It may grow, and then the queues know it before the guest does.
+    size: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -35,7 +40,17 @@ impl Disk {
         for (place, byte) in id.iter_mut().zip(serial.bytes()) {
             *place = byte;
         }
-        Self { info, id }
+        Self { info, id, size: Arc::new(info.size.into()) }
+    }
+
+    /// It has grown.
+    pub fn grow(&self, size: u64) {
+        self.size.fetch_max(size, Ordering::Relaxed);
+    }
+
+    fn size(&self) -> u64 {
+        // What follows the growth reaches the queues by way of the guest, and so later.
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Whether writes must be on stable storage before they are completed: a driver that knows no
@@ -47,7 +62,7 @@ impl Disk {
     /// Whether a range of bytes is made of whole blocks of the disk.
     pub(crate) fn contains(&self, offset: u64, len: u64) -> bool {
         let block = u64::from(self.info.logical_block).max(SECTOR);
-        let inside = offset.checked_add(len).is_some_and(|end| end <= self.info.size);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.size());
         inside && offset.is_multiple_of(block) && len.is_multiple_of(block)
     }
 
@@ -77,7 +92,7 @@ impl Disk {
         let per_physical = (info.physical_block / block).max(1);
         let alignment = block / SECTOR as u32;
         let mut config = Vec::with_capacity(60);
-        config.extend((info.size / SECTOR).to_le_bytes());
+        config.extend((self.size() / SECTOR).to_le_bytes());
         config.extend(0u32.to_le_bytes()); // size_max
         config.extend(seg_max(queues.queue_size).to_le_bytes());
         config.extend([0; 4]); // geometry

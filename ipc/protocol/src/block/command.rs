@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::job::JobPlan;
 use super::layer::LayerNumber;
 use super::order::BlockOrder;
-use super::plan::BlockPlan;
+use super::plan::{BlockPlan, ExportPlan};
 
 /// To block-layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,14 @@ pub enum BlockCommand {
         queues: u16,
         /// Incarnation the rings carry.
         incarnation: u64,
+    },
+    /// A consumer more, while others are served. Descriptors: for each queue its ring memfd, submission
+    /// doorbell and completion doorbell.
+    AddExport(ExportPlan),
+    /// A detached export is not attached again: forget it.
+    RemoveExport {
+        /// Which export.
+        export: u32,
     },
     /// A socket that was wanted. Descriptor: the socket, connected or about to be.
     Socket {
@@ -67,7 +75,11 @@ impl Message for BlockCommand {
                 let group = usize::from(plan.filters.group.is_some());
                 group + plan.node.fd_count() + exports + jobs
             }
-            Self::Detach { .. } | Self::Switched { .. } | Self::Abandoned { .. } => 0,
+            Self::Detach { .. }
+            | Self::RemoveExport { .. }
+            | Self::Switched { .. }
+            | Self::Abandoned { .. } => 0,
+            Self::AddExport(export) => 3 * usize::from(export.queues),
             Self::Attach { queues, .. } => usize::from(*queues),
             Self::Socket { .. } => 1,
             Self::Order { order, .. } => order.fd_count(),

@@ -40,6 +40,11 @@ pub enum BlockOrder {
         /// Seconds since the epoch.
         time: u64,
     },
+    /// More room: the top layer grows.
+    Resize {
+        /// Bytes.
+        size: u64,
+    },
     /// Other limits.
     Throttle(Limits),
     /// Requests that failed and wait are tried again.

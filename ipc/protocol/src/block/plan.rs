@@ -51,6 +51,8 @@ pub struct ExportPlan {
     pub incarnation: u64,
     /// This export may not write.
     pub read_only: bool,
+    /// The bitmap by which its status tells what is dirty.
+    pub bitmap: Option<String>,
     /// CPU of each queue's I/O thread; empty: unplaced.
     pub cpus: Vec<u32>,
 }

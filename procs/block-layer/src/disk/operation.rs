@@ -66,7 +66,7 @@ impl Operation {
             Action::Flush => Self::Flush,
             Action::Discard { at, len } => Self::Discard { at, len },
             Action::Zero { at, len, unmap, .. } => Self::Zero { at, len, unmap },
-            Action::Status { at, len, span } => Self::Status { at, len, into: memory(span) },
+            Action::Status { at, len, span, .. } => Self::Status { at, len, into: memory(span) },
         }
     }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bulkhead_protocol::block_control::{BitmapAction, BitmapState, LONGEST_NAME};
+use bulkhead_protocol::block_ring::STATUS_MOST;
 
 use crate::bitmap::Bitmap as Bits;
 use crate::disk::{Attached, Bitmap, Disk, Watcher};
@@ -37,6 +38,11 @@ impl Bitmaps {
     pub fn find(&self, name: &str) -> Option<Rc<Bitmap>> {
         let kept = self.0.borrow();
         kept.iter().find(|kept| kept.name == name).map(|kept| Rc::clone(&kept.bitmap))
+    }
+
+    /// The disk has another size. The image's have heard of it from the image.
+    pub fn resize(&self, size: u64) {
+        self.0.borrow().iter().for_each(|kept| kept.bitmap.resize(size));
     }
 
     /// As they are now: those of this process, and those of the image.
@@ -157,6 +163,40 @@ impl Bitmaps {
             all.push(std::iter::successors(first, |range| next(range.end)).collect());
         }
         Ok(all)
+    }
+
+    /// What a bitmap says is dirty in a range, and up to where that is all of it.
+    pub async fn dirty(
+        &self,
+        disk: &Disk<Served>,
+        name: &str,
+        range: Range<u64>,
+    ) -> Result<(Vec<Range<u64>>, u64), String> {
+        let own = self.find(name);
+        let tracked = match (&own, disk.top()) {
+            (Some(_), _) => None,
+            (None, Layer::Qcow2(image)) => {
+                Some(image.bitmap_bits(name).await.map_err(|error| error.to_string())?)
+            }
+            (None, _) => return Err(format!("there is no bitmap '{name}'")),
+        };
+        let next = |from| match (&own, &tracked) {
+            (Some(bitmap), _) => bitmap.next_dirty(from, u64::MAX),
+            (None, Some(tracked)) => tracked.next_dirty(from, range.end),
+            (None, None) => None,
+        };
+        let (mut all, mut from) = (Vec::new(), range.start);
+        while let Some(dirty) = next(from).filter(|dirty| dirty.start < range.end) {
+            from = dirty.end;
+            all.push(dirty);
+            if from >= range.end {
+                break;
+            }
+            if all.len() == STATUS_MOST {
+                return Ok((all, from));
+            }
+        }
+        Ok((all, range.end))
     }
 
     async fn add(

@@ -21,3 +21,16 @@ impl Complaints {
         rested
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_thousand_at_once_one_is_told() {
+        let complaints = Complaints::default();
+        let told = (0..1000).filter(|_| complaints.may_tell()).count();
+        // A machine that stands still for so long hears of a second.
+        assert!((1..=2).contains(&told), "{told}");
+    }
+}

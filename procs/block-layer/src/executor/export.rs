@@ -32,6 +32,7 @@ pub struct Export {
     lanes: Range<usize>,
     geometry: RingGeometry,
     read_only: bool,
+    bitmap: Option<Arc<str>>,
     state: State,
 }
 
@@ -58,6 +59,7 @@ impl Export {
             lanes,
             geometry: RingGeometry::new(plan.ring.entries, plan.ring.arena)?,
             read_only: plan.read_only,
+            bitmap: plan.bitmap.map(Arc::from),
             state: State::Detached,
         })
     }
@@ -79,6 +81,40 @@ impl Export {
 }
 
 impl Executor {
+    /// The first lanes in a row that no export has.
+    pub(super) fn free_lanes(&self, queues: usize) -> Option<Range<usize>> {
+        let is_free = |lane| !self.exports.iter().any(|export| export.lanes.contains(&lane));
+        let rows = (0..=self.lanes.len().checked_sub(queues)?).map(|first| first..first + queues);
+        rows.into_iter().find(|row| row.clone().all(is_free))
+    }
+
+    /// A consumer more.
+    pub(super) fn add_export(
+        &mut self,
+        plan: ExportPlan,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), ExecutorError> {
+        if self.exports.iter().any(|export| export.number == plan.export) {
+            return Err(ExecutorError::Command("an export that there is"));
+        }
+        if self.graph.is_none() {
+            return Err(ExecutorError::Command("an export of a disk that is not open"));
+        }
+        self.open_export(plan, &mut fds.into_iter())
+    }
+
+    /// A consumer less. Its lanes are free, and give their leases back if they have some.
+    pub(super) fn remove_export(&mut self, number: u32) -> Result<(), ExecutorError> {
+        let it = self.exports.iter().position(|export| export.number == number);
+        let index = it.ok_or(ExecutorError::Command("the end of an export that is not"))?;
+        if !matches!(self.exports[index].state, State::Detached) {
+            return Err(ExecutorError::Command("the end of an export that is attached"));
+        }
+        self.exports.remove(index);
+        self.settle_leases();
+        Ok(())
+    }
+
     /// Fresh rings for a detached export. Not even half of it is attached if one ring is wrong.
     pub(super) fn attach(
         &mut self,
@@ -108,6 +144,8 @@ impl Executor {
                 server,
                 entries: export.geometry.entries(),
                 limits: export.limits(disk),
+                size: Arc::clone(&self.size),
+                bitmap: export.bitmap.clone(),
                 revoked: Arc::clone(&revoked),
             })));
         }

@@ -14,6 +14,7 @@ use bulkhead_protocol::block_control::{
 };
 
 use super::bitmaps::Bitmaps;
+use super::complaints::Complaints;
 use super::layers::{Opening, format_name};
 use super::record::{JobHost, Record, layer_at};
 use super::snapshot::settle;
@@ -38,7 +39,13 @@ struct Running {
 
 /// The jobs of the graph.
 #[derive(Debug, Default)]
-pub struct Jobs(RefCell<Vec<Running>>);
+pub struct Jobs {
+    running: RefCell<Vec<Running>>,
+    /// Failures that no job waits for; a job that ignores them meets as many as its disk has pieces.
+    complaints: Complaints,
+    /// Those that one waits for.
+    stops: Complaints,
+}
 
 /// What a job is started with.
 pub struct Start {
@@ -64,12 +71,12 @@ struct Made {
 impl Jobs {
     /// As they are now.
     pub fn reports(&self) -> Vec<JobReport> {
-        self.0.borrow().iter().map(|job| report(&job.name, job.kind, &job.control)).collect()
+        self.running.borrow().iter().map(|job| report(&job.name, job.kind, &job.control)).collect()
     }
 
     /// Does something about one of them.
     pub fn act(&self, name: &str, action: JobAction) -> Result<(), String> {
-        let jobs = self.0.borrow();
+        let jobs = self.running.borrow();
         let job = jobs.iter().find(|job| job.name == name);
         let control = &job.ok_or("there is no such job")?.control;
         match action {
@@ -86,7 +93,7 @@ impl Jobs {
 
     /// What they have to tell.
     pub fn tell(&self, record: &Record) {
-        for job in &*self.0.borrow() {
+        for job in &*self.running.borrow() {
             for event in job.control.events() {
                 match event {
                     // Its end is told when it holds nothing any more.
@@ -95,12 +102,17 @@ impl Jobs {
                         record.tell(BlockEvent::Job(report(&job.name, job.kind, &job.control)));
                     }
                     JobEvent::Failed { side, failure, action } => {
+                        let paused = matches!(action, Action::Stop | Action::WaitForSpace);
+                        let complaints = if paused { &self.stops } else { &self.complaints };
+                        if !complaints.may_tell() {
+                            continue;
+                        }
                         let operation = if side == Side::Source { "read" } else { "write" };
                         record.tell(BlockEvent::Trouble {
                             job: Some(job.name.clone()),
                             operation: operation.to_owned(),
                             errno: failure.errno() as i32,
-                            paused: matches!(action, Action::Stop | Action::WaitForSpace),
+                            paused,
                         });
                     }
                 }
@@ -109,7 +121,7 @@ impl Jobs {
     }
 
     fn remove(&self, name: &str) {
-        self.0.borrow_mut().retain(|job| job.name != name);
+        self.running.borrow_mut().retain(|job| job.name != name);
     }
 }
 
@@ -133,7 +145,7 @@ impl Start {
             control.pause();
         }
         let running = Running { name: name.clone(), kind, control: Rc::clone(&control) };
-        self.jobs.0.borrow_mut().push(running);
+        self.jobs.running.borrow_mut().push(running);
         if let Some(call) = self.call {
             self.record.tell(BlockEvent::Answer { call, answer: BlockAnswer::Done });
         }

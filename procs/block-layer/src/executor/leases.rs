@@ -24,16 +24,14 @@ impl Executor {
             return;
         };
         let lease = graph.lease();
-        let lanes = self.exports.iter().flat_map(|export| export.lanes());
-        for lane in lanes {
-            let Some(lent) = self.lent.get_mut(lane) else {
-                continue;
-            };
-            match (*lent, &lease) {
-                (Lent::None, Some(_)) => {
+        for (lane, lent) in self.lent.iter_mut().enumerate() {
+            // A lane whose export was removed may still have one.
+            let serves = self.exports.iter().any(|export| export.lanes().contains(&lane));
+            match (*lent, lease.as_ref().filter(|_| serves)) {
+                (Lent::None, Some(lease)) => {
                     *lent = Lent::Out;
                     graph.disk().bypass().lent();
-                    self.lanes[lane].post(ToLane::Lease(lease.clone()));
+                    self.lanes[lane].post(ToLane::Lease(Some(lease.clone())));
                 }
                 (Lent::Out, None) => {
                     *lent = Lent::Returning;

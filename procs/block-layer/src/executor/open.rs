@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan, NamedLayer};
 use bulkhead_sys::eventfd::Doorbell;
@@ -54,13 +55,13 @@ impl Executor {
             }
         };
         self.events.push(BlockEvent::Opened(graph.info()));
+        self.size.store(graph.info().size, Ordering::Relaxed);
         self.graph = Some(graph);
         self.record.begin(plan.layers);
         self.events.push(BlockEvent::Headers(self.layer_reports()));
         self.set_policy(plan.on_error);
-        let mut first_lane = 0;
         for export in plan.exports {
-            first_lane = self.open_export(export, first_lane, &mut fds)?;
+            self.open_export(export, &mut fds)?;
         }
         for job in plan.jobs {
             let its = fds.by_ref().take(job.fd_count()).collect();
@@ -69,14 +70,14 @@ impl Executor {
         Ok(())
     }
 
-    /// Places the export's lanes and attaches its first rings; the next free lane.
-    fn open_export(
+    /// Places the export's lanes and attaches its first rings.
+    pub(super) fn open_export(
         &mut self,
         plan: ExportPlan,
-        first_lane: usize,
         fds: &mut impl Iterator<Item = OwnedFd>,
-    ) -> Result<usize, ExecutorError> {
-        let lanes = first_lane..first_lane + usize::from(plan.queues);
+    ) -> Result<(), ExecutorError> {
+        let lanes = self.free_lanes(usize::from(plan.queues));
+        let lanes = lanes.ok_or(ExecutorError::Command("an export that has no lanes left"))?;
         let mut next = || fds.next().ok_or(ExecutorError::Command(LACKS));
         let mut rings = Vec::new();
         for (queue, lane) in self.lanes[lanes.clone()].iter().enumerate() {
@@ -88,10 +89,8 @@ impl Executor {
             });
         }
         let (number, queues, incarnation) = (plan.export, plan.queues, plan.incarnation);
-        let end = lanes.end;
         self.exports.push(Export::new(plan, lanes)?);
         self.settle_leases();
-        self.attach(number, queues, incarnation, rings)?;
-        Ok(end)
+        self.attach(number, queues, incarnation, rings)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
@@ -11,6 +12,7 @@ use bulkhead_protocol::filters::Limits;
 
 use super::jobs::{Start, on_error};
 use super::record::layer_at;
+use super::resize::Resize;
 use super::snapshot::Snapshot;
 use super::{Executor, ExecutorError};
 use crate::disk::{Action, Disk, DiskEvent, Policy};
@@ -59,6 +61,7 @@ impl Executor {
                 self.throttle(limits);
                 self.answer(call, BlockAnswer::Done);
             }
+            BlockOrder::Resize { size } => self.resize(call, size),
             BlockOrder::Resume => {
                 self.on_graph(|disk| async move { disk.resume() });
                 self.answer(call, BlockAnswer::Done);
@@ -93,7 +96,8 @@ impl Executor {
         }
     }
 
-    fn on_graph<T: Future<Output = ()> + 'static>(
+    /// Begins a task on the disk.
+    pub(super) fn on_graph<T: Future<Output = ()> + 'static>(
         &mut self,
         task: impl FnOnce(Rc<Disk<Served>>) -> T,
     ) {
@@ -119,6 +123,25 @@ impl Executor {
         graph.spawn(async move {
             let answer = snapshot.make(fds).await;
             told.tell(BlockEvent::Answer { call, answer });
+        });
+    }
+
+    fn resize(&mut self, call: u64, size: u64) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let resize = Resize {
+            disk: Rc::clone(graph.disk()),
+            record: Rc::clone(&self.record),
+            jobs: Rc::clone(&self.jobs),
+            bitmaps: Rc::clone(&self.bitmaps),
+            lanes: Arc::clone(&self.size),
+            block: graph.info().logical_block.max(512),
+        };
+        let record = Rc::clone(&self.record);
+        graph.spawn(async move {
+            let answer = answered(resize.make(size).await);
+            record.tell(BlockEvent::Answer { call, answer });
         });
     }
 

@@ -1,13 +1,13 @@
 //! A ring in use, and what is out of it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest};
 use bulkhead_ring::{PeerFault, PushError, Server};
 
-use crate::outcome::{self, Outcome};
-use crate::request::Limits;
+use crate::outcome::{self, Failure, Outcome};
+use crate::request::{Limits, Request};
 
 /// A ring for a lane.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub struct Attachment {
     pub entries: u32,
     /// What requests are checked against.
     pub limits: Limits,
+    /// Bytes of the disk, which may grow.
+    pub size: Arc<AtomicU64>,
+    /// The bitmap by which status requests are told what is dirty.
+    pub bitmap: Option<Arc<str>>,
     /// Set when the attachment ends, by whoever notices first.
     pub revoked: Arc<AtomicBool>,
 }
@@ -37,7 +41,9 @@ pub enum LinkFault {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: Server<BlockRequest, BlockCompletion>,
-    pub(super) limits: Limits,
+    limits: Limits,
+    size: Arc<AtomicU64>,
+    pub(super) bitmap: Option<Arc<str>>,
     pub(super) revoked: Arc<AtomicBool>,
     entries: u32,
     /// Requests at workers and at the executor.
@@ -46,8 +52,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(attachment: Attachment) -> Self {
-        let Attachment { server, entries, limits, revoked } = attachment;
-        Self { server, limits, revoked, entries, out: 0 }
+        let Attachment { server, entries, limits, size, bitmap, revoked } = attachment;
+        Self { server, limits, size, bitmap, revoked, entries, out: 0 }
     }
 
     /// The next entry, unless the peer has more outstanding than it may.
@@ -58,6 +64,18 @@ impl Link {
             Some(_) if self.out >= self.entries => Err(LinkFault::Outstanding(self.entries)),
             entry => Ok(entry),
         }
+    }
+
+    /// Checks an entry. What is refused may lie in a part of the disk that was not there before.
+    #[inline]
+    pub(super) fn check(&mut self, entry: &BlockRequest) -> Result<Request, Failure> {
+        let checked = self.limits.check(entry);
+        let size = self.size.load(Ordering::Relaxed);
+        if checked.is_ok() || size == self.limits.size {
+            return checked;
+        }
+        self.limits.size = size;
+        self.limits.check(entry)
     }
 
     /// Fills a completion, which the peer sees after the next publish.

@@ -15,7 +15,7 @@ use crate::image::{Attempt, Call};
 use crate::mailbox::Mailbox;
 use crate::outcome::{Failure, Outcome};
 use crate::pool::{Answer, Job, Pool};
-use crate::request::Request;
+use crate::request::{Action, Request};
 
 /// Entries taken between two looks at the mail.
 const BATCH: u32 = 32;
@@ -200,6 +200,7 @@ impl Lane {
             request,
             arena: link.server.arena.clone(),
             revoked: Arc::clone(&link.revoked),
+            bitmap: None,
             lane: Arc::clone(&self.mailbox),
         }));
     }
@@ -267,7 +268,7 @@ struct Desk<'a> {
 impl Desk<'_> {
     #[inline]
     fn handle(&mut self, entry: BlockRequest) -> Result<(), LinkFault> {
-        match self.link.limits.check(&entry) {
+        match self.link.check(&entry) {
             Err(failure) => self.complete(entry.tag, Err(failure)),
             Ok(request) => self.perform(request),
         }
@@ -276,6 +277,11 @@ impl Desk<'_> {
     #[inline]
     fn perform(&mut self, request: Request) -> Result<(), LinkFault> {
         let Request { tag, action } = request;
+        // Bitmaps are the executor's.
+        if let Action::Status { dirty: true, .. } = action {
+            self.forward(request);
+            return Ok(());
+        }
         let Some((image, there)) = self.lease.and_then(|lease| lease.covers(action)) else {
             self.forward(request);
             return Ok(());
@@ -309,6 +315,7 @@ impl Desk<'_> {
             request,
             arena: self.link.server.arena.clone(),
             revoked: Arc::clone(&self.link.revoked),
+            bitmap: self.link.bitmap.clone(),
             lane: Arc::clone(self.mailbox),
         }));
     }

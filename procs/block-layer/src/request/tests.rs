@@ -114,7 +114,7 @@ proptest! {
                     prop_assert!(!read_only && inside(at, span.len, size) && held(span, arena));
                 }
                 Action::Flush => {}
-                Action::Status { at, len, span } => {
+                Action::Status { at, len, span, .. } => {
                     prop_assert!(u128::from(at) + u128::from(len) <= u128::from(size) && held(span, arena));
                 }
                 Action::Discard { at, len } | Action::Zero { at, len, .. } => {

@@ -138,6 +138,7 @@ impl Process {
             ring: SHAPE,
             incarnation: 1,
             read_only: false,
+            bitmap: None,
             cpus: vec![0; usize::from(queues)],
         };
         let filters = Filters { delay_ms, ..Filters::default() };

@@ -9,6 +9,7 @@ Examples:
   bulkhead block commit web d0 --wait
   bulkhead block mirror web d0 --target path=/new/d0.qcow2,format=qcow2 --wait
   bulkhead block job complete web mirror-d0
+  bulkhead block export add web nbd,disk=d0,socket=/run/d0.nbd,readonly
   bulkhead block backup web d0 --target path=/backup/d0.raw,format=raw --speed 100M --wait
 
 NAME is an instance of 'bulkhead run' or 'bulkhead storage'; ID is one of its disks. Files are made unless
@@ -48,8 +49,18 @@ pub enum BlockCommand {
     /// Create, delete or list snapshots inside the top layer's image
     #[command(subcommand)]
     InternalSnapshot(InternalCommand),
+    /// Add, remove or list exports
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Try requests again that failed and wait (rerror=stop, werror=stop)
     Resume(DiskOf),
+    /// Let a disk grow: its image, and what its users see of it
+    Resize {
+        #[command(flatten)]
+        disk: DiskOf,
+        /// Its size from now on, e.g. 20G
+        size: String,
+    },
     /// Limit requests and bytes a second: iops=N,bps=SIZE,iops-max=N,bps-max=SIZE; 0 lifts a limit
     Throttle(ThrottleOptions),
 }
@@ -305,6 +316,31 @@ pub enum InternalCommand {
     },
     /// List them
     List(DiskOf),
+}
+
+/// What is done about an export.
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Give other programs a disk over NBD from now on
+    Add {
+        /// Name of the instance
+        name: String,
+        /// nbd,disk=ID,socket=PATH|addr=HOST:PORT[,id=EXPORT,name=NAME,readonly,bitmap=BITMAP,tls-creds=DIR]
+        #[arg(value_name = "nbd,KEY=VALUE,…")]
+        export: String,
+    },
+    /// End one that has no clients
+    Remove {
+        /// Name of the instance
+        name: String,
+        /// Export
+        export: String,
+        /// Also if it has clients: they see a hang-up
+        #[arg(long)]
+        force: bool,
+    },
+    /// List them
+    List(Listing),
 }
 
 /// Options of `block throttle`.

@@ -32,8 +32,9 @@ pub fn target(text: &str) -> anyhow::Result<FileSpec> {
 }
 
 /// A path as the supervisor takes it, which has another working directory.
-pub fn absolute(path: &str) -> anyhow::Result<PathBuf> {
-    std::path::absolute(Path::new(path)).with_context(|| format!("{path}: it is no path"))
+pub fn absolute(path: impl AsRef<Path>) -> anyhow::Result<PathBuf> {
+    let path = path.as_ref();
+    std::path::absolute(path).with_context(|| format!("{}: it is no path", path.display()))
 }
 
 fn read(option: &str, text: &str, default: Option<LayerFormat>) -> anyhow::Result<FileSpec> {

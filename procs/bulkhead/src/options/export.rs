@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly]
-//!  nbd,disk=ID,socket=PATH|addr=HOST:PORT[,name=NAME,description=TEXT,readonly,tls-creds=DIR,tls-verify=on|off]
+//!  nbd,disk=ID[,id=EXPORT],socket=PATH|addr=HOST:PORT[,name=NAME,description=TEXT,readonly,bitmap=NAME,tls-creds=DIR,tls-verify=on|off]
 //! ```
 
 use bulkhead_protocol::spec::{Address, DiskSpec, ExportSpec, NbdSpec, TlsSpec};
@@ -17,12 +17,14 @@ const VHOST_USER: &[&str] = &["vhost-user-blk", "disk", "socket", "queues", "rea
 
 const NBD: &[&str] = &[
     "nbd",
+    "id",
     "disk",
     "socket",
     "addr",
     "name",
     "description",
     "readonly",
+    "bitmap",
     "tls-creds",
     "tls-verify",
     "tls-psk",
@@ -104,11 +106,13 @@ fn nbd(text: &str) -> anyhow::Result<NbdSpec> {
         }
     };
     Ok(NbdSpec {
+        id: keyed.value("id")?.unwrap_or_default(),
         name: keyed.value("name")?.unwrap_or_else(|| disk.clone()),
         disk,
         listen,
         description: keyed.value("description")?.unwrap_or_default(),
         read_only: keyed.switch("readonly")?,
+        bitmap: keyed.value("bitmap")?,
         tls: tls(&mut keyed)?,
     })
 }

@@ -3,7 +3,7 @@
 mod chain;
 mod cpu;
 pub mod disk;
-mod export;
+pub mod export;
 mod file;
 mod gdb;
 pub mod keyed;

@@ -48,6 +48,11 @@ fn line(kind: &EventKind) -> Option<String> {
             "the guest has instructions that the software CPU lacks (met {seen} times, the last at {:#x}: {bytes})",
             rip.0
         ),
+        EventKind::DiskResized { id, size } => format!("disk {id} has {size} bytes now"),
+        EventKind::ExportAdded { id, export, address } => {
+            format!("disk {id} is exported as {export} at {address}")
+        }
+        EventKind::ExportRemoved { id, export } => format!("export {export} of disk {id} is gone"),
         EventKind::GraphChanged { id, layers } => {
             let names: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
             format!("disk {id} consists of {} now", names.join(" on "))

@@ -150,12 +150,12 @@ impl Handshake {
     ) -> Answer {
         let query = self.contexts_of(data, export)?;
         for context in Context::ALL {
-            let name = context.name();
-            let asked =
-                query.queries.is_empty() || query.queries.iter().any(|query| asks_for(query, name));
+            let Some(name) = context.name(export) else { continue };
+            let queries = &query.queries;
+            let asked = queries.is_empty() || queries.iter().any(|query| asks_for(query, &name));
             if asked {
                 // A list gives no numbers away.
-                encode_reply(output, code, ReplyKind::MetaContext, &encode_context(0, name));
+                encode_reply(output, code, ReplyKind::MetaContext, &encode_context(0, &name));
             }
         }
         Ok(())
@@ -172,10 +172,11 @@ impl Handshake {
         self.contexts.clear();
         let query = self.contexts_of(data, export)?;
         for context in Context::ALL {
-            let (id, name) = (context.id(), context.name());
-            if query.queries.contains(&name) {
+            let Some(name) = context.name(export) else { continue };
+            if query.queries.contains(&&*name) {
                 self.contexts.push(context);
-                encode_reply(output, code, ReplyKind::MetaContext, &encode_context(id, name));
+                let told = encode_context(context.id(), &name);
+                encode_reply(output, code, ReplyKind::MetaContext, &told);
             }
         }
         Ok(())

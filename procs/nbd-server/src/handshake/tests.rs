@@ -17,7 +17,7 @@ fn export() -> Export {
         discard: true,
         flush: true,
     };
-    Export { name: "disk".into(), description: "a disk".into(), disk }
+    Export { name: "disk".into(), description: "a disk".into(), bitmap: None, disk }
 }
 
 struct Client {

@@ -17,7 +17,7 @@ fn export() -> Export {
         discard: true,
         flush: true,
     };
-    Export { name: "disk".into(), description: String::new(), disk }
+    Export { name: "disk".into(), description: String::new(), bitmap: None, disk }
 }
 
 fn ask(command: Command, flags: u16, offset: u64, len: u64) -> Request {
@@ -152,4 +152,17 @@ proptest! {
             prop_assert!(!whole || range.is_whole(512));
         }
     }
+}
+
+#[test]
+fn what_is_zeroed_fast_is_one_request_of_the_ring_or_none() {
+    let mut export = export();
+    export.disk.size = 4 << 30;
+    let verdict = |flags, len| {
+        let request = ask(Command::WriteZeroes, flags, 0, len);
+        error(judge(&request, &export, Style::Extended, false).verdict)
+    };
+    assert_eq!(verdict(flag::FAST_ZERO, LONGEST_RANGE + 512), Some(Error::Unsupported));
+    assert_eq!(verdict(flag::FAST_ZERO, LONGEST_RANGE), None);
+    assert_eq!(verdict(0, LONGEST_RANGE + 512), None);
 }

@@ -42,6 +42,11 @@ impl Clients {
         self.living == 0
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.living
+    }
+
     /// Whether some are to be served.
     pub fn are_due(&self) -> bool {
         !self.due.is_empty()

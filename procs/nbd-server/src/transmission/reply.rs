@@ -49,7 +49,7 @@ impl Transmission {
             Task::Read { range, whole: false } if status == 0 => {
                 self.chunk(&work, range, piece, span, output, desk);
             }
-            Task::Status { range, one } if status == 0 => {
+            Task::Status { range, one, .. } if status == 0 => {
                 self.tell_status(&mut work, range, one, piece, span, output, desk);
             }
             _ => {

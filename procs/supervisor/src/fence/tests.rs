@@ -210,3 +210,26 @@ proptest! {
         prop_assert!(!world.client_waits && world.performing == Some(client));
     }
 }
+
+#[test]
+fn a_client_that_joins_a_serving_server_gets_rings_at_once_and_leaves_nothing_behind() {
+    let mut fence = Fence::joining(true, true);
+    let fresh = [Action::MakeRings(1), Action::AttachServer(1), Action::PlanClient(1)];
+    assert_eq!(fence.client_waits(), fresh);
+    assert!(!fence.is_apart());
+    assert_eq!(fence.client_reaped(), [Action::DetachServer]);
+    assert!(fence.client_leaves().is_empty(), "it is detached already");
+    assert!(fence.server_detached().is_empty() && fence.is_apart());
+}
+
+#[test]
+fn a_client_that_leaves_before_it_had_a_plan_is_detached_as_well() {
+    let mut fence = Fence::joining(false, false);
+    assert!(fence.is_apart());
+    assert_eq!(fence.server_waits(), [Action::MakeRings(1), Action::PlanServer(1)]);
+    assert!(fence.client_reaped().is_empty());
+    assert_eq!(fence.client_leaves(), [Action::DetachServer]);
+    assert!(!fence.is_apart());
+    fence.server_reaped();
+    assert!(fence.is_apart());
+}

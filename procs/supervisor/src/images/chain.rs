@@ -245,6 +245,11 @@ impl Chain {
         self.next - 1
     }
 
+    /// A new top layer.
+    pub fn push(&mut self, layer: Layer) {
+        self.layers.insert(0, layer);
+    }
+
     /// Goes over to the layers of `numbers`, among which may be `more`; the layers that leave. An error
     /// names a number that is none, and then nothing has changed.
     pub fn change(

@@ -14,15 +14,15 @@ use bulkhead_sys::poller::Poller;
 use super::consumer::{Consumer, Kind};
 use super::control::Api;
 use super::device::{Backend, Device, Queues};
-use super::disk::Disk;
+use super::disk::{BLK, Disk};
 use super::machine::Machine;
-use super::post::{Post, Role};
+use super::post::{Phase, Post, Role};
 use super::streams::{Stream, Streams};
 use super::token::{Part, Token};
 use super::{Instance, Launcher, Session, Terms};
 use crate::attest::Proc;
 use crate::heartbeat::Metronome;
-use crate::plan::{Engine, Plan, Source, VM_QUEUE};
+use crate::plan::{Engine, MOST_EXPORTS, MOST_RINGS, Plan, Source, VM_QUEUE};
 use crate::signals::Signals;
 use crate::timers::Timers;
 
@@ -85,9 +85,26 @@ impl Instance {
         self.order_all();
     }
 
-    fn post(&mut self, role: Role, id: &str, cpus: &[u32], arguments: Vec<String>) -> usize {
-        self.posts.push(Post::new(role, id, cpus, arguments));
-        self.posts.len() - 1
+    /// A vacant post: one that is not needed any more, or a new one.
+    pub(super) fn post(
+        &mut self,
+        role: Role,
+        id: &str,
+        cpus: &[u32],
+        arguments: Vec<String>,
+    ) -> usize {
+        let post = Post::new(role, id, cpus, arguments);
+        let unneeded = |post: &Post| matches!(post.phase, Phase::Unneeded);
+        match self.posts.iter().position(unneeded) {
+            Some(at) => {
+                self.posts.splice(at..=at, [post]);
+                at
+            }
+            None => {
+                self.posts.push(post);
+                self.posts.len() - 1
+            }
+        }
     }
 
     fn make_machine(&mut self, terms: Terms) -> std::io::Result<()> {
@@ -144,21 +161,23 @@ impl Instance {
     ) -> std::io::Result<()> {
         let disk = self.disks.len();
         let planned_disk = self.plan.disks.get(planned);
-        let exports = planned_disk.map_or(0, |disk| disk.nbd.len());
+        let exports = planned_disk.map_or(&[][..], |disk| &disk.nbd);
+        let exports: Vec<_> = exports.iter().map(|nbd| (nbd.number, nbd.id.clone())).collect();
         let has_blk = self.machine.is_some() || planned_disk.is_some_and(|d| d.export.is_some());
-        let threads = if has_blk { usize::from(queues) } else { 0 } + exports;
+        let blk_queues = if has_blk { usize::from(queues) } else { 0 };
+        // Threads are made before the seal: those of exports that are added later are there from the start.
+        let threads = (blk_queues + MOST_EXPORTS).min(MOST_RINGS);
         let server = self.post(Role::BlockLayer(disk), id, cpus, vec![threads.to_string()]);
         let mut consumers = Vec::new();
         if has_blk {
             let post = self.post(Role::Blk(disk), id, cpus, vec![queues.to_string()]);
-            consumers.push(Consumer::new(Kind::Blk, post, queues, RingShape::DEFAULT)?);
-        }
-        for export in 0..exports {
-            let id = if export == 0 { id.to_owned() } else { format!("{id}-{}", export + 1) };
-            let post = self.post(Role::Nbd(disk, consumers.len()), &id, &[], Vec::new());
-            consumers.push(Consumer::new(Kind::Nbd(export), post, 1, NBD_RING)?);
+            consumers.push(Consumer::new(Kind::Blk, BLK, post, queues, RingShape::DEFAULT)?);
         }
         let client = consumers.first().map(|consumer| consumer.post);
+        for (number, id) in exports {
+            let post = self.post(Role::Nbd(disk, number), &id, &[], Vec::new());
+            consumers.push(Consumer::new(Kind::Nbd, number, post, 1, NBD_RING)?);
+        }
         let device = self.machine.is_some().then_some(self.devices.len());
         let source = self.plan.disks.get_mut(planned).map(|disk| &mut disk.source);
         if let Some(Source::Image(image)) = source

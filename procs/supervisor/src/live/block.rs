@@ -12,17 +12,23 @@
 //! | [`order`] | orders to block-layers that are not answered yet |
 //! | [`query`] | what there is |
 //! | [`files`] | the files that a request names |
+//! | [`resize`] | a disk grows |
 //! | [`snapshot`] | new top layers on several disks, all or none |
+//! | [`export`] | NBD exports that come and go |
 //! | [`job`] | jobs: their record, their start, their end |
+//! | [`lineage`] | what each kind of job makes of a chain |
 //! | [`switch`] | a disk goes over to another chain |
 //!
 //! Law: nobody is waited for. A block-layer that dies answers nothing more; whoever waits for it is told so
 //! when it was reaped.
 
+mod export;
 pub mod files;
 pub mod job;
+mod lineage;
 pub mod order;
 pub mod query;
+pub mod resize;
 pub mod snapshot;
 mod switch;
 
@@ -60,6 +66,12 @@ impl Instance {
                 self.pass_on(call, &disk, order)
             }
             BlockRequest::Resume { disk } => self.pass_on(call, &disk, BlockOrder::Resume),
+            BlockRequest::Resize { disk, size } => self.resize_disk(call, &disk, size),
+            BlockRequest::Exports => return self.list_exports(call),
+            BlockRequest::AddExport(spec) => self.add_export(call, &spec),
+            BlockRequest::RemoveExport { export, force } => {
+                self.remove_export(call, &export, force)
+            }
             BlockRequest::Throttle { disk, limits } => {
                 self.pass_on(call, &disk, BlockOrder::Throttle(limits))
             }
@@ -86,15 +98,17 @@ impl Instance {
 
     /// The disk of a name that a client gave, if it has a block-layer that takes orders.
     fn serving_disk(&self, option: &str, id: &str) -> Result<usize, Refusal> {
-        let Some(disk) = self.disk_of(id) else {
-            let known: Vec<_> = self.plan.disks.iter().map(|disk| disk.id.as_str()).collect();
-            let remedy = format!("its disks are {}", known.join(", "));
-            return Err(refuse(option, id, "there is no such disk of an image", remedy));
-        };
+        let disk = self.disk_of(id).ok_or_else(|| self.no_such_disk(option, id))?;
         match self.takes_orders(disk) {
             true => Ok(disk),
             false => Err(refuse(option, id, "its block layer is being replaced", "try again")),
         }
+    }
+
+    fn no_such_disk(&self, option: &str, id: &str) -> Refusal {
+        let known: Vec<_> = self.plan.disks.iter().map(|disk| disk.id.as_str()).collect();
+        let remedy = format!("its disks are {}", known.join(", "));
+        refuse(option, id, "there is no such disk of an image", remedy)
     }
 
     fn disk_of(&self, id: &str) -> Option<usize> {
@@ -193,7 +207,7 @@ impl Instance {
     /// Tells the disk's block-layer.
     fn tell_disk(&mut self, disk: usize, command: BlockCommand) {
         if let Some(server) = self.disks.get(disk).map(|disk| disk.server) {
-            self.tell_server(server, command, &[]);
+            let _ = self.tell_server(server, command, &[]);
         }
     }
 

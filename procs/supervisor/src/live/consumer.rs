@@ -2,11 +2,19 @@
 //! that process and the next.
 //!
 //! A disk has any number of them: its vhost-blk, and one nbd-server for each NBD export. To the block-layer
-//! each is an export with a number, which is its place in the disk's list.
+//! each is an export with a number, which no other consumer of the disk ever has.
+//!
+//! ```text
+//! Joining ──serves──▶ Member ──remove──▶ Asked ──no clients──▶ Leaving ──reaped, detached──▶ gone
+//!    │                   ▲                 │ in use               ▲
+//!    │                   └─────────────────┘                      │
+//!    └────────────────────── cannot serve ────────────────────────┘
+//! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::block::ExportPlan;
+use bulkhead_protocol::block_control::BlockResponse;
 use bulkhead_protocol::device::RingShape;
 use bulkhead_ring::RingGeometry;
 use bulkhead_sys::eventfd::Doorbell;
@@ -19,8 +27,36 @@ use crate::fence::{Fence, Incarnation};
 pub enum Kind {
     /// The disk's vhost-blk.
     Blk,
-    /// The nbd-server of the NBD export in this place of the disk's plan.
-    Nbd(usize),
+    /// The nbd-server of the NBD export that has the consumer's number in the disk's plan.
+    Nbd,
+}
+
+/// Whether it stays. A call is that of the client who wants it, and waits for the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stay {
+    /// For good.
+    Member,
+    /// It was added and does not serve yet.
+    Joining {
+        /// Who waits.
+        call: u64,
+    },
+    /// Its process is asked whether it has clients.
+    Asked {
+        /// Who waits.
+        call: u64,
+    },
+    /// Its process is being ended.
+    Leaving {
+        /// Who waits.
+        call: u64,
+        /// What is then answered.
+        answer: BlockResponse,
+        /// What the export was called.
+        export: String,
+        /// Its process is dead and reaped.
+        reaped: bool,
+    },
 }
 
 /// Doorbells of one queue; they outlive every incarnation of its rings.
@@ -35,6 +71,12 @@ struct Bells {
 pub struct Consumer {
     /// What it is.
     pub kind: Kind,
+    /// Its number.
+    pub number: usize,
+    /// Whether it stays.
+    pub stay: Stay,
+    /// The present block-layer knows of it.
+    pub introduced: bool,
     /// Its post.
     pub post: PostIndex,
     /// What was sent when, and what comes next.
@@ -49,6 +91,7 @@ impl Consumer {
     /// A consumer with `queues` rings, whose process is not started yet.
     pub fn new(
         kind: Kind,
+        number: usize,
         post: PostIndex,
         queues: u16,
         shape: RingShape,
@@ -56,6 +99,9 @@ impl Consumer {
         let bells = || Ok(Bells { submission: Doorbell::new()?, completion: Doorbell::new()? });
         Ok(Self {
             kind,
+            number,
+            stay: Stay::Member,
+            introduced: false,
             post,
             fence: Fence::new(),
             shape,
@@ -89,13 +135,14 @@ impl Consumer {
     }
 
     /// What the block-layer is told of it.
-    pub fn plan(&self, number: usize, read_only: bool, cpus: Vec<u32>) -> ExportPlan {
+    pub fn plan(&self, read_only: bool, bitmap: Option<String>, cpus: Vec<u32>) -> ExportPlan {
         ExportPlan {
-            export: number as u32,
+            export: self.number as u32,
             queues: self.bells.len() as u16,
             ring: self.shape,
             incarnation: self.incarnation,
             read_only,
+            bitmap,
             cpus,
         }
     }

@@ -13,7 +13,7 @@ use bulkhead_protocol::core::CoreCommand;
 use bulkhead_protocol::event::EndReason;
 
 use super::machine::Power;
-use super::post::Role;
+use super::post::{Phase, Role};
 use super::token::PostIndex;
 use super::{Instance, Outcome};
 use crate::listener::Listener;
@@ -183,7 +183,8 @@ impl Instance {
             own(ProcessClass::Supervisor, self.pid),
             own(ProcessClass::Launcher, self.launcher.pid),
         ];
-        all.extend(self.posts.iter().map(|post| post.info()));
+        let needed = |post: &&super::Post| !matches!(post.phase, Phase::Unneeded);
+        all.extend(self.posts.iter().filter(needed).map(|post| post.info()));
         all
     }
 }

@@ -152,6 +152,12 @@ impl Instance {
             return;
         };
         let role = place.role;
+        if let Some((disk, consumer)) = self.unmissed(role, &fall.how, fall.cause) {
+            return self.reaped_for_good(post, disk, consumer);
+        }
+        let Some(place) = self.posts.get_mut(post) else {
+            return;
+        };
         let never_served = !place.has_served;
         let is_the_machine = matches!(role, Role::Core | Role::SoftCpu(_));
         if is_the_machine || (never_served && !self.started && fall.cause != Cause::Outside) {
@@ -195,6 +201,7 @@ impl Instance {
         match role {
             Role::BlockLayer(disk) => {
                 self.fenced_all(disk, Fence::server_reaped);
+                self.introductions_lost(disk);
                 self.block_layer_lost(disk);
             }
             Role::Blk(disk) => {

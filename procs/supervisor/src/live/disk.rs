@@ -4,12 +4,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, JobReport};
+use bulkhead_channel::ChannelError;
+use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
 use bulkhead_protocol::filters::{Filters, Limits};
 use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
+use super::block::resize::Wanted;
 use super::consumer::{Consumer, Kind};
 use super::device::Queues;
 use super::token::PostIndex;
@@ -18,7 +20,7 @@ use crate::fence::{Action, Fence, Incarnation};
 use crate::plan::{EXPORT_QUEUE, Source, VM_QUEUE};
 use crate::refusal::refuse;
 
-/// The place of a disk's vhost-blk among its consumers, if it has one.
+/// The number of a disk's vhost-blk among its consumers, if it has one. NBD exports begin with 1.
 pub const BLK: usize = 0;
 
 /// A disk with processes of its own.
@@ -44,6 +46,8 @@ pub struct Disk {
     pub bitmaps: Vec<String>,
     /// What its consumers were told that it is, once that is known.
     pub info: Option<DiskInfo>,
+    /// The size that it is about to have.
+    pub wanted: Option<Wanted>,
     /// Limits that it has now.
     pub limits: Limits,
     queues: Queues,
@@ -72,6 +76,7 @@ impl Disk {
             concluded: Vec::new(),
             bitmaps: Vec::new(),
             info: None,
+            wanted: None,
             limits,
             queues,
         })
@@ -84,8 +89,17 @@ impl Disk {
 
     /// Post of its vhost-blk, if it has one.
     pub fn client(&self) -> Option<PostIndex> {
-        let first = self.consumers.get(BLK)?;
-        (first.kind == Kind::Blk).then_some(first.post)
+        self.consumer(BLK).map(|consumer| consumer.post)
+    }
+
+    /// The consumer of a number.
+    pub fn consumer(&self, number: usize) -> Option<&Consumer> {
+        self.consumers.iter().find(|consumer| consumer.number == number)
+    }
+
+    /// The consumer of a number.
+    pub fn consumer_mut(&mut self, number: usize) -> Option<&mut Consumer> {
+        self.consumers.iter_mut().find(|consumer| consumer.number == number)
     }
 }
 
@@ -97,7 +111,7 @@ impl Instance {
         consumer: usize,
         what: impl FnOnce(&mut Fence) -> Vec<Action>,
     ) {
-        let here = self.disks.get_mut(disk).and_then(|disk| disk.consumers.get_mut(consumer));
+        let here = self.disks.get_mut(disk).and_then(|disk| disk.consumer_mut(consumer));
         let Some(actions) = here.map(|consumer| what(&mut consumer.fence)) else {
             return;
         };
@@ -110,7 +124,8 @@ impl Instance {
             return;
         };
         let mut actions = Vec::new();
-        for (number, consumer) in here.consumers.iter_mut().enumerate() {
+        for consumer in &mut here.consumers {
+            let number = consumer.number;
             actions.extend(what(&mut consumer.fence).into_iter().map(|action| (number, action)));
         }
         self.carry_out_all(disk, actions);
@@ -135,7 +150,7 @@ impl Instance {
             return Ok(());
         };
         let server = here.server;
-        let Some(consumer) = here.consumers.get_mut(number) else {
+        let Some(consumer) = here.consumer_mut(number) else {
             return Ok(());
         };
         let (kind, client) = (consumer.kind, consumer.post);
@@ -144,17 +159,19 @@ impl Instance {
             Action::PlanServer(_) => self.plan_server(disk),
             Action::PlanClient(incarnation) => match kind {
                 Kind::Blk => self.plan_blk(disk, number, incarnation),
-                Kind::Nbd(_) => self.plan_nbd(disk, number, incarnation),
+                Kind::Nbd => self.plan_nbd(disk, number, incarnation),
             },
             Action::DetachServer => {
-                self.tell_server(server, BlockCommand::Detach { export: number as u32 }, &[]);
+                let _ =
+                    self.tell_server(server, BlockCommand::Detach { export: number as u32 }, &[]);
             }
+            Action::AttachServer(_) if !consumer.introduced => self.introduce(disk, number),
             Action::AttachServer(incarnation) => {
                 let rings = consumer.rings()?;
                 let (export, queues) = (number as u32, rings.len() as u16);
                 let command = BlockCommand::Attach { export, queues, incarnation };
                 let fds: Vec<BorrowedFd<'_>> = rings.iter().map(AsFd::as_fd).collect();
-                self.tell_server(server, command, &fds);
+                let _ = self.tell_server(server, command, &fds);
             }
             Action::ReplaceClient(incarnation) => {
                 let rings = consumer.rings()?;
@@ -185,7 +202,7 @@ impl Instance {
                     process
                         .command(BlkCommand::RingReplaced { queues, incarnation, own_fault }, fds)
                 }
-                Kind::Nbd(_) => {
+                Kind::Nbd => {
                     process.command(NbdCommand::RingReplaced { incarnation, own_fault }, fds)
                 }
             };
@@ -193,17 +210,17 @@ impl Instance {
         self.watch_room(client);
     }
 
+    /// Tells a block-layer that has its plan. An error of the channel is a death, which the pidfd tells.
     pub(super) fn tell_server(
         &mut self,
         post: PostIndex,
         command: BlockCommand,
         fds: &[BorrowedFd<'_>],
-    ) {
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.planned_mut()) {
-            // An error is a death, which the pidfd tells.
-            let _ = process.command(command, fds);
-        }
+    ) -> Result<(), ChannelError> {
+        let process = self.posts.get_mut(post).and_then(|post| post.planned_mut());
+        let sent = process.map_or(Ok(()), |process| process.command(command, fds));
         self.watch_room(post);
+        sent
     }
 
     fn plan_server(&mut self, disk: usize) {
@@ -224,18 +241,7 @@ impl Instance {
         let Source::Image(image) = &planned.source else {
             return;
         };
-        let exports = here.consumers.iter().enumerate().map(|(number, consumer)| {
-            let (read_only, cpus) = match consumer.kind {
-                Kind::Blk => {
-                    let export = planned.export.as_ref();
-                    (export.is_some_and(|export| export.read_only), planned.cpus.clone())
-                }
-                Kind::Nbd(at) => {
-                    (planned.nbd.get(at).is_some_and(|export| export.read_only), Vec::new())
-                }
-            };
-            consumer.plan(number, image.service.read_only || read_only, cpus)
-        });
+        let exports = here.consumers.iter().map(|consumer| planned.export_plan(consumer));
         let command = BlockCommand::Plan(Box::new(BlockPlan {
             node: image.chain.plan(image.service),
             layers: image.chain.named(),
@@ -250,17 +256,39 @@ impl Instance {
         fds.extend(here.consumers.iter().flat_map(Consumer::ring_fds));
         fds.extend(here.jobs.iter().flat_map(|job| job.fds(&image.chain)));
         let post = here.server;
-        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.process_mut()) {
-            let _ = process.command(command, &fds);
+        let process = self.posts.get_mut(post).and_then(|post| post.process_mut());
+        let sent = process.map_or(Ok(()), |process| process.command(command, &fds));
+        if let Err(ChannelError::Codec(error)) = sent {
+            return self.condemn(post, format!("its plan cannot be sent: {error}"));
         }
         self.was_planned(post);
+        let consumers = self.disks.get_mut(disk).map(|disk| &mut disk.consumers);
+        consumers.into_iter().flatten().for_each(|consumer| consumer.introduced = true);
+    }
+
+    /// A consumer that came after the block-layer's plan.
+    fn introduce(&mut self, disk: usize, number: usize) {
+        let Some(here) = self.disks.get_mut(disk) else {
+            return;
+        };
+        let server = here.server;
+        let planned = self.plan.disks.get(here.planned);
+        let (Some(planned), Some(consumer)) = (planned, here.consumer_mut(number)) else {
+            return;
+        };
+        consumer.introduced = true;
+        let command = BlockCommand::AddExport(planned.export_plan(consumer));
+        let fds: Vec<_> = consumer.ring_fds().map(|fd| fd.try_clone_to_owned()).collect();
+        let fds: Vec<OwnedFd> = fds.into_iter().filter_map(Result::ok).collect();
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let _ = self.tell_server(server, command, &fds);
     }
 
     fn plan_blk(&mut self, disk: usize, number: usize, incarnation: Incarnation) {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
-        let Some(consumer) = here.consumers.get(number) else {
+        let Some(consumer) = here.consumer(number) else {
             return;
         };
         let (Some(planned), Some(info)) = (self.plan.disks.get(here.planned), here.info) else {
@@ -297,6 +325,7 @@ impl Instance {
             BlockEvent::Refused { reason } => self.on_image_refused(disk, post, reason),
             BlockEvent::Detached { export } => {
                 self.fenced(disk, export as usize, Fence::server_detached);
+                self.part_if_apart(disk, export as usize);
             }
             BlockEvent::ExportFault { export, .. } => {
                 self.fenced(disk, export as usize, Fence::client_at_fault);
@@ -313,17 +342,26 @@ impl Instance {
     /// What the guest was told a disk is stays so during the life of an instance, whatever files it
     /// consists of.
     fn on_opened(&mut self, disk: usize, post: PostIndex, info: DiskInfo) {
-        let Some(here) = self.disks.get_mut(disk) else {
-            return;
-        };
-        match here.info {
-            None => {
-                here.info = Some(info);
-                self.fenced_all(disk, Fence::disk_is_known);
-            }
-            Some(known) if is_as_told(known, info) => {}
-            Some(_) => self.condemn(post, "the image is not what it was".into()),
+        if let Some(here) = self.disks.get_mut(disk).filter(|disk| disk.info.is_none()) {
+            here.info = Some(info);
+            return self.fenced_all(disk, Fence::disk_is_known);
         }
+        match self.is_as_told(disk, info) {
+            true => self.size_after_a_death(disk, info),
+            false => self.condemn(post, "the image is not what it was".into()),
+        }
+    }
+
+    /// Whether a guest is well served by a graph that is `info`, or will be when it is told its size.
+    fn is_as_told(&self, disk: usize, info: DiskInfo) -> bool {
+        let Some((here, known)) = self.disks.get(disk).and_then(|here| Some((here, here.info?)))
+        else {
+            return false;
+        };
+        let wanted = here.wanted.as_ref().is_some_and(|wanted| wanted.size == info.size);
+        (info.size == known.size || wanted)
+            && info.read_only == known.read_only
+            && known.logical_block.is_multiple_of(info.logical_block.max(1))
     }
 
     fn on_image_refused(&mut self, disk: usize, post: PostIndex, reason: String) {
@@ -346,8 +384,21 @@ impl Instance {
     }
 }
 
-/// Whether a guest that was told `known` is well served by a graph that is `info`.
-fn is_as_told(known: DiskInfo, info: DiskInfo) -> bool {
-    (known.size, known.read_only) == (info.size, info.read_only)
-        && known.logical_block.is_multiple_of(info.logical_block.max(1))
+impl crate::plan::Disk {
+    /// What the block-layer is told of a consumer of this disk.
+    fn export_plan(&self, consumer: &Consumer) -> ExportPlan {
+        let (read_only, cpus) = match consumer.kind {
+            Kind::Blk => {
+                let export = self.export.as_ref();
+                (export.is_some_and(|export| export.read_only), self.cpus.clone())
+            }
+            Kind::Nbd => (self.nbd(consumer.number).is_none_or(|nbd| nbd.read_only), Vec::new()),
+        };
+        let bitmap = self.nbd(consumer.number).and_then(|nbd| nbd.bitmap.clone());
+        let image = match &self.source {
+            Source::Image(image) => image.service.read_only,
+            Source::Foreign(_) => true,
+        };
+        consumer.plan(image || read_only, bitmap, cpus)
+    }
 }

@@ -51,7 +51,8 @@ impl Instance {
 
     /// Tells that the instance has started, once everything that belongs to it serves.
     pub(super) fn announce_start(&mut self) {
-        let serves = |post: &super::Post| matches!(post.phase, Phase::Serving(..));
+        let serves =
+            |post: &super::Post| matches!(post.phase, Phase::Serving(..) | Phase::Unneeded);
         let machine_runs = self.machine_power() != Some(Power::Starting);
         if !self.started && machine_runs && self.posts.iter().all(serves) {
             self.started = true;

@@ -7,7 +7,6 @@ use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::nbd::{NBD_RING, NbdCommand, NbdEvent, NbdPlan};
 
-use super::consumer::Kind;
 use super::post::{Phase, Role};
 use super::token::PostIndex;
 use super::{Instance, Outcome};
@@ -20,14 +19,11 @@ impl Instance {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
-        let (Some(consumer), Some(info)) = (here.consumers.get(consumer), here.info) else {
+        let (Some(consumer), Some(info)) = (here.consumer(consumer), here.info) else {
             return;
         };
         let planned = self.plan.disks.get(here.planned);
-        let (Some(planned), Kind::Nbd(number)) = (planned, consumer.kind) else {
-            return;
-        };
-        let Some(export) = planned.nbd.get(number) else {
+        let Some(export) = planned.and_then(|disk| disk.nbd(consumer.number)) else {
             return;
         };
         let Some(listener) = export.door.listener() else {
@@ -37,6 +33,7 @@ impl Instance {
             disk: DiskInfo { read_only: info.read_only || export.read_only, ..info },
             name: export.name.clone(),
             description: export.description.clone(),
+            bitmap: export.bitmap.clone(),
             ring: NBD_RING,
             incarnation,
             tls: export.tls.clone(),
@@ -54,16 +51,18 @@ impl Instance {
         if !self.posts.iter().any(|post| post.role == Role::Control && post.has_served) {
             return;
         }
-        let Some(here) = self.disks.get(disk) else {
+        let Some(planned) = self.disks.get(disk).map(|disk| disk.planned) else {
             return;
         };
-        let planned = self.plan.disks.get_mut(here.planned);
-        let kind = here.consumers.get(consumer).map(|consumer| consumer.kind);
-        let (Some(planned), Some(Kind::Nbd(number))) = (planned, kind) else {
-            return;
-        };
-        if let Some(Err(error)) = planned.nbd.get_mut(number).map(|export| export.door.publish()) {
-            self.fail(format!("an export's socket cannot be shown: {error}"));
+        let planned = self.plan.disks.get_mut(planned);
+        match planned.and_then(|disk| disk.nbd_mut(consumer)).map(|export| export.door.publish()) {
+            None => {}
+            Some(Ok(())) => self.export_serves(disk, consumer),
+            Some(Err(error)) if self.started => {
+                let reason = format!("its socket cannot be shown: {error}");
+                self.export_cannot_serve(disk, consumer, reason);
+            }
+            Some(Err(error)) => self.fail(format!("an export's socket cannot be shown: {error}")),
         }
     }
 
@@ -84,8 +83,16 @@ impl Instance {
         let Some(place) = self.posts.get(post) else {
             return;
         };
-        let id = place.id.clone();
+        let (id, role) = (place.id.clone(), place.role);
+        let Role::Nbd(disk, consumer) = role else {
+            return;
+        };
         match event {
+            NbdEvent::Closed => self.export_is_closed(disk, consumer),
+            NbdEvent::InUse { clients } => self.export_is_used(disk, consumer, clients),
+            NbdEvent::Refused { reason } if self.joins(disk, consumer) => {
+                self.export_cannot_serve(disk, consumer, reason);
+            }
             NbdEvent::PoisonRequest => self.tell(EventKind::PoisonRequest { id }),
             NbdEvent::Refused { reason } if self.started => self.condemn(post, reason),
             NbdEvent::Refused { reason } => {

@@ -9,7 +9,8 @@
 //!    │                                 ▼
 //!  Waiting ◄── restart ── reaped ── Dying ── not in time: an event; it stays here
 //!                           │
-//!                           └──► Quarantined, for good
+//!                           ├──► Quarantined, for good
+//!                           └──► Unneeded: its export was removed
 //! ```
 //!
 //! A process that dies by itself is reaped from any phase. Nothing is handed over before `Sealed`,
@@ -46,7 +47,7 @@ pub enum Role {
     BlockLayer(usize),
     /// The vhost-blk of a disk.
     Blk(usize),
-    /// The nbd-server of a disk, which is this consumer of its.
+    /// The nbd-server of a disk, which is the consumer of this number.
     Nbd(usize, usize),
 }
 
@@ -87,6 +88,8 @@ pub enum Phase {
     Waiting(u64),
     /// Dead for good.
     Quarantined,
+    /// Dead, and not missed: its export was removed. The place may be given to another.
+    Unneeded,
 }
 
 /// A post.
@@ -143,7 +146,7 @@ impl Post {
             | Phase::Planned(process)
             | Phase::Serving(process, _)
             | Phase::Dying(process) => Some(process),
-            Phase::Vacant | Phase::Waiting(_) | Phase::Quarantined => None,
+            Phase::Vacant | Phase::Waiting(_) | Phase::Quarantined | Phase::Unneeded => None,
         }
     }
 
@@ -155,7 +158,7 @@ impl Post {
             | Phase::Planned(process)
             | Phase::Serving(process, _)
             | Phase::Dying(process) => Some(process),
-            Phase::Vacant | Phase::Waiting(_) | Phase::Quarantined => None,
+            Phase::Vacant | Phase::Waiting(_) | Phase::Quarantined | Phase::Unneeded => None,
         }
     }
 

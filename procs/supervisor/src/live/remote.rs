@@ -57,7 +57,8 @@ impl Instance {
         match remote.dial() {
             Ok(socket) => {
                 remote.wanted = remote.wanted.saturating_sub(1);
-                self.tell_server(post, BlockCommand::Socket { layer }, &[socket.as_fd()]);
+                let command = BlockCommand::Socket { layer };
+                let _ = self.tell_server(post, command, &[socket.as_fd()]);
             }
             Err(_) => self.dial_later(disk, post, layer),
         }

@@ -55,14 +55,12 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
     let mut classes = vec![ProcessClass::Control];
     let is_ours = |source: &DiskSource| !matches!(source, DiskSource::VhostUser { .. });
     if spec.disks().iter().any(|disk| is_ours(&disk.source)) {
-        classes.push(ProcessClass::BlockLayer);
+        // Disks may be exported later.
+        classes.extend([ProcessClass::BlockLayer, ProcessClass::NbdServer]);
         match spec {
             Spec::Storage(storage) if storage.exports.is_empty() => {}
             Spec::Vm(_) | Spec::Storage(_) => classes.push(ProcessClass::VhostBlk),
         }
-    }
-    if !spec.nbd().is_empty() {
-        classes.push(ProcessClass::NbdServer);
     }
     if let Spec::Vm(vm) = spec {
         classes.extend([ProcessClass::Core, ProcessClass::Sink]);

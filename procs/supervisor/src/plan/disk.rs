@@ -46,6 +46,8 @@ pub struct Disk {
     pub export: Option<Export>,
     /// Its NBD exports.
     pub nbd: Vec<NbdExport>,
+    /// NBD exports that it had so far.
+    pub exports_made: usize,
 }
 
 /// Where a disk's bytes are.
@@ -81,6 +83,16 @@ impl Disk {
     /// How many queues it has.
     pub fn queues(&self) -> u16 {
         self.cpus.len() as u16
+    }
+
+    /// The NBD export of a number.
+    pub fn nbd(&self, number: usize) -> Option<&NbdExport> {
+        self.nbd.iter().find(|export| export.number == number)
+    }
+
+    /// The NBD export of a number.
+    pub fn nbd_mut(&mut self, number: usize) -> Option<&mut NbdExport> {
+        self.nbd.iter_mut().find(|export| export.number == number)
     }
 
     /// Bytes of its image, if that lies in memory (tmpfs).
@@ -135,6 +147,7 @@ impl Disk {
             source,
             export: None,
             nbd: Vec::new(),
+            exports_made: 0,
         })
     }
 }

@@ -1,14 +1,17 @@
 //! A listening socket that a helper accepts from: at a path, or on a TCP port.
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::Address;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, listen, setsockopt, socket,
+    sockopt,
+};
 
-use crate::listener::{ListenError, Listener, Place, Traffic};
+use crate::listener::{BACKLOG, ListenError, Listener, Place, Traffic};
 use crate::refusal::{io_reason, refuse, refuse_path};
 
 /// The socket.
@@ -70,13 +73,19 @@ impl Door {
     }
 }
 
+/// Step by step, since it is also done under the supervisor's filter.
 fn bind(address: SocketAddr) -> std::io::Result<OwnedFd> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(family, SockType::Stream, flags, None)?;
+    // A port whose last connections linger is free.
+    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
+    socket::bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
     // What is accepted inherits both: messages are short, and a client whose host is gone must be noticed.
     setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
     setsockopt(&listener, sockopt::KeepAlive, &true)?;
-    Ok(listener.into())
+    listen(&listener, Backlog::new(BACKLOG)?)?;
+    Ok(listener)
 }
 
 /// Why a socket cannot be had at `path`, with the remedy.

@@ -33,7 +33,7 @@ pub use door::Door;
 pub use export::Export;
 pub use gdb::Gdb;
 pub use machine::{Engine, Machine};
-pub use nbd::{NbdExport, read_pem};
+pub use nbd::{MOST_EXPORTS, MOST_RINGS, NbdExport, add as add_nbd, read_pem};
 
 use crate::cgroup::{self, Folder, Limits};
 use crate::placement::{Placement, Wish, place};
@@ -76,6 +76,8 @@ pub struct Plan {
     pub cgroups: Vec<Folder>,
     /// The instance's folder; none in a dry run.
     pub folder: Option<RunDir>,
+    /// When it was made, in microseconds since the epoch.
+    pub started: u64,
 }
 
 impl Plan {
@@ -113,6 +115,7 @@ impl Plan {
         let binaries = Binaries::open(&roots.binaries, spec)?;
         let cgroups =
             if dry { Vec::new() } else { cgroup::make_all(name, &limits(&machine, &disks)) };
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let plan = Self {
             name: name.to_owned(),
             weaker: spec.weaker().to_vec(),
@@ -123,9 +126,17 @@ impl Plan {
             core_cpus: core,
             cgroups,
             folder,
+            started: since_epoch.map_or(0, |time| time.as_micros() as u64),
         };
         plan.leave_record()?;
         Ok(plan)
+    }
+
+    /// What it has taken has changed. A record that cannot be written stays as it was: it is for others.
+    pub fn update_record(&self) {
+        if let Some(folder) = &self.folder {
+            let _ = folder.replace_record(&self.record());
+        }
     }
 
     fn leave_record(&self) -> Result<(), Refusal> {
@@ -137,7 +148,6 @@ impl Plan {
     }
 
     fn record(&self) -> InstanceRecord {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         InstanceRecord {
             version: VERSION,
             name: self.name.clone(),
@@ -146,7 +156,7 @@ impl Plan {
                 None => InstanceKind::Storage,
             },
             pid: std::process::id() as i32,
-            started: since_epoch.map_or(0, |time| time.as_micros() as u64),
+            started: self.started,
             images: self.disks.iter().filter_map(image_record).collect(),
             sockets: self
                 .disks

@@ -288,11 +288,13 @@ fn exports_that_cannot_be_are_refused() {
 
 fn nbd(host: &Host) -> NbdSpec {
     NbdSpec {
+        id: String::new(),
         disk: "d0".into(),
         listen: Address::Path(host.path("nbd")),
         name: "disk".into(),
         description: String::new(),
         read_only: false,
+        bitmap: None,
         tls: None,
     }
 }

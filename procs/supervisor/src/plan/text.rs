@@ -59,7 +59,7 @@ impl Display for Plan {
                 }
                 for export in &disk.nbd {
                     let holds = format!("the socket at {}, a block ring", export.door.address);
-                    process(f, ProcessClass::NbdServer, &disk.id, &holds, &[])?;
+                    process(f, ProcessClass::NbdServer, &export.id, &holds, &[])?;
                 }
             }
         }

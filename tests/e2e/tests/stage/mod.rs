@@ -6,6 +6,7 @@
 )]
 
 mod backend;
+mod linux;
 
 use std::io::Read;
 use std::os::unix::net::UnixListener;
@@ -19,6 +20,7 @@ use bulkhead_harness::programs;
 use tempfile::TempDir;
 
 pub use backend::Lie;
+pub use linux::Linux;
 
 /// Longest that a refusal may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);

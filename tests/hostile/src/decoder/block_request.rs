@@ -38,7 +38,7 @@ pub fn run(bytes: &[u8]) -> Verdict {
             Action::Discard { at, len } | Action::Zero { at, len, .. } => {
                 within(at, len, limits.block);
             }
-            Action::Status { at, len, span } => {
+            Action::Status { at, len, span, .. } => {
                 within(at, len, limits.block);
                 inside_the_arena(span);
             }

@@ -24,7 +24,7 @@ pub(super) fn export(read_only: bool) -> Export {
         discard: true,
         flush: true,
     };
-    Export { name: "disk".into(), description: "a disk".into(), disk }
+    Export { name: "disk".into(), description: "a disk".into(), bitmap: None, disk }
 }
 
 /// Whether TLS is wanted, from the first byte; then the client, whose bytes come in parts.

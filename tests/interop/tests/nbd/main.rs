@@ -1,10 +1,13 @@
 //! Other people's NBD clients at `bulkhead storage --export nbd,…`.
 
 mod client;
+mod dirty;
+mod exports;
 mod filters;
 mod hostile;
 mod kills;
 mod luks;
+mod resize;
 mod rig;
 mod tls;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_harness::block::Block;
 use bulkhead_harness::programs;
 use bulkhead_harness::storage::{Process, processes};
 use nix::sys::signal::{Signal, kill};
@@ -111,6 +112,16 @@ impl Served {
 
     pub fn uri(&self) -> String {
         format!("nbd+unix:///d0?socket={}", self.socket.display())
+    }
+
+    /// `bulkhead block …` for it.
+    pub fn block(&self) -> Block {
+        Block::of(&self.name)
+    }
+
+    /// Its processes of a class.
+    pub fn all(&self, role: &str) -> Vec<Process> {
+        processes(&self.name).into_iter().filter(|process| process.role == role).collect()
     }
 
     pub fn process(&self, role: &str) -> Process {

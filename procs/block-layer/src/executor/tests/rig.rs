@@ -123,6 +123,7 @@ pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(Owne
             ring: SHAPE,
             incarnation: 1,
             read_only: false,
+            bitmap: None,
             cpus: Vec::new(),
         }
     });

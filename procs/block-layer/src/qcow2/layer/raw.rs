@@ -9,6 +9,9 @@ use crate::storage::Storage;
 /// What is written at the end of a file to make it longer.
 const SECTOR: u64 = 512;
 
+/// Greatest block of a device.
+const PAGE: u64 = 4096;
+
 /// The layer.
 #[derive(Debug)]
 pub struct RawLayer<S> {
@@ -72,9 +75,12 @@ impl<S: Storage> RawLayer<S> {
             return Err(Failure::UNSUPPORTED);
         }
         if size > old {
-            let last = Memory::from(Heap::zeroes(SECTOR as usize));
+            // As much as a device wants that is written directly, if there is as much.
+            let whole = size.is_multiple_of(PAGE) && size - PAGE >= old;
+            let len = if whole { PAGE } else { SECTOR };
+            let last = Memory::from(Heap::zeroes(len as usize));
             let end = self.start.checked_add(size).ok_or(Failure::TOO_LARGE)?;
-            self.storage.write(end - SECTOR, last).await?;
+            self.storage.write(end - len, last).await?;
         }
         self.size.set(size);
         Ok(())

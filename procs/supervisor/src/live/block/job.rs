@@ -20,6 +20,7 @@ use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::CacheMode;
 
+use super::lineage;
 use super::order::Purpose;
 use crate::images::chain::{Chain, Layer};
 use crate::images::fresh::Fresh;
@@ -92,7 +93,7 @@ impl Instance {
         let disk = self.serving_disk(&option, &id)?;
         let job = if start.job.is_empty() { format!("{kind}-{id}") } else { start.job };
         self.refuse_job(&option, disk, &job)?;
-        if !matches!(start.kind, JobSpec::Backup { .. }) {
+        if !matches!(start.kind, JobSpec::Backup { .. }) || self.is_growing(disk) {
             self.refuse_busy(&option, disk)?;
         }
         let (kind_plan, target, fresh) = self.plan_job(&option, disk, &start.kind)?;
@@ -249,6 +250,10 @@ impl Instance {
             let (id, reason) = (self.disk_name(disk), "a snapshot of it is being made");
             return Err(refuse(option, id, reason, "wait until it is made"));
         }
+        if self.is_growing(disk) {
+            let (id, reason) = (self.disk_name(disk), "it is being resized");
+            return Err(refuse(option, id, reason, "wait until that is done"));
+        }
         let jobs = self.disks.get(disk).map_or(&[][..], |disk| &disk.jobs);
         match jobs.iter().find(|job| job.is_changing_the_chain()) {
             Some(job) => {
@@ -401,8 +406,19 @@ impl Instance {
     }
 
     /// The disk goes over to what a job was for; the layer that becomes part of it.
-    pub(super) fn job_switches(&mut self, disk: usize, name: &str) -> Option<Option<Layer>> {
+    /// None, if it is none of its business: each kind makes one chain of another, and once.
+    pub(super) fn job_switches(
+        &mut self,
+        disk: usize,
+        name: &str,
+        chain: &[LayerNumber],
+    ) -> Option<Option<Layer>> {
+        let old = self.image(disk)?.chain.layers().iter().map(|layer| layer.number);
+        let old: Vec<LayerNumber> = old.collect();
         let job = self.job_mut(disk, name)?;
+        if job.switched || lineage::after(&job.plan.kind, &old).as_deref() != Some(chain) {
+            return None;
+        }
         job.switched = true;
         Some(job.target.take())
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use bulkhead_channel::ChannelError;
 use bulkhead_protocol::block::{BlockAnswer, BlockCommand, BlockOrder};
 use bulkhead_protocol::block_control::{BlockResponse, JobAction};
 use bulkhead_protocol::filters::Limits;
@@ -40,6 +41,8 @@ pub enum Purpose {
         /// The job.
         job: String,
     },
+    /// A larger size, which the disk knows of.
+    Resize,
     /// A member of a transaction.
     Snapshot(u64),
 }
@@ -75,7 +78,7 @@ impl Waiting {
             Purpose::Client { call, .. }
             | Purpose::Action { call, .. }
             | Purpose::Start { call, .. } => *call = NOBODY,
-            Purpose::Query(_) | Purpose::Snapshot(_) => {}
+            Purpose::Query(_) | Purpose::Snapshot(_) | Purpose::Resize => {}
         }
     }
 }
@@ -91,8 +94,14 @@ impl Instance {
     ) -> u64 {
         let number = self.number();
         self.orders.push(Waiting { number, disk, purpose });
-        if let Some(server) = self.disks.get(disk).map(|disk| disk.server) {
-            self.tell_server(server, BlockCommand::Order { call: number, order }, fds);
+        let Some(server) = self.disks.get(disk).map(|disk| disk.server) else {
+            return number;
+        };
+        let command = BlockCommand::Order { call: number, order };
+        // A message that cannot be made is nobody's death: there is none to wait for.
+        if let Err(ChannelError::Codec(error)) = self.tell_server(server, command, fds) {
+            let reason = format!("it cannot be asked of its block layer: {error}");
+            self.settle(disk, number, BlockAnswer::Refused(reason));
         }
         number
     }
@@ -105,12 +114,20 @@ impl Instance {
         number: u64,
         answer: BlockAnswer,
     ) {
+        if !self.settle(disk, number, answer) {
+            self.condemn(post, "it answers what was never asked".into());
+        }
+    }
+
+    /// An order is answered; `false`: there is none.
+    fn settle(&mut self, disk: usize, number: u64, answer: BlockAnswer) -> bool {
         let is_it = |order: &Waiting| (order.number, order.disk) == (number, disk);
         let Some(at) = self.orders.iter().position(is_it) else {
-            return self.condemn(post, "it answers what was never asked".into());
+            return false;
         };
         let Waiting { purpose, .. } = self.orders.remove(at);
         self.settle_order(disk, purpose, answer);
+        true
     }
 
     fn settle_order(&mut self, disk: usize, purpose: Purpose, answer: BlockAnswer) {
@@ -126,6 +143,10 @@ impl Instance {
             (Purpose::Snapshot(snapshot), BlockAnswer::Refused(reason)) => {
                 self.member_refused(snapshot, disk, &reason);
             }
+            (Purpose::Resize, BlockAnswer::Refused(reason)) => {
+                self.resize_answered(disk, Err(reason));
+            }
+            (Purpose::Resize, _) => self.resize_answered(disk, Ok(())),
             // It was settled with the record.
             (Purpose::Snapshot(_), _) => {}
             (Purpose::Client { call, disk, .. }, BlockAnswer::Refused(reason)) => {
@@ -164,6 +185,8 @@ impl Instance {
         let all = std::mem::take(&mut self.orders);
         let (lost, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|order| order.disk == disk);
         self.orders = rest;
+        // What became of a size, a successor will say.
+        let lost = lost.into_iter().filter(|order| !matches!(order.purpose, Purpose::Resize));
         for Waiting { purpose, .. } in lost {
             let reason = "the block layer died before it was done".to_owned();
             self.settle_order(disk, purpose, BlockAnswer::Refused(reason));

@@ -99,5 +99,7 @@ impl Instance {
         self.queries.clear();
         self.orders.iter_mut().for_each(Waiting::forget_caller);
         self.snapshots.iter_mut().for_each(Snapshot::forget_caller);
+        self.forget_export_callers();
+        self.forget_resizers();
     }
 }

@@ -154,10 +154,7 @@ impl Instance {
         for (Member { disk, target, ready }, readers) in members.into_iter().zip(readers) {
             let Target { layer, fresh, .. } = target;
             self.release_top(disk, readers);
-            let chain = std::iter::once(layer.number);
-            let old = self.image(disk).map(|image| image.chain.named()).unwrap_or_default();
-            let chain: Vec<_> = chain.chain(old.iter().map(|layer| layer.layer)).collect();
-            self.record_chain(disk, &chain, Some(layer));
+            self.record_top(disk, layer);
             if let Some(fresh) = fresh {
                 fresh.keep();
             }

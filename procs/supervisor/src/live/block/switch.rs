@@ -57,7 +57,7 @@ impl Instance {
         job: Option<&str>,
         chain: &[LayerNumber],
     ) {
-        let target = job.and_then(|job| self.job_switches(disk, job));
+        let target = job.and_then(|job| self.job_switches(disk, job, chain));
         let Some(target) = target else {
             return self.condemn(post, "it goes over to another chain for no reason".into());
         };
@@ -79,11 +79,24 @@ impl Instance {
             return false;
         };
         drop(left);
+        self.tell_of_chain(disk);
+        true
+    }
+
+    /// From now on the disk has one layer more.
+    pub(super) fn record_top(&mut self, disk: usize, layer: Layer) {
+        if let Some(image) = self.image_mut(disk) {
+            image.chain.push(layer);
+        }
+        self.tell_of_chain(disk);
+    }
+
+    fn tell_of_chain(&mut self, disk: usize) {
         let layers = self.image(disk).map(|image| image.chain.layers()).unwrap_or_default();
         let layers = layers.iter().map(|layer| layer.path.clone()).collect();
+        self.plan.update_record();
         let id = self.disk_name(disk);
         self.tell(EventKind::GraphChanged { id, layers });
-        true
     }
 
     /// What the headers of a disk say is below each layer, against what was given. Compared as text:

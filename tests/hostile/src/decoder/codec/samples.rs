@@ -182,11 +182,13 @@ fn storage() -> StorageSpec {
     let disks = vec![disk(source)];
     let tls = Some(TlsSpec { folder: "/etc/pki".into(), verify: true });
     let nbd = NbdSpec {
+        id: String::new(),
         disk: "d0".into(),
         listen: Address::Path("/tmp/n".into()),
         name: "n".into(),
         description: "a disk".into(),
         read_only: false,
+        bitmap: None,
         tls,
     };
     StorageSpec {
@@ -291,6 +293,7 @@ fn block_plan() -> BlockPlan {
         ring: RingShape::DEFAULT,
         incarnation: 7,
         read_only: false,
+        bitmap: None,
         cpus: vec![0, 0],
     };
     let (cache, part) = (CacheMode::Writeback, Part { offset: 512, size: Some(4096) });

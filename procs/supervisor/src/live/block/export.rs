@@ -1,0 +1,333 @@
+//! NBD exports that come and go while their disk is served.
+//!
+//! A listening socket is bound here and shown when its server serves; it is removed at once when its export
+//! is to go. The server is ended by a kill: nothing that it was sent and has not answered is promised, and
+//! what it has answered is the block-layer's. The export's number in the block-layer is free when that has
+//! said that nothing of it is under way: see [`crate::live::consumer`].
+//!
+//! Absent on purpose: exports for vhost-user frontends. Their queues and in-flight tables are laid out before
+//! anything is started.
+
+use bulkhead_protocol::block::BlockCommand;
+use bulkhead_protocol::block_control::{BlockResponse, ExportState};
+use bulkhead_protocol::event::EventKind;
+use bulkhead_protocol::nbd::{NBD_RING, NbdCommand};
+use bulkhead_protocol::session::Refusal;
+use bulkhead_protocol::spec::NbdSpec;
+
+use super::order::NOBODY;
+use crate::fence::Fence;
+use crate::live::Instance;
+use crate::live::consumer::{Consumer, Kind, Stay};
+use crate::live::disk::Disk;
+use crate::live::post::{Phase, Role};
+use crate::live::token::PostIndex;
+use crate::plan;
+use crate::refusal::refuse;
+use crate::restart::Cause;
+
+impl Instance {
+    /// Binds the socket and orders the server. Answered when it serves.
+    pub(super) fn add_export(&mut self, call: u64, spec: &NbdSpec) -> Result<(), Refusal> {
+        let option = format!("export add nbd,disk={}", spec.disk);
+        self.disk_of(&spec.disk).ok_or_else(|| self.no_such_disk(&option, &spec.disk))?;
+        let vm = self.machine.is_some();
+        let (planned, number) = plan::add_nbd(spec, &mut self.plan.disks, vm, false)?;
+        let disk = self.disks.iter().position(|disk| disk.planned == planned);
+        let added = disk.map(|disk| self.join(disk, number, call));
+        if let Some(Err(error)) = added {
+            self.close_door(planned, number);
+            let remedy = "end something that needs memory or descriptors";
+            return Err(refuse(option, &spec.disk, error, remedy));
+        }
+        self.plan.update_record();
+        Ok(())
+    }
+
+    fn join(&mut self, disk: usize, number: usize, call: u64) -> std::io::Result<()> {
+        let Some(here) = self.disks.get(disk) else {
+            return Ok(());
+        };
+        let serving = self
+            .posts
+            .get(here.server)
+            .is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)));
+        let fence = Fence::joining(serving, here.info.is_some());
+        let id = self.nbd_id(disk, number);
+        let mut consumer = Consumer::new(Kind::Nbd, number, 0, 1, NBD_RING)?;
+        let post = self.post(Role::Nbd(disk, number), &id, &[], Vec::new());
+        (consumer.post, consumer.fence, consumer.stay) = (post, fence, Stay::Joining { call });
+        if let Some(here) = self.disks.get_mut(disk) {
+            here.consumers.push(consumer);
+        }
+        self.order(post);
+        Ok(())
+    }
+
+    /// Ends an export, unless it has clients and `force` is not said.
+    pub(super) fn remove_export(
+        &mut self,
+        call: u64,
+        export: &str,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let option = "export remove";
+        let Some((disk, number)) = self.export_of(export) else {
+            let remedy = "see 'bulkhead block export list'";
+            return Err(refuse(option, export, "there is no such NBD export", remedy));
+        };
+        let Some(consumer) = self.consumer_mut(disk, number) else {
+            return Ok(());
+        };
+        if consumer.stay != Stay::Member {
+            let reason = "it is being added or removed";
+            return Err(refuse(option, export, reason, "try again"));
+        }
+        let post = consumer.post;
+        let serving = self
+            .posts
+            .get_mut(post)
+            .filter(|post| !force && matches!(post.phase, Phase::Serving(..)));
+        let Some(process) = serving.and_then(|post| post.planned_mut()) else {
+            self.let_go(disk, number, call, BlockResponse::Done);
+            return Ok(());
+        };
+        // An error is a death, and then it has no clients.
+        let _ = process.command(NbdCommand::Close, &[]);
+        self.watch_room(post);
+        if let Some(consumer) = self.consumer_mut(disk, number) {
+            consumer.stay = Stay::Asked { call };
+        }
+        Ok(())
+    }
+
+    /// Every export of every disk.
+    pub(super) fn list_exports(&mut self, call: u64) {
+        let exports = self.disks.iter().flat_map(|disk| self.exports_of(disk)).collect();
+        self.answer_block(call, BlockResponse::Exports(exports));
+    }
+
+    fn exports_of(&self, disk: &Disk) -> Vec<ExportState> {
+        let Some(planned) = self.plan.disks.get(disk.planned) else {
+            return Vec::new();
+        };
+        let serves = |number| {
+            let post = disk.consumer(number).and_then(|consumer| self.posts.get(consumer.post));
+            post.is_some_and(|post| matches!(post.phase, Phase::Serving(..)))
+        };
+        let blk = planned.export.iter().map(|export| ExportState {
+            export: format!("{}-vhost-user-blk", planned.id),
+            kind: "vhost-user-blk".to_owned(),
+            disk: planned.id.clone(),
+            address: export.path.display().to_string(),
+            read_only: export.read_only,
+            serving: serves(crate::live::disk::BLK),
+        });
+        let nbd = planned.nbd.iter().map(|export| ExportState {
+            export: export.id.clone(),
+            kind: "nbd".to_owned(),
+            disk: planned.id.clone(),
+            address: export.door.address.clone(),
+            read_only: export.read_only,
+            serving: serves(export.number),
+        });
+        blk.chain(nbd).collect()
+    }
+
+    /// The socket of an export is shown.
+    pub(in crate::live) fn export_serves(&mut self, disk: usize, number: usize) {
+        let Some(consumer) = self.consumer_mut(disk, number) else {
+            return;
+        };
+        let Stay::Joining { call } = consumer.stay else {
+            return;
+        };
+        consumer.stay = Stay::Member;
+        let (id, export) = (self.disk_name(disk), self.nbd_id(disk, number));
+        let planned = self.planned(disk).and_then(|disk| disk.nbd(number));
+        let address = planned.map_or_else(String::new, |export| export.door.address.clone());
+        self.tell(EventKind::ExportAdded { id, export: export.clone(), address });
+        self.answer_block(call, BlockResponse::Added(export));
+    }
+
+    /// Whether an export was added and does not serve yet.
+    pub(in crate::live) fn joins(&self, disk: usize, number: usize) -> bool {
+        let consumer = self.disks.get(disk).and_then(|disk| disk.consumer(number));
+        consumer.is_some_and(|consumer| matches!(consumer.stay, Stay::Joining { .. }))
+    }
+
+    /// What was added cannot be had.
+    pub(in crate::live) fn export_cannot_serve(
+        &mut self,
+        disk: usize,
+        number: usize,
+        reason: String,
+    ) {
+        let Some(Stay::Joining { call }) =
+            self.consumer_mut(disk, number).map(|consumer| consumer.stay.clone())
+        else {
+            return;
+        };
+        let answer = self.not_added(disk, number, reason);
+        self.let_go(disk, number, call, answer);
+    }
+
+    fn not_added(&self, disk: usize, number: usize, reason: String) -> BlockResponse {
+        let option = format!("export add nbd,disk={}", self.disk_name(disk));
+        let remedy = "see 'bulkhead events'; it was not added";
+        BlockResponse::Refused(refuse(option, self.nbd_id(disk, number), reason, remedy))
+    }
+
+    /// A server that was asked has no clients, and takes none.
+    pub(in crate::live) fn export_is_closed(&mut self, disk: usize, number: usize) {
+        if let Some(Stay::Asked { call }) =
+            self.consumer_mut(disk, number).map(|consumer| consumer.stay.clone())
+        {
+            self.let_go(disk, number, call, BlockResponse::Done);
+        }
+    }
+
+    /// A server that was asked has clients.
+    pub(in crate::live) fn export_is_used(&mut self, disk: usize, number: usize, clients: u32) {
+        let export = self.nbd_id(disk, number);
+        let Some(consumer) = self.consumer_mut(disk, number) else {
+            return;
+        };
+        let Stay::Asked { call } = consumer.stay else {
+            return;
+        };
+        consumer.stay = Stay::Member;
+        let reason = format!("it has {clients} client{}", if clients == 1 { "" } else { "s" });
+        let remedy = "end them first, or give --force";
+        let refusal = refuse("export remove", export, reason, remedy);
+        self.answer_block(call, BlockResponse::Refused(refusal));
+    }
+
+    /// The export goes: its socket now, its process when it is reaped.
+    fn let_go(&mut self, disk: usize, number: usize, call: u64, answer: BlockResponse) {
+        let export = self.nbd_id(disk, number);
+        if let Some(planned) = self.disks.get(disk).map(|disk| disk.planned) {
+            self.close_door(planned, number);
+            self.plan.update_record();
+        }
+        let Some(consumer) = self.consumer_mut(disk, number) else {
+            return;
+        };
+        consumer.stay = Stay::Leaving { call, answer, export, reaped: false };
+        let post = consumer.post;
+        match self.posts.get(post).is_some_and(|post| post.process().is_some()) {
+            true => self.condemn(post, "its export was removed".into()),
+            false => self.reaped_for_good(post, disk, number),
+        }
+    }
+
+    fn close_door(&mut self, planned: usize, number: usize) {
+        if let Some(disk) = self.plan.disks.get_mut(planned) {
+            disk.nbd.retain(|export| export.number != number);
+        }
+    }
+
+    /// The process of a role was reaped, or never born. The consumer that it was, if its death is none that
+    /// is repaired: its export is to go, or was added and cannot serve.
+    pub(in crate::live) fn unmissed(
+        &mut self,
+        role: Role,
+        how: &str,
+        cause: Cause,
+    ) -> Option<(usize, usize)> {
+        let Role::Nbd(disk, number) = role else {
+            return None;
+        };
+        match self.consumer_mut(disk, number)?.stay.clone() {
+            Stay::Leaving { .. } => {}
+            Stay::Asked { call } => self.let_go(disk, number, call, BlockResponse::Done),
+            Stay::Joining { .. } if cause != Cause::Outside => {
+                self.export_cannot_serve(disk, number, format!("its process died: {how}"));
+            }
+            Stay::Joining { .. } | Stay::Member => return None,
+        }
+        Some((disk, number))
+    }
+
+    /// Nobody comes after the process of this post.
+    pub(in crate::live) fn reaped_for_good(&mut self, post: PostIndex, disk: usize, number: usize) {
+        if let Some(Stay::Leaving { reaped, .. }) =
+            self.consumer_mut(disk, number).map(|consumer| &mut consumer.stay)
+            && !std::mem::replace(reaped, true)
+        {
+            if let Some(place) = self.posts.get_mut(post) {
+                place.phase = Phase::Unneeded;
+            }
+            self.fenced(disk, number, Fence::client_reaped);
+            self.fenced(disk, number, Fence::client_leaves);
+            self.part_if_apart(disk, number);
+        }
+    }
+
+    /// Forgets an export of which nothing is left.
+    pub(in crate::live) fn part_if_apart(&mut self, disk: usize, number: usize) {
+        let Some(here) = self.disks.get_mut(disk) else {
+            return;
+        };
+        let server = here.server;
+        let is_over = |consumer: &Consumer| {
+            let reaped = matches!(consumer.stay, Stay::Leaving { reaped: true, .. });
+            consumer.number == number && reaped && consumer.fence.is_apart()
+        };
+        let Some(at) = here.consumers.iter().position(is_over) else {
+            return;
+        };
+        let Consumer { introduced, stay, .. } = here.consumers.remove(at);
+        if introduced {
+            let export = number as u32;
+            let _ = self.tell_server(server, BlockCommand::RemoveExport { export }, &[]);
+        }
+        if let Stay::Leaving { call, answer, export, .. } = stay {
+            if answer == BlockResponse::Done {
+                let id = self.disk_name(disk);
+                self.tell(EventKind::ExportRemoved { id, export });
+            }
+            self.answer_block(call, answer);
+        }
+    }
+
+    /// The block-layer that knew them was reaped.
+    pub(in crate::live) fn introductions_lost(&mut self, disk: usize) {
+        let Some(here) = self.disks.get_mut(disk) else {
+            return;
+        };
+        here.consumers.iter_mut().for_each(|consumer| consumer.introduced = false);
+        let numbers: Vec<_> = here.consumers.iter().map(|consumer| consumer.number).collect();
+        for number in numbers {
+            self.part_if_apart(disk, number);
+        }
+    }
+
+    /// Whoever waits for exports to come or go has gone.
+    pub(super) fn forget_export_callers(&mut self) {
+        for consumer in self.disks.iter_mut().flat_map(|disk| &mut disk.consumers) {
+            match &mut consumer.stay {
+                Stay::Member => {}
+                Stay::Joining { call } | Stay::Asked { call } | Stay::Leaving { call, .. } => {
+                    *call = NOBODY;
+                }
+            }
+        }
+    }
+
+    fn consumer_mut(&mut self, disk: usize, number: usize) -> Option<&mut Consumer> {
+        self.disks.get_mut(disk)?.consumer_mut(number)
+    }
+
+    fn nbd_id(&self, disk: usize, number: usize) -> String {
+        let export = self.planned(disk).and_then(|disk| disk.nbd(number));
+        export.map(|export| export.id.clone()).unwrap_or_default()
+    }
+
+    fn export_of(&self, id: &str) -> Option<(usize, usize)> {
+        (0..self.disks.len()).find_map(|disk| {
+            let export = self.planned(disk)?.nbd.iter().find(|export| export.id == id)?;
+            Some((disk, export.number))
+        })
+    }
+}
