@@ -210,6 +210,7 @@ fn fio_verifies_what_it_writes() {
             "--size=16M",
             "--verify=crc32c",
             "--do_verify=1",
+            "--verify_state_save=0",
             "--verify_fatal=1",
             "--numjobs=1",
         ],
