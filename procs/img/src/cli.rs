@@ -1,7 +1,7 @@
 //! The command line: what may be typed, and its help. Names are qemu-img's.
 //!
 //! A room per topic: one [`image`], [`chain`]s of them, [`copy`] from one into another, what is [`kept`] in
-//! them, [`bench`].
+//! them, [`mod@bench`].
 
 pub mod bench;
 pub mod chain;

@@ -84,7 +84,7 @@ impl Desk {
         self.call(image, call, &self.kept).await
     }
 
-    /// Opens an export on a server; see [`Remote::open`].
+    /// Opens an export on a server; see [`crate::remote`].
     pub async fn remote(
         self: &Rc<Self>,
         plan: RemotePlan,
