@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use crate::clock::Deadline;
 
 /// The most descriptors a message may carry (Linux itself stops at 253).
-pub const MAX_FDS: usize = 64;
+pub const MAX_FDS: usize = 128;
 
 /// What arrived.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use std::rc::Rc;
 
 pub use backup::{Backup, BitmapMode, Extent, Preserving};
 pub use commit::Commit;
-pub use control::{Control, Ended, JobEvent, JobKind, JobState, Settings, Side, Status, Verdict};
+pub use control::{Control, Ended, JobEvent, JobKind, JobState, Settings, Side, Status};
 pub use mirror::{CopyMode, Following, Mirror, Sync};
 pub use stream::Stream;
 

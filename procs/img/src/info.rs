@@ -24,6 +24,18 @@ pub use human::print_snapshots;
 /// Most images of a chain, as for a disk of `bulkhead run`.
 const MOST_LAYERS: usize = 16;
 
+/// Most snapshots or bitmaps of one image: qcow2 has no more, and whoever tells of more is not believed.
+const MOST_PARTS: usize = 65536;
+
+/// Keeps one of the snapshots or bitmaps that are told.
+pub fn add<T>(known: &mut Vec<T>, one: T) -> Result<()> {
+    if known.len() == MOST_PARTS {
+        bail!("the block-tool tells of more snapshots or bitmaps than an image has");
+    }
+    known.push(one);
+    Ok(())
+}
+
 /// What is known of one image.
 #[derive(Debug)]
 pub struct Facts {
@@ -66,8 +78,8 @@ fn look(disk: &Disk, path: PathBuf, format: Format, front: &mut Front) -> Result
     front.run(ToolCommand::Info(disk.plan.clone()), &files([disk]), |event| {
         match event {
             ToolEvent::Image(facts) => image = Some(*facts),
-            ToolEvent::Snapshot(facts) => snapshots.push(facts),
-            ToolEvent::Bitmap(facts) => bitmaps.push(facts),
+            ToolEvent::Snapshot(facts) => add(&mut snapshots, facts)?,
+            ToolEvent::Bitmap(facts) => add(&mut bitmaps, facts)?,
             _ => {}
         }
         Ok(())

@@ -24,7 +24,7 @@ pub fn run(options: &Snapshot, front: &mut Front) -> Result<ExitCode> {
     let command = ToolCommand::Snapshot { disk: disk.plan.clone(), action };
     front.run(command, &files([&disk]), |event| {
         if let ToolEvent::Snapshot(facts) = event {
-            snapshots.push(facts);
+            crate::info::add(&mut snapshots, facts)?;
         }
         Ok(())
     })?;

@@ -28,6 +28,13 @@ impl Target {
             let folder = path.parent().unwrap_or(Path::new(""));
             files.push(Fresh::make(&folder.join(name))?);
         }
+        for fresh in &files {
+            // By another name, or through a link.
+            let mut read = sources.iter().flat_map(|disk| &disk.files);
+            if read.any(|source| source.identity == fresh.file.identity) {
+                bail!("{}: it is the source itself", fresh.file.path.display());
+            }
+        }
         files.iter().try_for_each(Fresh::empty)?;
         Ok(Self(files))
     }

@@ -17,6 +17,12 @@ const HALT: [u8; 2] = [0xfa, 0xf4];
 /// `ud2`, and there is no table of interrupts.
 const FAULT: [u8; 2] = [0x0f, 0x0b];
 
+/// How a guest crashes, and what is told of it.
+const CRASHES: [([u8; 2], &str); 2] = [
+    (FAULT, "the guest crashed: vCPU 0: triple fault"),
+    (HALT, "the guest crashed: vCPU 0: halted with interrupts off"),
+];
+
 /// Of a kernel's first instruction.
 const ENTRY: u32 = bulkhead_harness::kernel::LOAD_ADDRESS;
 
@@ -106,15 +112,18 @@ fn a_halt_with_interrupts_off_ends_the_vm_however_many_wait_to_be_started() {
 
 #[test]
 fn reset_boots_it_again_as_often_as_it_crashes() {
-    let stage = Stage::new();
-    let mut vm = Running::start(&stage, &[&SAY[..], &FAULT].concat(), &["--on-crash", "reset"]);
-    for _ in 0..3 {
-        vm.await_say();
-        vm.await_line("the guest crashed: vCPU 0: triple fault");
+    for (crash, told) in CRASHES {
+        let stage = Stage::new();
+        let code = [&SAY[..], &crash].concat();
+        let mut vm = Running::start(&stage, &code, &["--on-crash", "reset"]);
+        for _ in 0..3 {
+            vm.await_say();
+            vm.await_line(told);
+        }
+        // It crashes on, and its lines are not read any more: the VM ends with the command.
+        vm.child.kill().unwrap();
+        vm.child.wait().unwrap();
     }
-    // It crashes on, and its lines are not read any more: the VM ends with the command.
-    vm.child.kill().unwrap();
-    vm.child.wait().unwrap();
 }
 
 #[test]
@@ -126,19 +135,22 @@ fn reset_of_a_guest_that_may_not_boot_again_ends_it_as_a_crash() {
 
 #[test]
 fn pause_keeps_it_for_whoever_wants_to_look_let_it_go_on_or_reset_it() {
-    let stage = Stage::new();
-    let mut vm = Running::start(&stage, &[&SAY[..], &FAULT].concat(), &["--on-crash", "pause"]);
-    vm.await_say();
-    vm.await_line("the guest crashed: vCPU 0: triple fault");
-    vm.command("pause");
-    // It goes on where it stands: in the same fault.
-    vm.command("resume");
-    vm.await_line("the guest crashed: vCPU 0: triple fault");
-    vm.command("reset");
-    vm.await_say();
-    vm.await_line("the guest crashed: vCPU 0: triple fault");
-    // A crashed guest sees no power button.
-    vm.end("shutdown");
+    for (crash, told) in CRASHES {
+        let stage = Stage::new();
+        let code = [&SAY[..], &crash].concat();
+        let mut vm = Running::start(&stage, &code, &["--on-crash", "pause"]);
+        vm.await_say();
+        vm.await_line(told);
+        vm.command("pause");
+        // It goes on where it stands: in the same fault, or the same sleep.
+        vm.command("resume");
+        vm.await_line(told);
+        vm.command("reset");
+        vm.await_say();
+        vm.await_line(told);
+        // A crashed guest sees no power button.
+        vm.end("shutdown");
+    }
 }
 
 #[test]

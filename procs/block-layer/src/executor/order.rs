@@ -53,6 +53,8 @@ impl Executor {
             BlockOrder::Bitmap { bitmap, action } => {
                 let (record, bitmaps) = (Rc::clone(&self.record), Rc::clone(&self.bitmaps));
                 self.on_graph(|disk| async move {
+                    // Its size is the disk's, which may not change meanwhile.
+                    let _alone = record.begin_alone().await;
                     let answer = answered(bitmaps.act(&disk, bitmap, action).await);
                     record.tell(BlockEvent::Answer { call, answer });
                 });
@@ -69,6 +71,8 @@ impl Executor {
             BlockOrder::InternalSnapshot { snapshot, create, time } => {
                 let record = Rc::clone(&self.record);
                 self.on_graph(|disk| async move {
+                    // A change of the size has it drained as well, and changes the same tables.
+                    let _alone = record.begin_alone().await;
                     // Clusters that lanes write in place become the snapshot's too.
                     let drained = disk.drain().await;
                     let done = internal_snapshot(&disk, &snapshot, create, time).await;

@@ -9,7 +9,7 @@ mod preserving;
 
 use std::rc::Rc;
 
-use super::control::{Control, Ended, Side, Verdict};
+use super::control::{Control, Ended, Side};
 use super::copy::{LONGEST, Together};
 use crate::disk::{Bitmap, Disk, Watcher};
 use crate::outcome::Failure;
@@ -184,8 +184,7 @@ impl<S: Storage> Backup<S> {
             if copies.is_full() || finished {
                 if let Err((side, failure)) = copies.next().await {
                     match control.failed(side, failure).await {
-                        Ok(Verdict::Again) => from = 0,
-                        Ok(Verdict::GoOn) => preserving.give_up(failure),
+                        Ok(()) => from = 0,
                         Err(ended) => break Err(ended),
                     }
                 } else {

@@ -23,7 +23,7 @@ use crate::disk::OnError;
 use crate::outcome::Failure;
 
 use speed::Speed;
-pub use verdict::{Side, Verdict};
+pub use verdict::Side;
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,12 +255,14 @@ impl Control {
     }
 
     /// Ends it; what it has done so far stays done. One that is ready catches up and leaves a whole copy
-    /// behind, as in QEMU, unless `force` wants it to end at once. Too late for one that changes the graph.
+    /// behind, as in QEMU, unless `force` wants it to end at once, it waits after a failure, or this is the second time.
+    /// Too late for one that changes the graph.
     pub fn cancel(&self, force: bool) {
         if self.pending.get() || self.over.get() {
             return;
         }
-        if self.ready.get() && !force {
+        let stuck = self.waits_after.get().is_some() || self.leaving.get();
+        if self.ready.get() && !force && !stuck {
             self.leaving.set(true);
             self.completing.set(true);
         } else {

@@ -42,19 +42,30 @@ impl<S: Storage> Stream<S> {
         if base == Some(0) || self.into.backing().is_none() {
             return Err(Failure::INVALID.into());
         }
-        self.fill(control, base).await?;
-        self.finish(control, host).await
+        match self.fill(control, base).await? {
+            None => self.finish(control, host).await,
+            // What was passed over is below still, and the chain stays as it is.
+            Some(failure) => Err(failure.into()),
+        }
     }
 
-    async fn fill(&self, control: &Control, base: Option<usize>) -> Result<(), Ended> {
+    /// Pulls all that is not there yet. `Some`: pieces were left out for this, as the policy wants it.
+    async fn fill(&self, control: &Control, base: Option<usize>) -> Result<Option<Failure>, Ended> {
         let size = self.into.size();
         control.set_remaining(size);
         let (mut at, mut cost) = (0, 0);
+        let mut left_out = None;
         while at < size {
             control.step(cost).await?;
             let len = (size - at).min(LONGEST);
             let piece = match self.into.piece(at, len).await {
                 Ok(piece) => piece,
+                Err(failure) if control.passes_over(Side::Source, failure) => {
+                    left_out.get_or_insert(failure);
+                    at += len;
+                    control.progress(len);
+                    continue;
+                }
                 Err(failure) => {
                     // Whatever it is, adopting it would fail alike.
                     control.failed(Side::Source, failure).await?;
@@ -63,17 +74,20 @@ impl<S: Storage> Stream<S> {
             };
             let adopts = piece.depth > 0 && piece.is_above(base);
             if adopts {
-                let adopt = async || {
-                    let adopted = self.into.adopt(at, piece.len).await;
-                    adopted.map_err(|failure| (side(failure), failure))
+                let adopt = async || match self.into.adopt(at, piece.len).await {
+                    Err(failure) if control.passes_over(side(failure), failure) => Ok(Err(failure)),
+                    Err(failure) => Err((side(failure), failure)),
+                    Ok(()) => Ok(Ok(())),
                 };
-                control.insist(adopt).await?;
+                if let Err(failure) = control.insist(adopt).await? {
+                    left_out.get_or_insert(failure);
+                }
             }
             cost = if adopts { piece.len } else { 0 };
             at += piece.len;
             control.progress(piece.len);
         }
-        Ok(())
+        Ok(left_out)
     }
 
     async fn finish(&self, control: &Control, host: &impl Host<S>) -> Result<(), Ended> {

@@ -70,6 +70,10 @@ impl<S: Storage> Qcow2<S> {
     /// The last close of an image that is opened no more by this process: what is kept until then goes to
     /// the file as well.
     pub async fn shut(&self) -> Outcome {
+        if !self.options.read_only {
+            // What was written in place changed nothing that a commit would have to write.
+            self.flush().await?;
+        }
         self.close().await?;
         if self.options.read_only || self.options.repair {
             return Ok(());

@@ -407,7 +407,10 @@ pub(super) async fn read_numbers<S: Storage>(
     let there = file_size.saturating_sub(at).min(count as u64 * 8) as usize;
     let bytes = read_bytes(file, at, there).await?;
     let chunk = |chunk: &[u8]| chunk.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-    let mut numbers: Vec<u64> = bytes.chunks_exact(8).map(chunk).collect();
-    numbers.resize(count, 0);
+    // Made of zeroes: pages that nothing is put into cost no memory.
+    let mut numbers = vec![0; count];
+    for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+        *number = chunk(bytes);
+    }
     Ok(numbers)
 }

@@ -279,7 +279,7 @@ impl<S: Storage> Qcow2<S> {
         };
         // Or the part that was growing has become usable.
         if there {
-            return Ok(());
+            return self.finish_growing().await;
         }
         if !in_table {
             return self.grow_table(index).await;
@@ -386,9 +386,17 @@ impl<S: Storage> Qcow2<S> {
         }
         self.release(old_at >> bits, old_clusters);
         // Only now may a successor find something counted in the part that is new.
-        let done = self.commit().await;
-        self.state.borrow_mut().growing = None;
-        done
+        self.finish_growing().await
+    }
+
+    /// The new part of the table is used once the header names it, and not before: a successor that finds the old
+    /// table knows nothing of what the new part counts.
+    async fn finish_growing(&self) -> Outcome {
+        if self.state.borrow().growing.is_some() {
+            self.commit().await?;
+            self.state.borrow_mut().growing = None;
+        }
+        Ok(())
     }
 
     /// Places the blocks for the new end of the file, counts them and the table, and writes the table.

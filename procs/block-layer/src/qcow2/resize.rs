@@ -43,6 +43,8 @@ impl<S: Storage> Qcow2<S> {
         {
             let state = &mut *self.state.borrow_mut();
             state.header.size = size;
+            // Its entries are in the file since that commit: what was there before may be anything.
+            state.header.l1_entries = state.l1.len() as u32;
             state.header_dirty = true;
         }
         self.resize_bitmaps(size);
@@ -54,11 +56,9 @@ impl<S: Storage> Qcow2<S> {
         let had = state.l1.len() as u64;
         if entries > had {
             state.l1.resize(entries as usize, 0);
-            state.header.l1_entries = entries as u32;
             let slice = self.geometry.slice() / 8;
             let slices = had / slice..entries.div_ceil(slice);
             state.l1_dirty.extend(slices.map(|index| index as usize));
-            state.header_dirty = true;
         }
     }
 

@@ -116,8 +116,7 @@ impl<S: Storage> Qcow2<S> {
         shadow.count_tree(&old, false).await?;
         self.counted(shadow.count_tree(&l1, true).await)?;
         let size = self.size_of(&snapshot)?;
-        let entries = self.geometry.l1_entries(size) as usize;
-        l1.resize(entries.max(l1.len()), 0);
+        l1.resize(self.l1_length(size, &l1), 0);
         shadow.header.size = size;
         shadow.set_l1(l1).await?;
         Ok(shadow.finish().await?)
@@ -162,11 +161,17 @@ impl<S: Storage> Qcow2<S> {
         let snapshot = self.snapshot(id_or_name).ok_or_else(missing)?;
         let mut l1 = self.l1_of(&snapshot).await?;
         let size = self.size_of(&snapshot)?;
-        l1.resize((self.geometry.l1_entries(size) as usize).max(l1.len()), 0);
+        l1.resize(self.l1_length(size, &l1), 0);
         let mut state = self.state.borrow_mut();
         state.header.size = size;
         state.l1 = l1;
         Ok(())
+    }
+
+    /// Entries that a disk of `size` bytes needs, or that are in use: a table that only claims to be long is cut off.
+    fn l1_length(&self, size: u64, l1: &[u64]) -> usize {
+        let used = l1.iter().rposition(|entry| *entry != 0).map_or(0, |last| last + 1);
+        used.max(self.geometry.l1_entries(size) as usize)
     }
 
     /// A snapshot's size, if a disk can have it.

@@ -110,7 +110,8 @@ impl MemoryFile {
         self.0.chance.set(seed | 1);
     }
 
-    /// Lets `calls` more calls succeed; those after them fail so. One that fails changes nothing.
+    /// Lets `calls` more calls succeed; those after them fail so. One that fails changes nothing. To read needs no
+    /// space.
     pub fn fail_after(&self, calls: u64, failure: Failure) {
         self.0.budget.set(Some(calls));
         self.0.failure.set(Some(failure));
@@ -176,8 +177,10 @@ impl MemoryFile {
                 return Err(fault.failure);
             }
         }
+        let spared = call == Call::Read && self.0.failure.get() == Some(Failure::NO_SPACE);
         match self.0.budget.get() {
             None => Ok(()),
+            Some(_) if spared => Ok(()),
             Some(0) => Err(self.0.failure.get().unwrap_or(Failure::IO)),
             Some(left) => {
                 self.0.budget.set(Some(left - 1));

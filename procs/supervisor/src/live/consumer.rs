@@ -111,6 +111,11 @@ impl Consumer {
         })
     }
 
+    /// How many rings it has.
+    pub fn queues(&self) -> usize {
+        self.bells.len()
+    }
+
     /// Fresh rings of one incarnation. The old ones live on in whoever still maps them.
     pub fn make_rings(&mut self, incarnation: Incarnation) -> std::io::Result<()> {
         let geometry = RingGeometry::new(self.shape.entries, self.shape.arena);

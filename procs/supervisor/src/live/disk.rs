@@ -12,12 +12,12 @@ use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
 use super::block::resize::Wanted;
-use super::consumer::{Consumer, Kind};
+use super::consumer::{Consumer, Kind, Stay};
 use super::device::Queues;
 use super::token::PostIndex;
 use super::{Instance, Outcome};
 use crate::fence::{Action, Fence, Incarnation};
-use crate::plan::{EXPORT_QUEUE, Source, VM_QUEUE};
+use crate::plan::{EXPORT_QUEUE, MOST_EXPORTS, MOST_RINGS, Source, VM_QUEUE};
 use crate::refusal::refuse;
 
 /// The number of a disk's vhost-blk among its consumers, if it has one. NBD exports begin with 1.
@@ -80,6 +80,14 @@ impl Disk {
             limits,
             queues,
         })
+    }
+
+    /// Whether another export has to wait until one that was removed is gone: its place is in use until then.
+    pub fn waits_for_room(&self) -> bool {
+        let is_leaving = |consumer: &Consumer| matches!(consumer.stay, Stay::Leaving { .. });
+        let exports = self.consumers.iter().filter(|consumer| consumer.kind == Kind::Nbd).count();
+        let rings: usize = self.consumers.iter().map(Consumer::queues).sum();
+        self.consumers.iter().any(is_leaving) && (exports >= MOST_EXPORTS || rings >= MOST_RINGS)
     }
 
     /// Its queues.
@@ -359,7 +367,8 @@ impl Instance {
             return false;
         };
         let wanted = here.wanted.as_ref().is_some_and(|wanted| wanted.size == info.size);
-        (info.size == known.size || wanted)
+        // Larger without having been asked: it grew, and then said that something had failed.
+        (info.size >= known.size || wanted)
             && info.read_only == known.read_only
             && known.logical_block.is_multiple_of(info.logical_block.max(1))
     }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Control, Ended, JobEvent};
-use crate::disk::Action;
+use crate::disk::{Action, OnError};
 use crate::outcome::Failure;
 
-/// How long a job waits for space before it tries again.
+/// How long a job waits before it tries again by itself.
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 
 /// Whose failure it is.
@@ -18,40 +18,53 @@ pub enum Side {
     Target,
 }
 
-/// What a job is to do after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Do it again.
-    Again,
-    /// Go on as if it had succeeded.
-    GoOn,
-}
-
 impl Control {
-    /// Decides about a failure; waits if that is what the policy says. An error: the job is to end.
-    pub async fn failed(&self, side: Side, failure: Failure) -> Result<Verdict, Ended> {
-        let settings = self.settings.get();
-        let policy = match side {
-            Side::Source => settings.on_source_error,
-            Side::Target => settings.on_target_error,
-        };
-        let action = policy.action(failure);
+    /// Decides about a failure. When it returns, what failed is to be done again: it has waited, for a while or
+    /// for somebody to resume the job. An error: the job is to end.
+    ///
+    /// `ignore` is tried again as well, as in QEMU: a copy that lacks something is none.
+    pub async fn failed(&self, side: Side, failure: Failure) -> Result<(), Ended> {
+        let action = self.policy(side).action(failure);
         // It is told once, however often it is tried.
         if self.waits_after.get() != Some(failure) {
             self.events.borrow_mut().push(JobEvent::Failed { side, failure, action });
         }
         match action {
             Action::Report => return Err(failure.into()),
-            Action::Ignore => return Ok(Verdict::GoOn),
-            Action::Stop | Action::WaitForSpace => {}
+            Action::Ignore => self.wait(self.clock.now() + ANOTHER_TRY).await,
+            Action::WaitForSpace => {
+                self.wait_after(failure);
+                self.wait(self.clock.now() + ANOTHER_TRY).await;
+            }
+            Action::Stop => {
+                self.wait_after(failure);
+                self.until(|| self.waits_after.get().is_none()).await;
+            }
         }
+        if self.is_cancelled() { Err(Ended::Cancelled) } else { Ok(()) }
+    }
+
+    /// Whether a job that can do so is to go on behind a failure, which is told.
+    pub(in crate::job) fn passes_over(&self, side: Side, failure: Failure) -> bool {
+        let action = self.policy(side).action(failure);
+        let passes = action == Action::Ignore;
+        if passes {
+            self.events.borrow_mut().push(JobEvent::Failed { side, failure, action });
+        }
+        passes
+    }
+
+    fn wait_after(&self, failure: Failure) {
         self.waits_after.set(Some(failure));
         self.tell_state();
-        match action {
-            Action::WaitForSpace => self.wait(self.clock.now() + ANOTHER_TRY).await,
-            _ => self.until(|| self.waits_after.get().is_none()).await,
+    }
+
+    fn policy(&self, side: Side) -> OnError {
+        let settings = self.settings.get();
+        match side {
+            Side::Source => settings.on_source_error,
+            Side::Target => settings.on_target_error,
         }
-        if self.is_cancelled() { Err(Ended::Cancelled) } else { Ok(Verdict::Again) }
     }
 
     /// Whether a failure of the target is one to wait after.
@@ -68,20 +81,17 @@ impl Control {
     }
 
     /// Makes one step until it succeeds or the policy says otherwise.
-    pub(in crate::job) async fn insist(
+    pub(in crate::job) async fn insist<T>(
         &self,
-        step: impl AsyncFn() -> Result<(), (Side, Failure)>,
-    ) -> Result<(), Ended> {
+        step: impl AsyncFn() -> Result<T, (Side, Failure)>,
+    ) -> Result<T, Ended> {
         loop {
             match step().await {
-                Ok(()) => {
+                Ok(done) => {
                     self.succeeded();
-                    return Ok(());
+                    return Ok(done);
                 }
-                Err((side, failure)) => match self.failed(side, failure).await? {
-                    Verdict::Again => {}
-                    Verdict::GoOn => return Ok(()),
-                },
+                Err((side, failure)) => self.failed(side, failure).await?,
             }
         }
     }

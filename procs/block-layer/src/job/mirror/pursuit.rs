@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Following;
 use crate::disk::{Attached, Change, Disk, Drained, Watcher};
 use crate::job::Host;
-use crate::job::control::{Ended, Side, Verdict};
+use crate::job::control::{Ended, Side};
 use crate::job::copy::{LONGEST, Together, copy};
 use crate::outcome::Failure;
 use crate::qcow2::Layer;
@@ -47,11 +47,7 @@ impl<S: Storage> Pursuit<S> {
                     }
                     at += piece.len;
                 }
-                Err(failure) => {
-                    if control.failed(Side::Source, failure).await? == Verdict::GoOn {
-                        at += LONGEST;
-                    }
-                }
+                Err(failure) => control.failed(Side::Source, failure).await?,
             }
             self.following.account();
         }
@@ -134,12 +130,7 @@ impl<S: Storage> Pursuit<S> {
             self.copied(&range, done.is_ok());
             match done {
                 Ok(()) => control.succeeded(),
-                Err((side, failure)) => {
-                    if control.failed(side, failure).await? == Verdict::GoOn {
-                        dirty.clear(range);
-                        self.following.account();
-                    }
-                }
+                Err((side, failure)) => control.failed(side, failure).await?,
             }
         }
         Ok(())

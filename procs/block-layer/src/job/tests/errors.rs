@@ -8,7 +8,7 @@ use crate::disk::{Action, DiskEvent, OnError, Policy};
 use crate::job::*;
 use crate::outcome::Failure;
 use crate::qcow2::Layer;
-use crate::storage::memory::MemoryFile;
+use crate::storage::memory::{Call, MemoryFile};
 
 fn mirror(rig: &Rig, target: &Layer<MemoryFile>) -> Job<MemoryFile> {
     Job::Mirror(Mirror {
@@ -121,6 +121,54 @@ fn a_broken_target_that_is_to_stop_the_job_stops_it_until_it_is_resumed() {
     rig.complete(&control);
     assert_eq!(ended(&control), Ok(()));
     rig.verify("stopped and resumed");
+}
+
+/// As in QEMU: a copy that lacks something is none.
+#[test]
+fn what_is_to_be_ignored_is_tried_again_and_nothing_is_left_out() {
+    for (number, make) in [mirror, backup].into_iter().enumerate() {
+        for calls in 0..3 {
+            let mut rig = Rig::usual(1, calls);
+            let link = raw(vec![0; SIZE as usize]);
+            let target = open(&link, None);
+            rig.supervisor.registry.add(&target, link.clone());
+            let then = read(&rig.disk.top());
+            let job = make(&rig, &target);
+            link.file.fail_after(calls, Failure::IO);
+            let settings = Settings { on_target_error: OnError::Ignore, ..Settings::default() };
+            let control = rig.job(job, settings);
+            for _ in 0..2000 {
+                rig.step();
+            }
+            assert_ne!(control.status().state, JobState::Concluded, "{number}, {calls}");
+            assert!(failed(&control).iter().all(|failed| failed.2 == Action::Ignore));
+            link.file.heal();
+            rig.complete(&control);
+            assert_eq!(ended(&control), Ok(()), "{number}, {calls}");
+            if number == 1 {
+                assert!(read(&target) == then, "backup after {calls}");
+            }
+            rig.verify("a target whose failures were ignored");
+        }
+    }
+}
+
+/// As in QEMU: it goes on behind what cannot be read, fails in the end, and what is below stays there.
+#[test]
+fn a_stream_that_ignores_failures_pulls_the_rest_and_changes_no_chain() {
+    let mut rig = Rig::usual(1, 2);
+    let links = rig.supervisor.record.0.borrow().clone();
+    let (disk, into) = (Rc::clone(&rig.disk), rig.disk.top());
+    let job = Job::Stream(Stream { disk, into, base: None, name: None });
+    links[1].file.fail_once(Call::Read, 1, Failure::IO);
+    let settings = Settings { on_source_error: OnError::Ignore, ..Settings::default() };
+    let control = rig.job(job, settings);
+    rig.run();
+    assert_eq!(ended(&control), Err(Ended::Failed(Failure::IO)));
+    assert_eq!(failed(&control), [(Side::Source, Failure::IO, Action::Ignore)]);
+    assert_eq!(control.status().offset, SIZE);
+    assert_eq!(rig.disk.top().chain().count(), 2);
+    rig.verify("a stream with a hole");
 }
 
 /// The guest's own writes find no space: they wait, and are answered when there is some.

@@ -80,6 +80,10 @@ impl<S: Storage> RawLayer<S> {
             let len = if whole { PAGE } else { SECTOR };
             let last = Memory::from(Heap::zeroes(len as usize));
             let end = self.start.checked_add(size).ok_or(Failure::TOO_LARGE)?;
+            if size - len < old {
+                // A disk that ended within this sector has bytes there.
+                self.storage.read(end - len, last.clone()).await?;
+            }
             self.storage.write(end - len, last).await?;
         }
         self.size.set(size);

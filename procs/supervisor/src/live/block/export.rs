@@ -30,7 +30,14 @@ impl Instance {
     /// Binds the socket and orders the server. Answered when it serves.
     pub(super) fn add_export(&mut self, call: u64, spec: &NbdSpec) -> Result<(), Refusal> {
         let option = format!("export add nbd,disk={}", spec.disk);
-        self.disk_of(&spec.disk).ok_or_else(|| self.no_such_disk(&option, &spec.disk))?;
+        let disk =
+            self.disk_of(&spec.disk).ok_or_else(|| self.no_such_disk(&option, &spec.disk))?;
+        let left = self.disks.get(disk).is_some_and(|disk| disk.waits_for_room());
+        if left {
+            let reason =
+                "an export that was removed holds its place until nothing of it is under way";
+            return Err(refuse(option, &spec.disk, reason, "try again"));
+        }
         let vm = self.machine.is_some();
         let (planned, number) = plan::add_nbd(spec, &mut self.plan.disks, vm, false)?;
         let disk = self.disks.iter().position(|disk| disk.planned == planned);

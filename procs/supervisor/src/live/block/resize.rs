@@ -94,6 +94,10 @@ impl Instance {
     pub(in crate::live) fn size_after_a_death(&mut self, disk: usize, info: DiskInfo) {
         let wanted = self.disks.get(disk).and_then(|disk| disk.wanted.as_ref());
         let Some(size) = wanted.map(|wanted| wanted.size) else {
+            let known = self.disks.get(disk).and_then(|disk| disk.info);
+            if known.is_some_and(|known| known.size < info.size) {
+                self.has_grown(disk, info.size);
+            }
             return;
         };
         let outcome = match info.size == size {
