@@ -58,6 +58,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a request is waited for while nobody else could do anything: the disk opens or closes.
 const ALONE: Duration = Duration::from_secs(5);
 
+/// Most characters of what is told about a lost line.
+const LONGEST_REASON: usize = 300;
+
 /// What the supervisor is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -276,6 +279,8 @@ impl Inner {
 
     /// A line is no more; what was asked on it waits again.
     fn lose(&self, line: &Line, reason: String) {
+        // A certificate may have any number of names, and a message has an end.
+        let reason: String = reason.chars().take(LONGEST_REASON).collect();
         self.requests.borrow_mut().lose(line.id());
         let open = |line: &Line| matches!(line.phase(), Phase::Open(_));
         let last = !self.lines.borrow().iter().any(open);
@@ -320,8 +325,8 @@ impl Inner {
             self.asked.set(self.asked.get() + 1);
             self.news.borrow_mut().push(News::Wanted);
         }
-        let open = self.lines.borrow().iter().any(|line| line.agreed().is_some());
-        if !open && self.lost.get().is_none() {
+        // A first handshake is no loss yet.
+        if self.lines.borrow().is_empty() && self.lost.get().is_none() {
             self.lost.set(Some(self.clock.now()));
         }
     }

@@ -36,7 +36,7 @@ const CASES: &[Case] = &[
     Case {
         spoil: |stage| patch(stage, 32, &[0, 0, 0, 1]),
         command: READ,
-        says: "x.q: the image is encrypted; it is neither read nor written as if it were plain",
+        says: "x.q: the image is encrypted in the old way (AES), which is not safe; convert it to LUKS: qemu-img convert",
         served: true,
     },
     Case {

@@ -224,7 +224,9 @@ impl Header {
             return wrong("no slot for a key is in use");
         }
         let rounds = self.active().map(|slot| u64::from(slot.rounds)).sum::<u64>();
-        if rounds + u64::from(self.digest_rounds) > MOST_ROUNDS {
+        // PBKDF2 does them once for each digest's length of key.
+        let times = self.key_bytes.div_ceil(self.hash.digest().output_len()) as u64;
+        if rounds * times + u64::from(self.digest_rounds) > MOST_ROUNDS {
             return wrong(format!("{rounds} rounds of key derivation"));
         }
         if self.digest_rounds == 0 {

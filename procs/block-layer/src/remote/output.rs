@@ -53,6 +53,8 @@ impl Output {
 
     /// Sends what there is room for.
     pub(super) fn send(&mut self, stream: &mut Stream) -> io::Result<()> {
+        // An empty piece is nothing to wait for.
+        self.advance(0);
         while let Some(front) = self.pieces.front() {
             let sent = match (front, self.pieces.get(1)) {
                 (Piece::Bytes(bytes), Some(Piece::Memory(memory))) => {

@@ -175,9 +175,12 @@ impl Storage for Remote {
             Err(_) => return Ok((false, len)),
         };
         let first = extents.first();
-        let told = first.map_or(0, |extent| (start + extent.len).saturating_sub(at));
+        let told = first.map_or(0, |extent| start.saturating_add(extent.len).saturating_sub(at));
+        // Whole sectors: what else it says of less is not worth a request of its own.
+        let told = if told >= len { len } else { told - told % SECTOR };
         match (first, told) {
-            (Some(extent), 1..) => Ok((is_zero(extent.status), told.min(len))),
+            (Some(extent), 1..) => Ok((is_zero(extent.status), told)),
+            (Some(_), 0) => Ok((false, SECTOR.min(len))),
             _ => Ok((false, len)),
         }
     }

@@ -108,9 +108,11 @@ impl Remote {
 
     /// Begins a connection.
     pub fn dial(&mut self) -> io::Result<OwnedFd> {
+        // Another address each time: whether somebody answers is known later.
+        let first = self.tries as usize % self.places.len().max(1);
         self.tries = self.tries.saturating_add(1);
         let mut last = None;
-        for place in &self.places {
+        for place in self.places.iter().cycle().skip(first).take(self.places.len()) {
             match dial_at(place) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = Some(error),
