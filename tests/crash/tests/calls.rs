@@ -85,21 +85,25 @@ fn play(change: Change) {
 }
 
 #[test]
+#[ignore = "minutes each: so many faults of its own put a block layer into quarantine"]
 fn each_call_fails_once_during_a_commit() {
     play(Change::Commit);
 }
 
 #[test]
+#[ignore = "minutes each: so many faults of its own put a block layer into quarantine"]
 fn each_call_fails_once_during_a_stream() {
     play(Change::Stream);
 }
 
 #[test]
+#[ignore = "minutes each: so many faults of its own put a block layer into quarantine"]
 fn each_call_fails_once_during_a_mirror() {
     play(Change::Mirror);
 }
 
 #[test]
+#[ignore = "minutes each: so many faults of its own put a block layer into quarantine"]
 fn each_call_fails_once_during_a_backup() {
     play(Change::Backup);
 }
