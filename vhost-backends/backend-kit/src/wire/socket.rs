@@ -9,6 +9,9 @@ use super::WireFault;
 use super::frame::{HEADER, Header, LONGEST_BODY};
 use super::reply::Reply;
 
+/// Most descriptors with the parts of one message; no request of vhost-user has more than eight.
+const MOST_FDS: usize = 64;
+
 /// A whole message, not yet understood.
 #[derive(Debug)]
 pub struct Message {
@@ -89,7 +92,7 @@ impl FrontendSocket {
         }
         self.fds.extend(datagram.fds);
         match self.fds.len() {
-            0..=seqpacket::MAX_FDS => Ok(true),
+            0..=MOST_FDS => Ok(true),
             found => Err(WireFault::Descriptors { request: 0, found }),
         }
     }
