@@ -60,6 +60,15 @@ impl Server {
         let _ = std::fs::remove_file(&self.socket);
     }
 
+    /// Starts it again if it has ended by itself: nbdkit fails an assertion of its own (`raw_send_socket`) now and then
+    /// when a client goes in the middle of a request.
+    pub fn revive(&mut self) {
+        if self.child.try_wait().expect("a status").is_some() {
+            self.kill();
+            self.again();
+        }
+    }
+
     /// Starts it again.
     pub fn again(&mut self) {
         self.child = spawn(&mut self.command, &self.socket);
