@@ -9,6 +9,7 @@
 //! its successor would stall as well.
 
 mod bitmaps;
+mod cancelled;
 mod complaints;
 mod dirty;
 mod export;

@@ -19,6 +19,13 @@ pub enum BlockEvent {
         /// Why, in one sentence.
         reason: String,
     },
+    /// The graph cannot be opened as long as a layer's server is away. The process has no graph, and is of no use.
+    Away {
+        /// Which layer.
+        layer: LayerNumber,
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// Nothing of the export's old incarnation will touch the image any more.
     Detached {
         /// Which export.

@@ -48,6 +48,10 @@ impl Executor {
             Err(Refused::Descriptor) => {
                 return Err(ExecutorError::Command(LACKS));
             }
+            Err(Refused::Away(layer, reason)) => {
+                self.events.push(BlockEvent::Away { layer, reason });
+                return Ok(());
+            }
             Err(error) => {
                 let reason = error.to_string();
                 self.events.push(BlockEvent::Refused { reason });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
-use bulkhead_protocol::block_control::LONGEST_NAME;
+use bulkhead_protocol::block_control::{JobAction, LONGEST_NAME};
 use bulkhead_protocol::filters::Limits;
 
 use super::jobs::{Start, on_error};
@@ -48,6 +48,9 @@ impl Executor {
             BlockOrder::Start(plan) => self.start_job(Some(call), plan, fds),
             BlockOrder::Job { job, action } => {
                 let done = self.jobs.act(&job, action);
+                if done.is_ok() && action == JobAction::Cancel {
+                    self.let_go(&job);
+                }
                 self.answer(call, answered(done));
             }
             BlockOrder::Bitmap { bitmap, action } => {

@@ -3,7 +3,7 @@
 //! A call that cannot block is made at once, on the executor's thread; any other goes to a worker, and the
 //! task that made it goes on when the answer comes by mail.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::image::{Attempt, Call, Image};
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::{Answer, Job, Pool};
-use crate::remote::{Enlisted, Remote, RemoteError};
+use crate::remote::{Alone, Enlisted, Missed, Remote, RemoteError};
 
 /// Shared by the nodes of one graph; of one thread.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub struct Desk {
     timers: RefCell<Timers>,
     /// When its clock began.
     began: Instant,
-    /// Nobody else is there to wait: make every call at once.
-    alone: Rc<Cell<bool>>,
+    /// Whether nobody else is there to wait: make every call at once.
+    alone: Rc<Alone>,
     /// For calls that are made for no requester's sake.
     kept: Arc<AtomicBool>,
     /// Storage on servers, whose sockets are to be watched.
@@ -63,13 +63,18 @@ impl Desk {
         self.alone.set(alone);
     }
 
+    /// The first server that was waited for in vain meanwhile.
+    pub fn missed(&self) -> Option<Missed> {
+        self.alone.missed()
+    }
+
     /// Makes a call for a requester; one that has not begun when the requester dies does not begin.
     pub async fn call(&self, image: &Arc<Image>, call: Call, revoked: &Arc<AtomicBool>) -> Outcome {
         let done = match image.attempt_call(&call) {
             Attempt::Done(outcome) => return outcome,
             Attempt::WouldBlock { done } => done,
         };
-        if self.alone.get() {
+        if self.alone.is_so() {
             return image.perform_call(&call, done, revoked);
         }
         let id = self.calls.borrow_mut().insert();

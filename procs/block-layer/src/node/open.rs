@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bulkhead_protocol::block::{LayerFormat, LayerPlan, NodePlan, Qcow2Plan, RemotePlan};
+use bulkhead_protocol::block::{
+    LayerFormat, LayerNumber, LayerPlan, NodePlan, Qcow2Plan, RemotePlan,
+};
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::{CacheMode, Part};
 
@@ -41,6 +43,9 @@ pub enum Refused {
     /// Its server.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// A server was not there. The disk may be as it should.
+    #[error("{1}")]
+    Away(LayerNumber, String),
     /// A layer below.
     #[error("backing file {0}: {1}")]
     Backing(usize, Box<Refused>),
@@ -88,8 +93,19 @@ pub struct Opening<'a, I> {
 }
 
 impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
-    /// Opens a chain: a disk's, or a job's target.
+    /// Opens a disk's chain. Whatever it was that could not be had of a server that is away, that is the reason.
     pub async fn open(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
+        let opened = self.node(plan).await;
+        opened.map_err(|refused| match (self.desk.missed(), refused) {
+            (Some((layer, _)), Refused::Remote(error)) => Refused::Away(layer, error.to_string()),
+            (Some((layer, why)), refused) => {
+                Refused::Away(layer, format!("{refused} (the server: {why})"))
+            }
+            (None, refused) => refused,
+        })
+    }
+
+    async fn node(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
         match plan {
             NodePlan::Raw { cache, discard, read_only, part } => {
                 let (file, info) = self.file(0, *cache, *discard, *read_only).await?;

@@ -15,7 +15,7 @@ use bulkhead_protocol::spec::{
 
 use super::{Export, NbdExport, checked_wish};
 use crate::images::chain::{Chain, Layer, Place, Service};
-use crate::images::remote::Remote;
+use crate::images::remote::{Remote, refuse_too_many};
 use crate::images::take::{LockedFile, Wanted};
 use crate::images::{owner, secret};
 use crate::open::{Identity, Kind, find};
@@ -240,6 +240,7 @@ impl Neighbours<'_> {
         format: &Format,
         service: Service,
     ) -> Result<Vec<Layer>, Refusal> {
+        check_connections(self.option, server, format)?;
         let place = self.place(path, server, service)?;
         let (secret, data_file, backing) = match format {
             Format::Raw(part) => {
@@ -276,6 +277,25 @@ impl Neighbours<'_> {
         }
         Ok(layers)
     }
+}
+
+/// Before anything is connected.
+fn check_connections(
+    option: &str,
+    server: Option<&ServerSpec>,
+    format: &Format,
+) -> Result<(), Refusal> {
+    let backing = match format {
+        Format::Qcow2 { backing, .. } => backing.as_slice(),
+        Format::Raw(_) | Format::Luks { .. } => &[],
+    };
+    let below = backing.iter().filter_map(|layer| layer.server.as_ref());
+    let mut others: u16 = 0;
+    for server in server.into_iter().chain(below) {
+        refuse_too_many(option, others, server)?;
+        others = others.saturating_add(server.connections);
+    }
+    Ok(())
 }
 
 fn layer(path: &Path, format: LayerFormat, place: Place) -> Layer {

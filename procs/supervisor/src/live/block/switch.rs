@@ -41,6 +41,7 @@ impl Instance {
             // Told elsewhere.
             BlockEvent::Opened(_)
             | BlockEvent::Refused { .. }
+            | BlockEvent::Away { .. }
             | BlockEvent::Detached { .. }
             | BlockEvent::SocketWanted { .. }
             | BlockEvent::Connected { .. }
