@@ -154,6 +154,8 @@ pub struct DiskSpec {
     pub cpu: Option<u32>,
     /// What stands in front of it.
     pub filters: Filters,
+    /// A raw file that it is held against: QEMU's `blkverify`.
+    pub verify: Option<PathBuf>,
     /// What is done about errors.
     pub on_error: OnError,
 }

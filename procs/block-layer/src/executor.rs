@@ -121,6 +121,8 @@ pub struct Executor {
     complaints: complaints::Complaints,
     /// The same of those that wait.
     stops: complaints::Complaints,
+    /// Those of the disk's reference.
+    differences: complaints::Complaints,
     exports: Vec<Export>,
     beat: Option<Beat>,
     alive: Option<Alive>,
@@ -156,6 +158,7 @@ impl Executor {
             bitmaps: Rc::default(),
             complaints: complaints::Complaints::default(),
             stops: complaints::Complaints::default(),
+            differences: complaints::Complaints::default(),
             exports: Vec::new(),
             beat: None,
             alive: None,

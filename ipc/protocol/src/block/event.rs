@@ -100,6 +100,11 @@ pub enum BlockEvent {
     },
     /// No request waits any more after an error.
     TroubleOver,
+    /// The disk does not read as its reference does.
+    Differs {
+        /// From which byte on.
+        at: u64,
+    },
 }
 
 impl Message for BlockEvent {}

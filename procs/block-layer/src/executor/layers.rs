@@ -21,8 +21,9 @@ use crate::storage::Storage;
 /// Bytes of a cluster unless the user says otherwise.
 const CLUSTER: u64 = 64 << 10;
 
-/// How long a server may take to let its export be opened. Meanwhile no other change of the graph begins.
-const OPENING: Duration = Duration::from_secs(10);
+/// How long a server may take to let its export be opened, after the handshake. Meanwhile no other change of the graph
+/// begins, and whoever has asked for it waits for ten seconds in all.
+const OPENING: Duration = Duration::from_secs(4);
 
 /// Why a layer cannot be had. Told to the user in one sentence.
 #[derive(Debug, thiserror::Error)]

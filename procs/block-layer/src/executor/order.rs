@@ -273,9 +273,18 @@ impl Executor {
         self.jobs.tell(&self.record);
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {
-            let DiskEvent::Failed { read, failure, action } = event else {
-                self.record.tell(BlockEvent::TroubleOver);
-                continue;
+            let (read, failure, action) = match event {
+                DiskEvent::Failed { read, failure, action } => (read, failure, action),
+                DiskEvent::Resumed => {
+                    self.record.tell(BlockEvent::TroubleOver);
+                    continue;
+                }
+                DiskEvent::Differs { at } => {
+                    if self.differences.may_tell() {
+                        self.record.tell(BlockEvent::Differs { at });
+                    }
+                    continue;
+                }
             };
             let paused = matches!(action, Action::Stop | Action::WaitForSpace);
             // A guest may fail as often as it likes; the supervisor hears of some.

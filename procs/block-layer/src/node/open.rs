@@ -77,6 +77,14 @@ pub enum Refused {
         /// Bytes of the file.
         there: u64,
     },
+    /// A reference of another size.
+    #[error("its reference has {there} bytes and the disk {size}; give one of the same size")]
+    Reference {
+        /// Bytes of the reference.
+        there: u64,
+        /// Bytes of the disk.
+        size: u64,
+    },
     /// The plan has too few descriptors.
     #[error("the plan lacks a descriptor")]
     Descriptor,
@@ -125,7 +133,19 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         }
     }
 
-    fn next(&mut self) -> Result<OwnedFd, Refused> {
+    /// A file that the disk is to be held against.
+    pub fn reference(&self, file: OwnedFd, disk: &Opened) -> Result<Layer<Served>, Refused> {
+        let DiskInfo { size, read_only, .. } = disk.info;
+        let image = Image::container(file, CacheMode::Writeback, false, read_only)?;
+        let there = image.info().size;
+        match there == size {
+            true => raw(self.serve(image), Part::default(), 1),
+            false => Err(Refused::Reference { there, size }),
+        }
+    }
+
+    /// The next descriptor of the plan.
+    pub fn descriptor(&mut self) -> Result<OwnedFd, Refused> {
         self.fds.next().ok_or(Refused::Descriptor)
     }
 
@@ -140,7 +160,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         let backing = self.chain(&plan.backing).await?;
         let journal: Box<dyn Journal> = match read_only {
             true => Box::new(Nothing),
-            false => Box::new(Kept::open(&self.next()?)?),
+            false => Box::new(Kept::open(&self.descriptor()?)?),
         };
         let encrypted = secret.is_some();
         let options =
@@ -188,11 +208,11 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         read_only: bool,
     ) -> Result<(Served, DiskInfo), Refused> {
         let Some(plan) = self.remotes.get_mut(layer).and_then(Option::take) else {
-            let image = Image::container(self.next()?, cache, discard, read_only)?;
+            let image = Image::container(self.descriptor()?, cache, discard, read_only)?;
             let info = image.info();
             return Ok((self.serve(image), info));
         };
-        let remote = self.desk.remote(plan, self.next()?, read_only).await?;
+        let remote = self.desk.remote(plan, self.descriptor()?, read_only).await?;
         let info = remote.info(discard);
         Ok((Served::Remote(remote), info))
     }
@@ -203,12 +223,12 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         discard: bool,
         read_only: bool,
     ) -> Result<Served, Refused> {
-        let image = Image::container(self.next()?, cache, discard, read_only)?;
+        let image = Image::container(self.descriptor()?, cache, discard, read_only)?;
         Ok(self.serve(image))
     }
 
     fn secret(&mut self, given: bool) -> Result<Option<KeptSecret>, Refused> {
-        Ok(if given { Some(KeptSecret::open(&self.next()?)?) } else { None })
+        Ok(if given { Some(KeptSecret::open(&self.descriptor()?)?) } else { None })
     }
 
     fn serve(&self, image: Image) -> Served {

@@ -32,6 +32,7 @@ const KEYS: &[&str] = &[
     "delay",
     "copy-on-read",
     "inject",
+    "verify",
     "throttling.bps-total",
     "throttling.bps-total-max",
     "throttling.bps-total-max-length",
@@ -104,6 +105,7 @@ pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
         queues: u16::try_from(queues)?,
         cpu: keyed.number("cpu", 0, 1023)?,
         filters: filters::filters(&mut keyed)?,
+        verify: keyed.value("verify")?.map(PathBuf::from),
         on_error: OnError {
             read: policy(&mut keyed, "rerror", ErrorPolicy::Report)?,
             write: policy(&mut keyed, "werror", ErrorPolicy::Enospc)?,
@@ -113,6 +115,10 @@ pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
     if matches!(disk.source, DiskSource::VhostUser { .. }) && disk.filters != Filters::default() {
         let reason = "limits, delays and faults are of our block layer, not of another program's";
         return Err(keyed.refuse(reason, "leave them out"));
+    }
+    if disk.verify.is_some() && !matches!(disk.source, DiskSource::Image { .. }) {
+        let reason = "'verify' is of an image: only such a disk can be held against another file";
+        return Err(keyed.refuse(reason, "leave it out"));
     }
     keyed.refuse_rest()?;
     Ok(disk)

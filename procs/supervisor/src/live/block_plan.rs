@@ -36,10 +36,12 @@ impl Disk {
             remotes: image.chain.remotes(),
             exports: exports.collect(),
             filters: Filters { limits: self.limits, ..planned.filters.clone() },
+            verify: planned.reference.is_some(),
             on_error: planned.on_error,
             jobs: self.jobs.iter().map(|job| job.plan.clone()).collect(),
         }));
         let mut fds: Vec<_> = planned.group.iter().map(AsFd::as_fd).collect();
+        fds.extend(planned.reference.iter().map(|reference| reference.file.as_fd()));
         fds.extend(image.chain.fds(image.service));
         fds.extend(self.consumers.iter().flat_map(Consumer::ring_fds));
         fds.extend(self.jobs.iter().flat_map(|job| job.fds(&image.chain)));

@@ -42,6 +42,8 @@ pub struct Disk {
     pub on_error: OnError,
     /// Where its bytes are.
     pub source: Source,
+    /// The file that it is held against.
+    pub reference: Option<LockedFile>,
     /// Its listening socket, in a storage instance.
     pub export: Option<Export>,
     /// Its NBD exports.
@@ -137,6 +139,18 @@ impl Disk {
                 Source::Image(Image { chain, service })
             }
         };
+        let reference = match (&source, &spec.verify) {
+            (_, None) => None,
+            (Source::Image(Image { chain, service }), Some(path)) if chain.top().is_some() => {
+                let neighbours = Neighbours { option: &option, instances, before };
+                Some(neighbours.take(path, Service { cache: CacheMode::Writeback, ..*service })?)
+            }
+            (_, Some(path)) => {
+                let value = format!("verify={}", path.display());
+                let reason = "only a disk of an image can be held against another file";
+                return Err(refuse(option, value, reason, "leave it out"));
+            }
+        };
         Ok(Self {
             id: spec.id.clone(),
             serial: spec.serial.clone(),
@@ -145,6 +159,7 @@ impl Disk {
             group,
             on_error: spec.on_error,
             source,
+            reference,
             export: None,
             nbd: Vec::new(),
             exports_made: 0,

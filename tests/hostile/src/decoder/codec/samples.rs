@@ -163,7 +163,16 @@ fn vm() -> VmSpec {
 
 fn disk(source: DiskSource) -> DiskSpec {
     let (id, serial, on_error) = ("d0".into(), "s".into(), Default::default());
-    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), filters: filters(), on_error }
+    DiskSpec {
+        id,
+        source,
+        serial,
+        queues: 2,
+        cpu: Some(1),
+        filters: filters(),
+        verify: Some("reference".into()),
+        on_error,
+    }
 }
 
 fn filters() -> Filters {
