@@ -73,7 +73,7 @@ fn threads() -> Result<usize> {
 
 fn obey(command: ToolCommand, files: &mut Files, hands: Hands, report: &Report) -> Result<()> {
     match command {
-        ToolCommand::Create(image) => create::run(&image, files),
+        ToolCommand::Create(image) => create::run(&image, files, report),
         ToolCommand::Info(disk) => info::run(&disk, files, report),
         ToolCommand::Check { disk, repair } => check::run(&disk, repair, files, report),
         ToolCommand::Map(disk) => map::run(&disk, files, report),

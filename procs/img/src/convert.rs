@@ -63,7 +63,7 @@ pub fn run(options: &Convert, front: &mut Front) -> Result<ExitCode> {
         let target = Target::make(path, &plan.target, &sources.iter().collect::<Vec<_>>())?;
         let both: Vec<&OpenFile> = all.into_iter().chain(target.files()).collect();
         let done = work(plan, &both);
-        target.after(done)?;
+        target.after(done, front.has_emptied())?;
     }
     Ok(ExitCode::SUCCESS)
 }

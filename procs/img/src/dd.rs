@@ -65,6 +65,6 @@ pub fn run(options: &Dd, front: &mut Front) -> Result<ExitCode> {
     };
     let files: Vec<_> = disk.files.iter().chain(made.files()).collect();
     let done = front.run(command, &files, |_| Ok(()));
-    made.after(done)?;
+    made.after(done, front.has_emptied())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,7 +32,7 @@ pub fn run(plan: ConvertPlan, files: &mut Files, hands: Hands, report: &Report) 
     if plan.bitmaps == Some(BrokenBitmaps::Refused) {
         refuse_broken(&source)?;
     }
-    let (target, used) = target(&plan, source.size(), files)?;
+    let (target, used) = target(&plan, source.size(), files, report)?;
     let len = source.size();
     let used = used && !plan.target_is_zero;
     let (begin, sparse) = (0, plan.sparse);
@@ -52,7 +52,12 @@ pub fn run(plan: ConvertPlan, files: &mut Files, hands: Hands, report: &Report) 
 }
 
 /// The target, and whether it may read as something else than zeroes.
-fn target(plan: &ConvertPlan, size: u64, files: &mut Files) -> Result<(Disk, bool)> {
+fn target(
+    plan: &ConvertPlan,
+    size: u64,
+    files: &mut Files,
+    report: &Report,
+) -> Result<(Disk, bool)> {
     if let Some(existing) = &plan.existing {
         let disk = disk::open(existing, Options::WRITE, files)?;
         if disk.size() < size {
@@ -66,7 +71,7 @@ fn target(plan: &ConvertPlan, size: u64, files: &mut Files) -> Result<(Disk, boo
     let image = NewImage { size: size.next_multiple_of(512), ..plan.target.clone() };
     let target = Target::take(&image, files)?;
     let used = target.is_used();
-    Ok((target.fill(&image)?, used))
+    Ok((target.fill(&image, report)?, used))
 }
 
 fn image_of(source: &Joined) -> Result<&Qcow2<Plain>> {

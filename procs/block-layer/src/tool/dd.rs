@@ -26,7 +26,7 @@ pub fn run(
     let image = NewImage { size: len.next_multiple_of(512), ..target };
     let target = Target::take(&image, files)?;
     let used = target.is_used();
-    let target = target.fill(&image)?;
+    let target = target.fill(&image, report)?;
     let copy = Copy { source: &source, begin, len, target: &target, sparse: SPARSE, used };
     copy.all(&mut |done| report.progress(done, len))?;
     Ok(target.finish()?)
