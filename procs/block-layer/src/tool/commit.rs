@@ -5,13 +5,13 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use bulkhead_block_layer::memory::{Heap, Memory};
 use bulkhead_block_layer::qcow2::{Held, Layer, Options};
-use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::PlannedDisk;
 
 use super::disk::{open_qcow2, shut_after};
 use super::files::Files;
 use super::report::Report;
+use super::store::Store;
 
 /// Bytes that are moved at a time.
 const PIECE: u64 = 2 << 20;
@@ -45,7 +45,7 @@ pub fn run(
     })
 }
 
-fn copy(top: &Layer<Plain>, target: &Layer<Plain>, base: usize, report: &Report) -> Result<()> {
+fn copy(top: &Layer<Store>, target: &Layer<Store>, base: usize, report: &Report) -> Result<()> {
     let size = top.size();
     if target.size() < size {
         finish(target.resize(size)).context("the backing file cannot grow")?;

@@ -3,23 +3,26 @@
 //! Compressing is most of the work where it is asked for, so threads do it ([`pack`](super::pack)); the
 //! clusters are written in their order all the same, so that the image is the same however many there are.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result, bail};
 use bulkhead_block_layer::qcow2::{Options, Qcow2};
-use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{BrokenBitmaps, ConvertPlan, NewImage, ToolEvent};
 
 use super::bitmap::bits_of;
 use super::copy::Copy;
+use super::course;
 use super::create::Target;
 use super::disk::{self, Disk};
 use super::files::{Files, blame};
+use super::hands::Hands;
 use super::joined::Joined;
-use super::pack::Hands;
 use super::report::{Report, cut};
+use super::store::Store;
 
 /// Does it.
-pub fn run(plan: ConvertPlan, files: &mut Files, hands: Hands, report: &Report) -> Result<()> {
+pub fn run(plan: ConvertPlan, files: &mut Files, hands: &Hands, report: &Report) -> Result<()> {
     let open = |source| disk::open(source, Options::READ, files);
     let disks: Vec<Disk> = plan.sources.iter().map(open).collect::<Result<_>>()?;
     if let Some(name) = &plan.snapshot {
@@ -28,7 +31,7 @@ pub fn run(plan: ConvertPlan, files: &mut Files, hands: Hands, report: &Report) 
         };
         finish(image.show_snapshot(name)).map_err(|error| blame(0, error))?;
     }
-    let source = Joined::new(disks);
+    let source = Rc::new(Joined::new(disks));
     if plan.bitmaps == Some(BrokenBitmaps::Refused) {
         refuse_broken(&source)?;
     }
@@ -36,11 +39,13 @@ pub fn run(plan: ConvertPlan, files: &mut Files, hands: Hands, report: &Report) 
     let len = source.size();
     let used = used && !plan.target_is_zero;
     let (begin, sparse) = (0, plan.sparse);
-    let copy = Copy { source: &source, begin, len, target: &target, sparse, used };
-    let mut tell = |done| report.progress(done, len);
+    let target = Rc::new(target);
+    let copy =
+        Copy { source: Rc::clone(&source), begin, len, target: Rc::clone(&target), sparse, used };
+    let tell = |done| report.progress(done, len);
     let copied = match plan.compress {
-        true => copy.compressed(hands, &mut tell),
-        false => copy.all(&mut tell),
+        true => copy.compressed(hands, tell),
+        false => course::run(copy, plan.pieces.into(), !plan.any_order, hands, tell),
     };
     let copied = copied.and_then(|()| match plan.bitmaps {
         Some(_) => copy_bitmaps(&source, &target, report),
@@ -74,7 +79,7 @@ fn target(
     Ok((target.fill(&image, report)?, used))
 }
 
-fn image_of(source: &Joined) -> Result<&Qcow2<Plain>> {
+fn image_of(source: &Joined) -> Result<&Qcow2<Store>> {
     match source.first() {
         Some(Disk::Qcow2(image)) => Ok(image),
         _ => Err(blame(0, "a raw image has no bitmaps")),

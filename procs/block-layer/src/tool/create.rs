@@ -8,14 +8,16 @@ use bulkhead_block_layer::qcow2::create::{Wanted, create};
 use bulkhead_block_layer::qcow2::header;
 use bulkhead_block_layer::qcow2::journal::Nothing;
 use bulkhead_block_layer::qcow2::{self, Options, Qcow2};
-use bulkhead_block_layer::storage::{Plain, Storage};
+use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::tool::{Compression, NewImage, Preallocation, ToolEvent};
 
-use super::disk::{Disk, LOCKED, raw_range};
+use super::disk::{Disk, LOCKED};
 use super::files::{Files, Placed, blame};
+use super::raw::{RawDisk, raw_range};
 use super::report::Report;
+use super::store::Store;
 
 /// Makes it and leaves it.
 pub fn run(image: &NewImage, files: &mut Files, report: &Report) -> Result<()> {
@@ -27,7 +29,7 @@ pub fn run(image: &NewImage, files: &mut Files, report: &Report) -> Result<()> {
 pub struct Target {
     format: LayerFormat,
     file: Placed,
-    data: Option<Plain>,
+    data: Option<Store>,
 }
 
 impl Target {
@@ -70,7 +72,7 @@ impl Target {
         if format == LayerFormat::Raw {
             file.set_len(size)?;
             reserve(&file, size, image.preallocation)?;
-            return Ok(Disk::Raw { file, size });
+            return Ok(Disk::Raw(RawDisk::new(file, size, false)));
         }
         finish(create(&file, &wanted(image)))?;
         if let Some(data) = &data {
@@ -113,7 +115,7 @@ pub fn wanted(image: &NewImage) -> Wanted {
 }
 
 /// Makes the host keep room for all of a file.
-pub fn reserve(file: &Plain, size: u64, how: Preallocation) -> Result<()> {
+pub fn reserve(file: &Store, size: u64, how: Preallocation) -> Result<()> {
     if matches!(how, Preallocation::Off | Preallocation::Metadata) || size == 0 {
         return Ok(());
     }
@@ -126,7 +128,7 @@ pub fn reserve(file: &Plain, size: u64, how: Preallocation) -> Result<()> {
 }
 
 /// Writes zeroes where the file has holes, and over what was only reserved.
-fn write_zeroes(file: &Plain, size: u64) -> Result<()> {
+fn write_zeroes(file: &Store, size: u64) -> Result<()> {
     let zeroes = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {
