@@ -16,11 +16,6 @@ pub use format::MOST_LAYERS;
 
 const KEYS: &[&str] = &[
     "path",
-    "nbd",
-    "tls-creds",
-    "tls-hostname",
-    "reconnect-delay",
-    "connections",
     "format",
     "readonly",
     "id",
@@ -87,7 +82,7 @@ const SERIAL_BYTES: usize = 20;
 
 /// Reads one disk; `index` names it if it has no id.
 pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
-    let mut keyed = Keyed::parse("--disk", text, KEYS)?;
+    let mut keyed = Keyed::parse("--disk", text, &[KEYS, server::KEYS])?;
     let id = keyed.value("id")?.unwrap_or_else(|| format!("d{index}"));
     if !is_name(&id) {
         return Err(
