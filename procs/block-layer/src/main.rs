@@ -7,6 +7,7 @@
 mod tool;
 
 use std::hash::RandomState;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -45,7 +46,9 @@ fn main() {
 }
 
 fn live(start: Start) -> Result<()> {
-    let mut executor = Executor::start(lanes()?, WORKERS).context("threads")?;
+    // Its threads must not end before the process: that takes calls which a sealed one has not, and an
+    // ordinary end would look like an attack.
+    let mut executor = ManuallyDrop::new(Executor::start(lanes()?, WORKERS).context("threads")?);
     // The keys of this thread's tables are drawn once, and afterwards there is nothing to draw from.
     std::hint::black_box(RandomState::new());
     let helper = start.seal()?;
