@@ -200,6 +200,9 @@ impl Executor {
             self.handle(message);
         }
         self.mail = mail;
+        if let Some(graph) = &mut self.graph {
+            graph.hand_over();
+        }
         self.settle_leases();
     }
 

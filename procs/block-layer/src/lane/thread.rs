@@ -49,6 +49,8 @@ pub(super) struct Lane {
     /// What the batch has for the workers.
     jobs: Vec<Job>,
     executor: Arc<Mailbox<Mail>>,
+    /// The executor has mail of the batch, and was not woken for it yet.
+    forwarded: bool,
     pub(super) bells: Option<Bells>,
     pub(super) state: State,
     pub(super) held: Held,
@@ -83,6 +85,7 @@ impl Lane {
             pool,
             jobs: Vec::with_capacity(BATCH as usize),
             executor,
+            forwarded: false,
             bells: None,
             state: State::Empty,
             held: Held::None,
@@ -98,6 +101,9 @@ impl Lane {
             self.read_mail();
             let taken = self.serve();
             self.pool.hand(&mut self.jobs);
+            if std::mem::take(&mut self.forwarded) {
+                self.executor.ring();
+            }
             self.publish();
             match taken {
                 Ok(0) => self.rest(),
@@ -162,6 +168,7 @@ impl Lane {
             lease,
             jobs: &mut self.jobs,
             executor: &self.executor,
+            forwarded: &mut self.forwarded,
             mailbox: &self.mailbox,
             under_lease: &mut self.under_lease,
             completed: &mut self.unpublished,
@@ -260,6 +267,7 @@ struct Desk<'a> {
     lease: Option<&'a Lease>,
     jobs: &'a mut Vec<Job>,
     executor: &'a Arc<Mailbox<Mail>>,
+    forwarded: &'a mut bool,
     mailbox: &'a Arc<Mailbox<ToLane>>,
     under_lease: &'a mut u32,
     completed: &'a mut u64,
@@ -311,7 +319,8 @@ impl Desk<'_> {
 
     fn forward(&mut self, request: Request) {
         self.link.sent();
-        self.executor.post(Mail::Perform(Forwarded {
+        *self.forwarded = true;
+        self.executor.put(Mail::Perform(Forwarded {
             request,
             arena: self.link.server.arena.clone(),
             revoked: Arc::clone(&self.link.revoked),
