@@ -11,6 +11,7 @@
 //! process was reaped, on top of what its successor wrote meanwhile (15 of 16 did, measured).
 
 mod call;
+mod direct;
 mod flush;
 mod length;
 mod open;
