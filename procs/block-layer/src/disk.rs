@@ -223,15 +223,29 @@ impl<S: Storage> Disk<S> {
 
     /// Does what is asked for.
     pub async fn perform(&self, operation: &Operation, revoked: &AtomicBool) -> Outcome {
+        self.perform_again(operation, revoked, None).await
+    }
+
+    /// The same for what a lane has `failed` at, if it has: what becomes of that is decided here, and it is not
+    /// tried again before that.
+    pub async fn perform_again(
+        &self,
+        operation: &Operation,
+        revoked: &AtomicBool,
+        mut failed: Option<Failure>,
+    ) -> Outcome {
         let nodes = self.nodes();
         for node in &nodes {
             node.admit(operation, &self.clock, revoked).await?;
         }
         let mut told = false;
         loop {
-            let outcome = {
-                let _passage = self.gate.enter().await;
-                self.pass(operation, &nodes).await
+            let outcome = match failed.take() {
+                Some(failure) => Err(Trouble::Failed(failure)),
+                None => {
+                    let _passage = self.gate.enter().await;
+                    self.pass(operation, &nodes).await
+                }
             };
             let Err(trouble) = outcome else {
                 return self.go_on(told);
