@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bulkhead_protocol::filters::{Limit, Limits};
+use bulkhead_protocol::filters::{FaultOn, Limit, Limits};
 
 use super::*;
 use crate::job::rig::{Hands, RUBBISH, Rig, SECTOR, SIZE, read};
 use crate::memory::{Heap, Memory};
-use crate::node::{Fault, Faults, On, Throttle, What};
+use crate::node::{Fault, Faults, Throttle, What};
 use crate::storage::memory::MemoryFile;
 use crate::task::{Tasks, finish};
 
@@ -159,10 +159,10 @@ fn a_fault_strikes_the_calls_it_names_and_no_others() {
         what: What::Fail(failure),
     };
     let (disk, clock) = null(vec![Node::Faults(Faults::new(vec![
-        fault(On::Write, None, 2, Some(1), Failure::IO),
-        fault(On::Any, Some(4096..8192), 0, None, Failure::INVALID),
+        fault(FaultOn::Write, None, 2, Some(1), Failure::IO),
+        fault(FaultOn::Any, Some(4096..8192), 0, None, Failure::INVALID),
         Fault {
-            on: On::Flush,
+            on: FaultOn::Flush,
             range: None,
             after: 0,
             times: Some(1),

@@ -19,6 +19,7 @@ use super::timers::Timers;
 use crate::clock::Clock;
 use crate::executor::Mail;
 use crate::image::{Attempt, Call, Image};
+use crate::lane::ToLane;
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::{Answer, Job, Pool};
@@ -31,6 +32,8 @@ pub struct Desk {
     executor: Arc<Mailbox<Mail>>,
     /// For the workers, handed over together.
     jobs: RefCell<Vec<Job>>,
+    /// Lanes that have mail and were not woken for it yet.
+    told: RefCell<Vec<Arc<Mailbox<ToLane>>>>,
     calls: RefCell<Calls>,
     timers: RefCell<Timers>,
     /// When its clock began.
@@ -49,6 +52,7 @@ impl Desk {
             pool,
             executor,
             jobs: RefCell::default(),
+            told: RefCell::default(),
             calls: RefCell::default(),
             timers: RefCell::default(),
             began: Instant::now(),
@@ -147,8 +151,21 @@ impl Desk {
         self.timers.borrow_mut().wake_all();
     }
 
+    /// Tells a lane how a request ended, at the latest with the next [`hand_over`](Self::hand_over).
+    pub(super) fn tell(&self, lane: Arc<Mailbox<ToLane>>, tag: u64, outcome: Outcome) {
+        lane.put(ToLane::Done { tag, outcome });
+        let told = &mut *self.told.borrow_mut();
+        if told.last().is_none_or(|last| !Arc::ptr_eq(last, &lane)) {
+            told.push(lane);
+        }
+    }
+
+    /// The end of a turn: workers get what there is for them, and lanes are woken.
     pub(super) fn hand_over(&self) {
         self.pool.hand(&mut self.jobs.borrow_mut());
+        for lane in self.told.borrow_mut().drain(..) {
+            lane.ring();
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use bulkhead_protocol::filters::{Filters, GROUP_BYTES, Limits};
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{
-    BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part, ServerSpec,
-    Spec,
+    AioMode, BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part,
+    ServerSpec, Spec,
 };
 
 use super::{Export, NbdExport, checked_wish};
@@ -40,6 +40,8 @@ pub struct Disk {
     pub group: Option<OwnedFd>,
     /// What is done about errors.
     pub on_error: OnError,
+    /// Who makes its direct transfers.
+    pub aio: AioMode,
     /// Where its bytes are.
     pub source: Source,
     /// The file that it is held against.
@@ -158,6 +160,7 @@ impl Disk {
             filters: Filters { limits, ..spec.filters.clone() },
             group,
             on_error: spec.on_error,
+            aio: spec.aio,
             source,
             reference,
             export: None,

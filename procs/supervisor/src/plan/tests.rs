@@ -78,6 +78,7 @@ impl Host {
             cpu: None,
             filters: Default::default(),
             on_error: Default::default(),
+            aio: Default::default(),
         }
     }
 

@@ -25,8 +25,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    Address, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec, NbdSpec,
-    OnCrash, Part, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
+    Address, AioMode, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec,
+    NbdSpec, OnCrash, Part, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -172,6 +172,7 @@ fn disk(source: DiskSource) -> DiskSpec {
         filters: filters(),
         verify: Some("reference".into()),
         on_error,
+        aio: AioMode::Native,
     }
 }
 
