@@ -44,9 +44,13 @@ pub(super) async fn perform(
     {
         // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
         let size = image.guest_data().size().unwrap_or(0);
+        let changes = disk.bypass().changes();
         for cluster in mapped.clusters(&range) {
-            let host = image.placed(cluster);
-            if let Some(host) = host.filter(|host| host + image.cluster_size() <= size) {
+            let host = image.lendable(cluster).await;
+            // Others may have come and gone while the counts were read.
+            let is_known = disk.may_lend() && disk.bypass().changes() == changes;
+            let host = host.filter(|host| is_known && host + image.cluster_size() <= size);
+            if let Some(host) = host {
                 mapped.enter(cluster, host);
             }
         }
