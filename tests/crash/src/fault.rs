@@ -1,4 +1,5 @@
-//! One system call of a process fails, as if the kernel had refused it: it is never made.
+//! One system call of a process fails, as if the kernel had refused it: it is not made, but where a refusal
+//! does something.
 //!
 //! A tracer exchanges the number of the call for that of one that does nothing, before the process's filter
 //! looks at it, and the result for an error. The thread that traces ends then, which lets the process go.
@@ -145,6 +146,8 @@ impl Tracer {
         match self.fault.call {
             // Which has no errors: one that changes nothing says where the heap ends, as a refusal does.
             libc::SYS_brk => registers.rdi = 0,
+            // Whatever it says, the descriptor is closed.
+            libc::SYS_close => {}
             _ => registers.orig_rax = libc::SYS_sched_yield as u64,
         }
         ptrace::setregs(thread, registers)?;
