@@ -14,7 +14,6 @@ use crate::lane::Mapped;
 use crate::node::Served;
 use crate::outcome::Outcome;
 use crate::qcow2::Layer;
-use crate::storage::Storage;
 
 /// What lanes know, and at which of the disk's changes that began.
 pub(super) type Known = RefCell<Option<(u64, Arc<Mapped>)>>;
@@ -42,15 +41,15 @@ pub(super) async fn perform(
     if let (Ok(()), Some(mapped), Layer::Qcow2(image)) = (outcome, known(), disk.top())
         && disk.may_lend()
     {
-        // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
-        let size = image.guest_data().size().unwrap_or(0);
         let changes = disk.bypass().changes();
         for cluster in mapped.clusters(&range) {
             let host = image.lendable(cluster).await;
             // Others may have come and gone while the counts were read.
             let is_known = disk.may_lend() && disk.bypass().changes() == changes;
-            let host = host.filter(|host| is_known && host + image.cluster_size() <= size);
-            if let Some(host) = host {
+            // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
+            if let (true, Some(host), Some(file)) = (is_known, host, image.guest_data().image())
+                && file.reaches(host + image.cluster_size())
+            {
                 mapped.enter(cluster, host);
             }
         }

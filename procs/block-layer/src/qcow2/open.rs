@@ -170,6 +170,7 @@ impl<S: Storage> Qcow2<S> {
             state: RefCell::new(state),
             clusters: RangeLock::default(),
             making: RangeLock::default(),
+            making_room: RangeLock::default(),
             structure: RangeLock::default(),
             commits: RangeLock::default(),
             changes: RangeLock::default(),
@@ -224,6 +225,8 @@ impl<S: Storage> Qcow2<S> {
         // These count on.
         (state.begun, state.durable, state.first_op) = (old.begun, old.durable, old.first_op);
         state.next_free = old.next_free;
+        // Room that was made is no use.
+        state.fresh = old.fresh;
         state.slices.succeed(&old.slices);
         state.damage = old.damage;
         drop(state);
@@ -269,6 +272,7 @@ impl State {
                 true => file_size.next_multiple_of(cluster),
                 false => u64::MAX,
             },
+            room: file_size,
             taken: BTreeSet::new(),
             frees: VecDeque::new(),
             next_free: 0,
