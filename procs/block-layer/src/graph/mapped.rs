@@ -43,9 +43,13 @@ pub(super) async fn perform(
     if let (Ok(()), Some(mapped), Layer::Qcow2(image)) = (outcome, known(), disk.top())
         && disk.may_lend()
     {
+        let changes = disk.bypass().changes();
         for cluster in mapped.clusters(&range) {
+            let host = image.lendable(cluster).await;
+            // Others may have come and gone while the counts were read.
+            let is_known = disk.may_lend() && disk.bypass().changes() == changes;
             // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
-            if let (Some(host), Some(file)) = (image.placed(cluster), image.guest_data().image())
+            if let (true, Some(host), Some(file)) = (is_known, host, image.guest_data().image())
                 && file.reaches(host + image.cluster_size())
             {
                 mapped.enter(cluster, host);
