@@ -12,6 +12,7 @@ mod bitmaps;
 mod complaints;
 mod dirty;
 mod export;
+mod go_back;
 mod jobs;
 mod layers;
 mod leases;

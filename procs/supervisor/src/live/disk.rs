@@ -258,6 +258,7 @@ impl Instance {
             filters: Filters { limits: here.limits, ..planned.filters.clone() },
             on_error: planned.on_error,
             jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
+            orders: self.unfinished(disk),
         }));
         let mut fds: Vec<_> = planned.group.iter().map(AsFd::as_fd).collect();
         fds.extend(image.chain.fds(image.service));
