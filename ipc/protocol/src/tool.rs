@@ -30,5 +30,8 @@ pub const MOST_RANGES: usize = 512;
 /// Bytes of a text of one message at most: what an image says is cut there.
 pub const LONGEST_TEXT: usize = 4096;
 
-/// Most threads that compress.
+/// Most threads that compress, read and write.
 pub const MOST_THREADS: usize = 16;
+
+/// Pieces of a disk that are on their way at a time, as qemu-img has it unless it is told otherwise.
+pub const USUAL_PIECES: u16 = 8;

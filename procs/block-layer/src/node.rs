@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use build::nodes;
 pub use delay::Delay;
-pub use faults::{Fault, Faults, On, What};
+pub use faults::{Fault, Faults, What};
 pub use open::{Opened, Opening, Refused};
 pub use secret::{KeptSecret, SecretError};
 pub use served::Served;

@@ -2,7 +2,7 @@
 //! serves disks, over files that were opened for it.
 //!
 //! ```text
-//! threads that compress ─▶ seal ─▶ command + files ─▶ work ─▶ Done or Failed ─▶ exit
+//! hands ─▶ seal ─▶ command + files ─▶ work ─▶ Done or Failed ─▶ exit
 //! ```
 //!
 //! Every command is a module with a function `run` that takes its part of the message and the files, works
@@ -21,19 +21,23 @@ mod commit;
 mod compare;
 mod convert;
 mod copy;
+mod course;
 mod create;
 mod dd;
 mod disk;
 mod files;
+mod hands;
 mod info;
 mod joined;
 mod map;
 mod measure;
 mod pack;
+mod raw;
 mod rebase;
 mod report;
 mod resize;
 mod snapshot;
+mod store;
 
 use std::hash::RandomState;
 use std::time::Duration;
@@ -45,7 +49,7 @@ use bulkhead_runtime::Start;
 use bulkhead_sys::clock::Deadline;
 
 use files::Files;
-use pack::Hands;
+use hands::Hands;
 use report::Report;
 
 /// The command is there already, or its user is gone.
@@ -59,7 +63,7 @@ pub fn live(start: Start) -> Result<()> {
     let helper = start.seal()?;
     let (command, fds) = helper.plan(Deadline::after(PLAN_DEADLINE))?;
     let report = Report::new(helper);
-    let done = obey(command, &mut Files::new(fds), hands, &report);
+    let done = obey(command, &mut Files::new(fds, hands.clone()), &hands, &report);
     report.end(done)
 }
 
@@ -71,9 +75,9 @@ fn threads() -> Result<usize> {
     }
 }
 
-fn obey(command: ToolCommand, files: &mut Files, hands: Hands, report: &Report) -> Result<()> {
+fn obey(command: ToolCommand, files: &mut Files, hands: &Hands, report: &Report) -> Result<()> {
     match command {
-        ToolCommand::Create(image) => create::run(&image, files),
+        ToolCommand::Create(image) => create::run(&image, files, report),
         ToolCommand::Info(disk) => info::run(&disk, files, report),
         ToolCommand::Check { disk, repair } => check::run(&disk, repair, files, report),
         ToolCommand::Map(disk) => map::run(&disk, files, report),
@@ -99,7 +103,7 @@ fn obey(command: ToolCommand, files: &mut Files, hands: Hands, report: &Report) 
         }
         ToolCommand::Amend { disk, amendments } => amend::run(&disk, amendments, files),
         ToolCommand::Dd { source, target, skip, count } => {
-            dd::run(&source, target, skip, count, files, report)
+            dd::run(&source, target, skip, count, files, hands, report)
         }
         ToolCommand::Bench { disk, plan } => bench::run(&disk, &plan, files, report),
     }

@@ -119,7 +119,7 @@ fn internal(command: InternalCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn throttle(options: ThrottleOptions) -> anyhow::Result<ExitCode> {
-    let mut keyed = Keyed::parse("throttle", &options.limits, disk::LIMIT_KEYS)?;
+    let mut keyed = Keyed::parse("throttle", &options.limits, &[disk::LIMIT_KEYS])?;
     let mut limits = disk::limits(&mut keyed, "")?;
     for (key, all) in [
         ("bps", &mut limits.bytes.average),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use bulkhead_protocol::tool::{
     BrokenBitmaps, ConvertPlan, MOST_THREADS, NewImage, Preallocation, ToolCommand, ToolEvent,
+    USUAL_PIECES,
 };
 
 use crate::cli::copy::Convert;
@@ -15,6 +16,9 @@ use crate::option::Wanted;
 use crate::out::clean;
 use crate::target::Target;
 use crate::tool::Front;
+
+/// Threads that read and write: more get into each other's way where a file takes one writer at a time.
+pub const THREADS: u16 = 4;
 
 /// `convert`
 pub fn run(options: &Convert, front: &mut Front) -> Result<ExitCode> {
@@ -44,6 +48,9 @@ pub fn run(options: &Convert, front: &mut Front) -> Result<ExitCode> {
             true => BrokenBitmaps::Skipped,
             false => BrokenBitmaps::Refused,
         }),
+        pieces: options.pieces.unwrap_or(USUAL_PIECES),
+        // The order of a raw image's bytes is theirs anyway.
+        any_order: options.any_order || options.target_format == Format::Raw,
     };
     let mut all = files(&sources);
     let mut work = |plan, all: &[&OpenFile]| {
@@ -63,7 +70,7 @@ pub fn run(options: &Convert, front: &mut Front) -> Result<ExitCode> {
         let target = Target::make(path, &plan.target, &sources.iter().collect::<Vec<_>>())?;
         let both: Vec<&OpenFile> = all.into_iter().chain(target.files()).collect();
         let done = work(plan, &both);
-        target.after(done)?;
+        target.after(done, front.has_emptied())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -94,7 +101,7 @@ fn check(options: &Convert, image: &NewImage) -> Result<()> {
 fn threads(options: &Convert) -> usize {
     let usual = || std::thread::available_parallelism().map_or(1, usize::from);
     match options.compress {
-        true => options.threads.map_or_else(usual, usize::from).clamp(1, MOST_THREADS),
-        false => 0,
+        true => options.pieces.map_or_else(usual, usize::from).clamp(1, MOST_THREADS),
+        false => options.pieces.unwrap_or(USUAL_PIECES).min(THREADS).into(),
     }
 }

@@ -39,7 +39,7 @@ pub fn run(options: &Create, front: &mut Front) -> Result<ExitCode> {
     let target = Target::make(&options.file, &image, &[])?;
     let files: Vec<_> = target.files().collect();
     let done = front.run(ToolCommand::Create(image), &files, |_| Ok(()));
-    target.after(done)?;
+    target.after(done, front.has_emptied())?;
     if !options.quiet {
         let (file, format) = (options.file.display(), options.format.name());
         out::line(format_args!("Formatting '{file}', fmt={format} size={size}"))?;

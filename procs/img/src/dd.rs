@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use bulkhead_protocol::tool::{NewImage, ToolCommand};
 
 use crate::cli::copy::Dd;
+use crate::convert::THREADS;
 use crate::disk::Disk;
 use crate::file::Access;
 use crate::option::bytes;
@@ -64,7 +65,7 @@ pub fn run(options: &Dd, front: &mut Front) -> Result<ExitCode> {
         count: operands.count.map_or(u64::MAX, |count| count.saturating_mul(block)),
     };
     let files: Vec<_> = disk.files.iter().chain(made.files()).collect();
-    let done = front.run(command, &files, |_| Ok(()));
-    made.after(done)?;
+    let done = front.run_with(THREADS.into(), command, &files, |_| Ok(()));
+    made.after(done, front.has_emptied())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -111,7 +111,7 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Makes it, or empties what is there and nobody uses.
+    /// Makes it, or opens what is there and nobody uses.
     pub fn make(path: &Path) -> Result<Self> {
         let mut how = File::options();
         how.write(true).create_new(true).custom_flags(OFlag::O_NOCTTY.bits());
@@ -124,21 +124,12 @@ impl Fresh {
         Ok(Self { file, overwritten, kept: false })
     }
 
-    /// What was in it is gone. To be called when nothing can be refused any more.
-    pub fn empty(&self) -> Result<()> {
-        let is_file = self.file.identity.inode != 0;
-        if self.overwritten && is_file {
-            nix::unistd::ftruncate(&self.file.fd, 0)?;
-        }
-        Ok(())
-    }
-
     /// The command succeeded.
     pub fn keep(&mut self) {
         self.kept = true;
     }
 
-    /// It was there before, and holds nothing of use now.
+    /// It was there before, and holds nothing of use if it was emptied.
     pub fn is_ruined(&self) -> bool {
         self.overwritten && !self.kept
     }

@@ -41,8 +41,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Arguments, Command};
-use signals::Signals;
-use tool::{Front, Interrupted};
+use signals::{Interrupted, Signals};
+use tool::Front;
 
 /// Exit code of a command line that cannot be.
 const REFUSED: u8 = 2;
@@ -71,11 +71,17 @@ fn report(error: &anyhow::Error, command: &Command) -> ExitCode {
     if !error.downcast_ref().is_some_and(broken) {
         eprintln!("bulkhead-img: {error:#}");
     }
-    match error.downcast_ref() {
+    match interrupted(error) {
         Some(Interrupted(signal)) => ExitCode::from(SIGNALLED + *signal as u8),
         None if matches!(command, Command::Compare(_)) => ExitCode::from(compare::FAILED),
         None => ExitCode::FAILURE,
     }
+}
+
+/// Whether a signal was in the way, also of a line that nobody read.
+fn interrupted(error: &anyhow::Error) -> Option<&Interrupted> {
+    let within = || error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref();
+    error.downcast_ref().or_else(within)
 }
 
 fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -83,7 +89,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         cli::completions(options);
         return Ok(ExitCode::SUCCESS);
     }
-    let signals = Signals::take()?;
+    let signals = out::obey(Signals::take()?);
     let front = &mut Front::start(&arguments.weaker, signals)?;
     match &arguments.command {
         Command::Create(options) => create::run(options, front),

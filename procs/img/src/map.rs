@@ -1,6 +1,6 @@
 //! `map`, printed as it comes: a disk may have any number of ranges.
 
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,13 +11,14 @@ use crate::cli::Output;
 use crate::cli::chain::Map;
 use crate::disk::{Disk, files};
 use crate::file::Access;
+use crate::out::Out;
 use crate::tool::Front;
 
 /// `map`
 pub fn run(options: &Map, front: &mut Front) -> Result<ExitCode> {
     let access = Access::reading(options.share.force_share);
     let disk = Disk::open(options.format, &options.file, &options.chain, access)?;
-    let mut out = BufWriter::new(stdout());
+    let mut out = BufWriter::new(Out);
     let json = options.output == Output::Json;
     if !json {
         writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")?;

@@ -1,8 +1,10 @@
 //! How far a command is: on the terminal, as qemu-img shows it, and for whoever sends SIGUSR1.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use anyhow::Result;
+
+use crate::out::Out;
 
 /// Shown only if it was asked for.
 #[derive(Debug)]
@@ -29,9 +31,8 @@ impl Progress {
             return Ok(());
         }
         (self.part, self.shown) = (part, true);
-        let mut out = io::stdout();
-        write!(out, "    ({}.{:02}/100%)\r", part / 100, part % 100)?;
-        Ok(out.flush()?)
+        write!(Out, "    ({}.{:02}/100%)\r", part / 100, part % 100)?;
+        Ok(())
     }
 
     /// All is.

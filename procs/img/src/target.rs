@@ -1,9 +1,13 @@
-//! The image that a command makes: its files, empty, and what becomes of them.
+//! The image that a command makes: its files, and what becomes of them.
+//!
+//! Law: what is in a file that is there already stays in it until the process that does the work has looked
+//! at everything else, and says so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use bulkhead_protocol::tool::NewImage;
+use bulkhead_supervisor::open::{Identity, find};
 
 use crate::disk::Disk;
 use crate::file::{Fresh, OpenFile};
@@ -13,7 +17,7 @@ use crate::file::{Fresh, OpenFile};
 pub struct Target(Vec<Fresh>);
 
 impl Target {
-    /// Makes the files. None of them may be one of a disk that is read.
+    /// Makes the files. None of them may be one of a disk that is read, or the image's own backing file.
     pub fn make(path: &Path, image: &NewImage, sources: &[&Disk]) -> Result<Self> {
         for source in sources.iter().flat_map(|disk| &disk.files) {
             let same = std::fs::canonicalize(path).ok() == std::fs::canonicalize(&source.path).ok();
@@ -25,17 +29,20 @@ impl Target {
         if image.has_data_file()
             && let Some(name) = &image.data_file
         {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            files.push(Fresh::make(&folder.join(name))?);
+            files.push(Fresh::make(&beside(path, name))?);
         }
+        let backing = image.backing.as_ref().and_then(|name| identity(&beside(path, name)));
         for fresh in &files {
+            let path = fresh.file.path.display();
+            if backing == Some(fresh.file.identity) {
+                bail!("{path}: it is its own backing file; give it another, or another name");
+            }
             // By another name, or through a link.
             let mut read = sources.iter().flat_map(|disk| &disk.files);
             if read.any(|source| source.identity == fresh.file.identity) {
-                bail!("{}: it is the source itself", fresh.file.path.display());
+                bail!("{path}: it is the source itself");
             }
         }
-        files.iter().try_for_each(Fresh::empty)?;
         Ok(Self(files))
     }
 
@@ -44,12 +51,12 @@ impl Target {
         self.0.iter().map(|fresh| &fresh.file)
     }
 
-    /// Keeps them if all went well; otherwise what was made goes away, and what was overwritten is told of.
-    pub fn after(mut self, done: Result<()>) -> Result<()> {
+    /// Keeps them if all went well; otherwise what was made goes away, and what was `emptied` is told of.
+    pub fn after(mut self, done: Result<()>, emptied: bool) -> Result<()> {
         if done.is_ok() {
             self.0.iter_mut().for_each(Fresh::keep);
         }
-        let ruined = self.0.iter().find(|fresh| fresh.is_ruined());
+        let ruined = self.0.iter().find(|fresh| emptied && fresh.is_ruined());
         match (done, ruined) {
             (Err(error), Some(fresh)) => {
                 let path = fresh.file.path.display();
@@ -58,4 +65,14 @@ impl Target {
             (done, _) => done,
         }
     }
+}
+
+/// A name in a header, as it is meant.
+fn beside(image: &Path, name: &str) -> PathBuf {
+    image.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// Which object a path leads to, through all links.
+fn identity(path: &Path) -> Option<Identity> {
+    find(path).ok().map(|found| found.identity())
 }

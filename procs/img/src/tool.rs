@@ -22,12 +22,11 @@ use bulkhead_protocol::start::{FromHelper, ToHelper};
 use bulkhead_protocol::tool::{ToolCommand, ToolEvent};
 use bulkhead_sys::clock::Deadline;
 use bulkhead_sys::readiness::wait_readable;
-use nix::sys::signal::Signal;
 
 use crate::file::OpenFile;
 use crate::out::clean;
 use crate::progress::Progress;
-use crate::signals::Signals;
+use crate::signals::{Interrupted, Signals};
 
 pub use launch::Launcher;
 use launch::PATIENCE;
@@ -36,29 +35,31 @@ use process::Process;
 /// Most files of a command: a message carries no more.
 const MOST_FILES: usize = 64;
 
-/// The user wants no more of it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}: it was stopped before it was finished")]
-pub struct Interrupted(pub Signal);
-
 /// What every command works with.
 #[derive(Debug)]
 pub struct Front {
     launcher: Launcher,
-    signals: Signals,
+    signals: &'static Signals,
     progress: Progress,
+    /// A command has said that its target holds nothing of what it held.
+    emptied: bool,
 }
 
 impl Front {
     /// Starts the launcher, while files are still to be opened.
-    pub fn start(weaker: &[String], signals: Signals) -> Result<Self> {
+    pub fn start(weaker: &[String], signals: &'static Signals) -> Result<Self> {
         let launcher = Launcher::start(weaker)?;
-        Ok(Self { launcher, signals, progress: Progress::new(false) })
+        Ok(Self { launcher, signals, progress: Progress::new(false), emptied: false })
     }
 
     /// Whether progress is shown.
     pub fn show_progress(&mut self, on: bool) {
         self.progress = Progress::new(on);
+    }
+
+    /// Whether a command has said that what its target held is gone.
+    pub fn has_emptied(&self) -> bool {
+        self.emptied
     }
 
     /// Has a command done, and calls `each` for what is told meanwhile.
@@ -77,7 +78,7 @@ impl Front {
         threads: usize,
         command: ToolCommand,
         files: &[&OpenFile],
-        mut each: impl FnMut(ToolEvent) -> Result<()>,
+        each: impl FnMut(ToolEvent) -> Result<()>,
     ) -> Result<()> {
         if files.len() > MOST_FILES {
             bail!("{} files are too many; a command has at most {MOST_FILES}", files.len());
@@ -89,9 +90,30 @@ impl Front {
             Err(ChannelError::Codec(_)) => bail!("the names on the command line are too long"),
             other => other?,
         }
+        let done = self.hear(&mut process, files, each);
+        if done.is_err() {
+            process.end();
+            // Said, and not heard before something else ended it.
+            while let Ok(Some((message, _))) = process.channel.try_receive() {
+                self.emptied |= matches!(message, FromHelper::Role(ToolEvent::Emptied));
+            }
+        }
+        done
+    }
+
+    /// Listens until all is done.
+    fn hear(
+        &mut self,
+        process: &mut Process,
+        files: &[&OpenFile],
+        mut each: impl FnMut(ToolEvent) -> Result<()>,
+    ) -> Result<()> {
         loop {
-            if let Some(signal) = self.signals.next() {
-                self.on_signal(signal)?;
+            if let Some(signal) = self.signals.ending() {
+                return Err(Interrupted(signal).into());
+            }
+            if self.signals.is_asked() {
+                self.progress.say();
             }
             match process.channel.try_receive::<FromHelper<ToolEvent>>() {
                 Ok(Some((FromHelper::Role(ToolEvent::Done), _))) => break,
@@ -101,24 +123,15 @@ impl Front {
                 Ok(Some((FromHelper::Role(ToolEvent::Progress { done, all }), _))) => {
                     self.progress.show(done, all)?;
                 }
+                Ok(Some((FromHelper::Role(ToolEvent::Emptied), _))) => self.emptied = true,
                 Ok(Some((FromHelper::Role(event), _))) => each(event)?,
                 Ok(Some(_)) => {}
-                Ok(None) => self.rest(&process)?,
+                Ok(None) => self.rest(process)?,
                 Err(ChannelError::Closed) => return Err(process.obituary()),
                 Err(error) => bail!("what the block-tool says cannot be understood: {error}"),
             }
         }
         self.progress.end()
-    }
-
-    fn on_signal(&self, signal: Signal) -> Result<()> {
-        match signal {
-            Signal::SIGUSR1 => {
-                self.progress.say();
-                Ok(())
-            }
-            other => Err(Interrupted(other).into()),
-        }
     }
 
     fn rest(&self, process: &Process) -> io::Result<()> {

@@ -23,6 +23,8 @@ pub struct BlockPlan {
     pub exports: Vec<ExportPlan>,
     /// What stands in front of it.
     pub filters: Filters,
+    /// It has a reference: a raw file that everything is held against.
+    pub verify: bool,
     /// What is done about errors of requests.
     pub on_error: OnError,
     /// Jobs that a dead predecessor had, and that start again.
@@ -46,7 +48,8 @@ impl BlockPlan {
         let (layers, remotes) = (Vec::new(), Vec::new());
         let (jobs, orders) = (Vec::new(), Vec::new());
         let (filters, on_error) = (Filters::default(), OnError::default());
-        Self { node, layers, remotes, exports, filters, on_error, jobs, orders }
+        let verify = false;
+        Self { node, layers, remotes, exports, filters, verify, on_error, jobs, orders }
     }
 }
 

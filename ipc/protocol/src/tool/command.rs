@@ -123,6 +123,10 @@ pub struct ConvertPlan {
     pub sparse: u64,
     /// Bitmaps of the source are copied too.
     pub bitmaps: Option<BrokenBitmaps>,
+    /// Pieces that are on their way at a time.
+    pub pieces: u16,
+    /// They may be written in any order.
+    pub any_order: bool,
 }
 
 /// `bench`

@@ -138,6 +138,8 @@ pub enum ToolEvent {
         /// Of.
         all: u64,
     },
+    /// A target has nothing of what it held any more; before, nothing has changed.
+    Emptied,
     /// `info`
     Image(Box<ImageFacts>),
     /// `info`, `snapshot`: one of several.

@@ -29,7 +29,7 @@ pub enum Preallocation {
 }
 
 /// What is wanted of it. Of a raw image only the size and the preallocation count. Descriptors: its file,
-/// empty; its data file, if it has one.
+/// whatever is in it; its data file, if it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewImage {
     /// Its format.

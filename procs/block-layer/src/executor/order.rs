@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
-use bulkhead_protocol::block_control::{InternalAction, LONGEST_NAME};
+use bulkhead_protocol::block_control::{InternalAction, JobAction, LONGEST_NAME};
 use bulkhead_protocol::filters::Limits;
 
 use super::go_back::GoBack;
@@ -49,6 +49,9 @@ impl Executor {
             BlockOrder::Start(plan) => self.start_job(Some(call), plan, fds),
             BlockOrder::Job { job, action } => {
                 let done = self.jobs.act(&job, action);
+                if done.is_ok() && action == JobAction::Cancel {
+                    self.let_go(&job);
+                }
                 self.answer(call, answered(done));
             }
             BlockOrder::Bitmap { bitmap, action } => {
@@ -294,9 +297,18 @@ impl Executor {
         self.jobs.tell(&self.record);
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {
-            let DiskEvent::Failed { read, failure, action } = event else {
-                self.record.tell(BlockEvent::TroubleOver);
-                continue;
+            let (read, failure, action) = match event {
+                DiskEvent::Failed { read, failure, action } => (read, failure, action),
+                DiskEvent::Resumed => {
+                    self.record.tell(BlockEvent::TroubleOver);
+                    continue;
+                }
+                DiskEvent::Differs { at } => {
+                    if self.differences.may_tell() {
+                        self.record.tell(BlockEvent::Differs { at });
+                    }
+                    continue;
+                }
             };
             let paused = matches!(action, Action::Stop | Action::WaitForSpace);
             // A guest may fail as often as it likes; the supervisor hears of some.

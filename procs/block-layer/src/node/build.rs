@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bulkhead_protocol::filters::{Fault as Rule, FaultOn, FaultThen, Filters, Limits};
+use bulkhead_protocol::filters::{Fault as Rule, FaultThen, Filters, Limits};
 
-use super::{Delay, Fault, Faults, Levels, Node, On, Throttle, What};
+use super::{Delay, Fault, Faults, Levels, Node, Throttle, What};
 use crate::outcome::Failure;
 
 /// The nodes, the first that a request comes to first. None for a disk without filters: lanes may go past
@@ -33,14 +33,7 @@ fn fault(rule: &Rule) -> Fault {
     let Rule { on, at, len, after, times, then } = *rule;
     let end = if len == 0 { u64::MAX } else { at.saturating_add(len) };
     Fault {
-        on: match on {
-            FaultOn::Read => On::Read,
-            FaultOn::Write => On::Write,
-            FaultOn::Zero => On::Zero,
-            FaultOn::Discard => On::Discard,
-            FaultOn::Flush => On::Flush,
-            FaultOn::Any => On::Any,
-        },
+        on,
         range: (at > 0 || len > 0).then_some(at..end),
         after,
         times: (times > 0).then_some(times),
@@ -53,6 +46,8 @@ fn fault(rule: &Rule) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_protocol::filters::FaultOn;
+
     use super::*;
 
     #[test]

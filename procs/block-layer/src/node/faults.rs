@@ -7,26 +7,11 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bulkhead_protocol::filters::FaultOn;
+
 use crate::clock::{Clock, wait_for};
 use crate::disk::Operation;
 use crate::outcome::{Failure, Outcome};
-
-/// Which requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
-    /// Reads.
-    Read,
-    /// Writes.
-    Write,
-    /// Write-zeroes.
-    Zero,
-    /// Discards.
-    Discard,
-    /// Flushes.
-    Flush,
-    /// All of them.
-    Any,
-}
 
 /// What happens to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +26,7 @@ pub enum What {
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// Which requests.
-    pub on: On,
+    pub on: FaultOn,
     /// Bytes of which a request touches at least one; `None`: any, or none.
     pub range: Option<Range<u64>>,
     /// How many of those requests pass first.
@@ -100,17 +85,17 @@ impl Rule {
     fn applies(&self, operation: &Operation) -> Option<What> {
         let Fault { on, range, after, times, what } = &self.fault;
         let kind = match operation {
-            Operation::Read { .. } => On::Read,
-            Operation::Write { .. } => On::Write,
-            Operation::Zero { .. } => On::Zero,
-            Operation::Discard { .. } => On::Discard,
-            Operation::Flush => On::Flush,
+            Operation::Read { .. } => FaultOn::Read,
+            Operation::Write { .. } => FaultOn::Write,
+            Operation::Zero { .. } => FaultOn::Zero,
+            Operation::Discard { .. } => FaultOn::Discard,
+            Operation::Flush => FaultOn::Flush,
             // No rule is about it.
             Operation::Status { .. } => return None,
         };
         let bytes = operation.range();
         let there = |range: &Range<u64>| bytes.start < range.end && range.start < bytes.end;
-        if (*on != On::Any && *on != kind) || !range.as_ref().is_none_or(there) {
+        if (*on != FaultOn::Any && *on != kind) || !range.as_ref().is_none_or(there) {
             return None;
         }
         let seen = self.seen.get();

@@ -75,6 +75,21 @@ fn wrong<T>(option: &'static str, what: impl Into<String>) -> Result<T, CreateEr
 }
 
 impl Wanted {
+    /// Whether there can be such an image. Nothing is written.
+    pub fn check(&self) -> Result<(), CreateError> {
+        self.head(&self.header(self.geometry()?)).map(drop)
+    }
+
+    fn head(&self, header: &Header) -> Result<Vec<u8>, CreateError> {
+        match encode(header) {
+            Some(head) => Ok(head),
+            None => {
+                let what = "the names do not fit into a cluster of this size";
+                wrong(if self.backing.is_some() { "backing_file" } else { "data_file" }, what)
+            }
+        }
+    }
+
     fn geometry(&self) -> Result<Geometry, CreateError> {
         let cluster = self.cluster_size;
         if !cluster.is_power_of_two() || !(512..=2 << 20).contains(&cluster) {
@@ -180,9 +195,7 @@ pub async fn create<S: Storage>(file: &S, wanted: &Wanted) -> Result<(), CreateE
     let blocks_at = (1 + tables) * cluster;
     header.l1_at = blocks_at + blocks * cluster;
     let all = 1 + tables + blocks + l1_clusters;
-    let Some(head) = encode(&header) else {
-        return wrong("backing_file", "the names do not fit into a cluster of this size");
-    };
+    let head = wanted.head(&header)?;
     let table: Vec<u8> =
         (0..blocks).flat_map(|block| (blocks_at + block * cluster).to_be_bytes()).collect();
     write_padded(file, cluster, table, tables * cluster).await?;

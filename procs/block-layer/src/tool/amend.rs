@@ -3,19 +3,19 @@
 use anyhow::{Result, bail};
 use bulkhead_block_layer::qcow2::amend::Change;
 use bulkhead_block_layer::qcow2::{Options, Qcow2};
-use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{Amendment, PlannedDisk};
 
 use super::disk::{Disk, Parts, shut_after};
 use super::files::{Files, blame};
+use super::store::Store;
 
 /// Each change opens the image anew.
 pub fn run(plan: &PlannedDisk, amendments: Vec<Amendment>, files: &mut Files) -> Result<()> {
     let parts = Parts::take(plan, files)?;
     for amendment in amendments {
         let how = Options { alone: true, discard: false, ..Options::WRITE };
-        let Disk::Qcow2(image) = parts.again()?.disk(how)? else {
+        let Disk::Qcow2(image) = parts.again().disk(how)? else {
             return Err(blame(0, "a raw image has no options"));
         };
         // Nobody else has it.
@@ -27,7 +27,7 @@ pub fn run(plan: &PlannedDisk, amendments: Vec<Amendment>, files: &mut Files) ->
     Ok(())
 }
 
-fn make(image: Qcow2<Plain>, amendment: Amendment) -> Result<()> {
+fn make(image: Qcow2<Store>, amendment: Amendment) -> Result<()> {
     let change = match amendment {
         Amendment::Version(2) => Change::Downgrade,
         Amendment::Version(_) => Change::Upgrade,
@@ -41,7 +41,7 @@ fn make(image: Qcow2<Plain>, amendment: Amendment) -> Result<()> {
     Ok(finish(image.amend(change))?)
 }
 
-fn rename(image: &Qcow2<Plain>, name: Option<String>, format: Option<String>) -> Result<()> {
+fn rename(image: &Qcow2<Store>, name: Option<String>, format: Option<String>) -> Result<()> {
     let header = image.header();
     let name = name.or(header.backing).unwrap_or_default();
     let format = format.or(header.extensions.backing_format);

@@ -11,7 +11,6 @@ use anyhow::{Result, bail};
 use bulkhead_block_layer::memory::{Heap, Memory};
 use bulkhead_block_layer::outcome::Outcome;
 use bulkhead_block_layer::qcow2::Options;
-use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::Tasks;
 use bulkhead_protocol::tool::{BenchPlan, PlannedDisk, ToolEvent};
 
@@ -86,7 +85,7 @@ impl Load {
             self.request(at).await?;
             let due = |every: u64| number.is_multiple_of(every);
             if self.plan.write.is_some() && self.plan.flush_interval.is_some_and(due) {
-                self.flush().await?;
+                self.disk.flush().await?;
             }
         }
         Ok(())
@@ -94,18 +93,9 @@ impl Load {
 
     async fn request(&self, at: u64) -> Outcome {
         let buffer = self.buffer.clone();
-        match (&self.disk, self.plan.write) {
-            (Disk::Raw { file, .. }, Some(_)) => file.write(at, buffer).await,
-            (Disk::Raw { file, .. }, None) => file.read(at, buffer).await,
-            (Disk::Qcow2(image), Some(_)) => image.write(at, buffer).await,
-            (Disk::Qcow2(image), None) => image.read(at, buffer).await,
-        }
-    }
-
-    async fn flush(&self) -> Outcome {
-        match &self.disk {
-            Disk::Raw { file, .. } => file.sync().await,
-            Disk::Qcow2(image) => image.flush().await,
+        match self.plan.write {
+            Some(_) => self.disk.write(at, buffer).await,
+            None => self.disk.read(at, buffer).await,
         }
     }
 }

@@ -4,12 +4,12 @@
 use anyhow::{Context, Result};
 use bulkhead_block_layer::bitmap::Bits;
 use bulkhead_block_layer::qcow2::{BitmapError, Options, Qcow2};
-use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{BitmapChange, PlannedDisk};
 
 use super::disk::{open_qcow2, shut_after};
 use super::files::Files;
+use super::store::Store;
 
 /// What raw images lack.
 const LACKING: &str = "no bitmaps";
@@ -49,8 +49,8 @@ fn verb(change: &BitmapChange) -> &'static str {
 }
 
 fn make(
-    image: &Qcow2<Plain>,
-    source: Option<&Qcow2<Plain>>,
+    image: &Qcow2<Store>,
+    source: Option<&Qcow2<Store>>,
     name: &str,
     change: &BitmapChange,
 ) -> Result<(), BitmapError> {
@@ -70,7 +70,7 @@ fn make(
 }
 
 /// What a bitmap of an image has.
-pub fn bits_of(image: &Qcow2<Plain>, name: &str) -> Result<Bits, BitmapError> {
+pub fn bits_of(image: &Qcow2<Store>, name: &str) -> Result<Bits, BitmapError> {
     let bitmap = finish(image.bitmap_bits(name))?;
     bitmap.bits().ok_or_else(|| BitmapError::Inconsistent(name.to_owned()))
 }

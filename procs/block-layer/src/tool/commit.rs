@@ -1,15 +1,17 @@
 //! `commit`: what an image has of its own goes into a backing file, and the image is empty afterwards.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 use bulkhead_block_layer::memory::{Heap, Memory};
-use bulkhead_block_layer::qcow2::{Layer, Options, Qcow2};
-use bulkhead_block_layer::storage::Plain;
+use bulkhead_block_layer::qcow2::{Held, Layer, Options};
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::PlannedDisk;
 
 use super::disk::{open_qcow2, shut_after};
 use super::files::Files;
 use super::report::Report;
+use super::store::Store;
 
 /// Bytes that are moved at a time.
 const PIECE: u64 = 2 << 20;
@@ -24,11 +26,12 @@ pub fn run(
     report: &Report,
 ) -> Result<()> {
     let image = open_qcow2(disk, Options::WRITE, files, "no backing file")?;
-    let below = usize::from(base).checked_sub(1);
-    let target = below.and_then(|below| image.backing()?.chain().nth(below));
+    let base = usize::from(base);
+    let top = Layer::Qcow2(Rc::clone(&image));
+    let target = top.chain().nth(base).filter(|_| base > 0);
     let target = target.context("the image has no such backing file")?;
     shut_after(&image, || {
-        let copied = copy(&image, &target, u32::from(base), report);
+        let copied = copy(&top, &target, base, report);
         let closed = match &target {
             Layer::Qcow2(target) => finish(target.shut()),
             target => finish(target.flush()),
@@ -42,8 +45,8 @@ pub fn run(
     })
 }
 
-fn copy(image: &Qcow2<Plain>, target: &Layer<Plain>, depth: u32, report: &Report) -> Result<()> {
-    let size = image.size();
+fn copy(top: &Layer<Store>, target: &Layer<Store>, base: usize, report: &Report) -> Result<()> {
+    let size = top.size();
     if target.size() < size {
         finish(target.resize(size)).context("the backing file cannot grow")?;
     }
@@ -51,20 +54,18 @@ fn copy(image: &Qcow2<Plain>, target: &Layer<Plain>, depth: u32, report: &Report
     let mut at = 0;
     while at < size {
         report.progress(at, size)?;
-        let range = finish(image.range(at, (size - at).min(PIECE)))?;
-        let len = range.length;
-        // What nobody has reads as zeroes in the base as well, unless the base is longer than what is
-        // between it and the image.
-        if range.present && range.depth < depth {
-            if range.zero {
-                finish(target.zero(at, len, true))?;
-            } else {
-                let part = Memory::from(buffer.clone()).part(0, len);
-                finish(image.read(at, part.clone()))?;
+        // A layer between the two that is too short for an opinion hides what the base has there.
+        let piece = finish(top.piece(at, (size - at).min(PIECE)))?;
+        if piece.is_above(Some(base)) {
+            if piece.held == Held::Data {
+                let part = Memory::from(buffer.clone()).part(0, piece.len);
+                finish(top.read(at, part.clone()))?;
                 finish(target.write(at, part))?;
+            } else {
+                finish(target.zero(at, piece.len, true))?;
             }
         }
-        at += len;
+        at += piece.len;
     }
     report.progress(size, size)
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use bulkhead_block_layer::qcow2::Options;
+use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{Compared, PlannedDisk, ToolEvent};
 
 use super::disk::{self, Disk};
@@ -60,7 +61,7 @@ fn stretch(disk: &Disk, at: u64, end: u64) -> Result<(bool, u64)> {
     if at >= disk.size() {
         return Ok((true, end - at));
     }
-    let range = disk.range(at, end.min(disk.size()) - at)?;
+    let range = finish(disk.range(at, end.min(disk.size()) - at))?;
     Ok((range.zero, range.length))
 }
 

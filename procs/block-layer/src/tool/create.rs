@@ -8,17 +8,20 @@ use bulkhead_block_layer::qcow2::create::{Wanted, create};
 use bulkhead_block_layer::qcow2::header;
 use bulkhead_block_layer::qcow2::journal::Nothing;
 use bulkhead_block_layer::qcow2::{self, Options, Qcow2};
-use bulkhead_block_layer::storage::{Plain, Storage};
+use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
-use bulkhead_protocol::tool::{Compression, NewImage, Preallocation};
+use bulkhead_protocol::tool::{Compression, NewImage, Preallocation, ToolEvent};
 
-use super::disk::{Disk, raw_range};
+use super::disk::{Disk, LOCKED};
 use super::files::{Files, Placed, blame};
+use super::raw::{RawDisk, raw_range};
+use super::report::Report;
+use super::store::Store;
 
 /// Makes it and leaves it.
-pub fn run(image: &NewImage, files: &mut Files) -> Result<()> {
-    Ok(Target::take(image, files)?.fill(image)?.finish()?)
+pub fn run(image: &NewImage, files: &mut Files, report: &Report) -> Result<()> {
+    Ok(Target::take(image, files)?.fill(image, report)?.finish()?)
 }
 
 /// Files of an image that is being made.
@@ -26,14 +29,30 @@ pub fn run(image: &NewImage, files: &mut Files) -> Result<()> {
 pub struct Target {
     format: LayerFormat,
     file: Placed,
-    data: Option<Plain>,
+    data: Option<Store>,
 }
 
 impl Target {
-    /// Takes them, empty.
+    /// Takes them, and refuses what can be refused. What is in them stays as yet.
     pub fn take(image: &NewImage, files: &mut Files) -> Result<Self> {
         let file = files.take()?;
         let data = if image.has_data_file() { Some(files.take()?.file) } else { None };
+        match image.format {
+            LayerFormat::Raw => {
+                let room = if file.file.grows() { u64::MAX } else { file.file.size()? };
+                if room < image.size {
+                    let reason = format!("it has {room} bytes; the disk has {}", image.size);
+                    return Err(blame(file.place, reason));
+                }
+            }
+            LayerFormat::Luks => return Err(blame(file.place, LOCKED)),
+            LayerFormat::Qcow2 => {
+                if image.backing.is_some() && image.preallocation != Preallocation::Off {
+                    bail!("preallocation would hide the backing file; leave one of the two out");
+                }
+                wanted(image).check()?;
+            }
+        }
         Ok(Self { format: image.format, file, data })
     }
 
@@ -42,21 +61,18 @@ impl Target {
         self.format == LayerFormat::Raw && !self.file.file.grows()
     }
 
-    /// Makes an empty disk of them.
-    pub fn fill(self, image: &NewImage) -> Result<Disk> {
-        let Self { format, file: Placed { place, file }, data } = self;
+    /// Makes an empty disk of them: what was in them is gone.
+    pub fn fill(self, image: &NewImage, report: &Report) -> Result<Disk> {
+        let Self { format, file: Placed { file, .. }, data } = self;
         let size = image.size;
+        report.tell(ToolEvent::Emptied)?;
+        for file in [&file].into_iter().chain(&data) {
+            file.set_len(0)?;
+        }
         if format == LayerFormat::Raw {
             file.set_len(size)?;
-            let room = file.size()?;
-            if room < size {
-                return Err(blame(place, format!("it has {room} bytes; the disk has {size}")));
-            }
             reserve(&file, size, image.preallocation)?;
-            return Ok(Disk::Raw { file, size });
-        }
-        if image.backing.is_some() && image.preallocation != Preallocation::Off {
-            bail!("preallocation would hide the backing file; leave one of the two out");
+            return Ok(Disk::Raw(RawDisk::new(file, size, false)));
         }
         finish(create(&file, &wanted(image)))?;
         if let Some(data) = &data {
@@ -99,7 +115,7 @@ pub fn wanted(image: &NewImage) -> Wanted {
 }
 
 /// Makes the host keep room for all of a file.
-pub fn reserve(file: &Plain, size: u64, how: Preallocation) -> Result<()> {
+pub fn reserve(file: &Store, size: u64, how: Preallocation) -> Result<()> {
     if matches!(how, Preallocation::Off | Preallocation::Metadata) || size == 0 {
         return Ok(());
     }
@@ -112,7 +128,7 @@ pub fn reserve(file: &Plain, size: u64, how: Preallocation) -> Result<()> {
 }
 
 /// Writes zeroes where the file has holes, and over what was only reserved.
-fn write_zeroes(file: &Plain, size: u64) -> Result<()> {
+fn write_zeroes(file: &Store, size: u64) -> Result<()> {
     let zeroes = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {

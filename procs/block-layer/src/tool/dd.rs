@@ -1,13 +1,17 @@
 //! `dd`: a part of a disk into a fresh image.
 
+use std::rc::Rc;
+
 use anyhow::Result;
 use bulkhead_block_layer::qcow2::Options;
-use bulkhead_protocol::tool::{NewImage, PlannedDisk};
+use bulkhead_protocol::tool::{NewImage, PlannedDisk, USUAL_PIECES};
 
 use super::copy::{Copy, SPARSE};
+use super::course;
 use super::create::Target;
 use super::disk;
 use super::files::Files;
+use super::hands::Hands;
 use super::joined::Joined;
 use super::report::Report;
 
@@ -18,6 +22,7 @@ pub fn run(
     skip: u64,
     count: u64,
     files: &mut Files,
+    hands: &Hands,
     report: &Report,
 ) -> Result<()> {
     let source = Joined::new(vec![disk::open(source, Options::READ, files)?]);
@@ -26,8 +31,9 @@ pub fn run(
     let image = NewImage { size: len.next_multiple_of(512), ..target };
     let target = Target::take(&image, files)?;
     let used = target.is_used();
-    let target = target.fill(&image)?;
-    let copy = Copy { source: &source, begin, len, target: &target, sparse: SPARSE, used };
-    copy.all(&mut |done| report.progress(done, len))?;
+    let target = Rc::new(target.fill(&image, report)?);
+    let (source, filled) = (Rc::new(source), Rc::clone(&target));
+    let copy = Copy { source, begin, len, target: filled, sparse: SPARSE, used };
+    course::run(copy, USUAL_PIECES.into(), true, hands, |done| report.progress(done, len))?;
     Ok(target.finish()?)
 }

@@ -2,22 +2,22 @@
 //!
 //! Two steps: [`Parts::take`] finds the files, [`Parts::disk`] believes them.
 
-use std::fs::File;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bulkhead_block_layer::memory::{Heap, Memory};
-use bulkhead_block_layer::outcome::Outcome;
+use bulkhead_block_layer::outcome::{Failure, Outcome};
 use bulkhead_block_layer::qcow2::journal::Nothing;
 use bulkhead_block_layer::qcow2::map::Range;
 use bulkhead_block_layer::qcow2::{self, Layer, OpenError, Options, Qcow2};
-use bulkhead_block_layer::storage::{Plain, Storage};
+use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::tool::PlannedDisk;
-use bulkhead_sys::file::{Presence, presence};
 
 use super::files::{Files, Placed, blame};
+use super::raw::RawDisk;
+use super::store::Store;
 
 /// Said of volumes.
 pub const LOCKED: &str = "LUKS volumes are not worked on here; use qemu-img";
@@ -27,7 +27,7 @@ pub const LOCKED: &str = "LUKS volumes are not worked on here; use qemu-img";
 struct Part {
     format: LayerFormat,
     file: Placed,
-    data: Option<Plain>,
+    data: Option<Store>,
     read_only: bool,
 }
 
@@ -39,14 +39,9 @@ pub struct Parts(Vec<Part>);
 #[derive(Debug)]
 pub enum Disk {
     /// Bytes as they are.
-    Raw {
-        /// Where.
-        file: Plain,
-        /// How many.
-        size: u64,
-    },
+    Raw(RawDisk),
     /// An image.
-    Qcow2(Rc<Qcow2<Plain>>),
+    Qcow2(Rc<Qcow2<Store>>),
 }
 
 impl Part {
@@ -56,16 +51,13 @@ impl Part {
         Ok(Self { format, file, data, read_only })
     }
 
-    fn again(&self) -> Result<Self> {
-        let clone = |plain: &Plain| -> Result<Plain> {
-            Ok(Plain::new(plain.file().try_clone()?.into(), false)?)
-        };
-        let file = Placed { place: self.file.place, file: clone(&self.file.file)? };
-        let data = self.data.as_ref().map(clone).transpose()?;
-        Ok(Self { format: self.format, file, data, read_only: self.read_only })
+    fn again(&self) -> Self {
+        let file = Placed { place: self.file.place, file: self.file.file.again() };
+        let data = self.data.as_ref().map(Store::again);
+        Self { format: self.format, file, data, read_only: self.read_only }
     }
 
-    fn open(self, backing: Option<Layer<Plain>>, options: Options) -> Result<Disk> {
+    fn open(self, backing: Option<Layer<Store>>, options: Options) -> Result<Disk> {
         let Self { format, file: Placed { place, file }, data, read_only } = self;
         if format == LayerFormat::Luks {
             return Err(blame(place, LOCKED));
@@ -75,7 +67,7 @@ impl Part {
                 return Err(blame(place, "a raw image has no other files"));
             }
             let size = file.size().map_err(|failure| blame(place, failure))?;
-            return Ok(Disk::Raw { file, size });
+            return Ok(Disk::Raw(RawDisk::new(file, size, read_only)));
         }
         let files = qcow2::Files { file, data, backing };
         let options = Options { read_only, ..options };
@@ -95,8 +87,8 @@ impl Parts {
     }
 
     /// The same files once more.
-    pub fn again(&self) -> Result<Self> {
-        Ok(Self(self.0.iter().map(Part::again).collect::<Result<_>>()?))
+    pub fn again(&self) -> Self {
+        Self(self.0.iter().map(Part::again).collect())
     }
 
     /// Believes them as far as they are right.
@@ -123,12 +115,12 @@ pub fn open_qcow2(
     options: Options,
     files: &mut Files,
     what: &str,
-) -> Result<Rc<Qcow2<Plain>>> {
+) -> Result<Rc<Qcow2<Store>>> {
     let parts = Parts::take(plan, files)?;
     let place = parts.0.first().map_or(0, |part| part.file.place);
     match parts.disk(options)? {
         Disk::Qcow2(image) => Ok(image),
-        Disk::Raw { .. } => Err(blame(place, format!("a raw image has {what}"))),
+        Disk::Raw(_) => Err(blame(place, format!("a raw image has {what}"))),
     }
 }
 
@@ -145,46 +137,54 @@ impl Disk {
     /// Bytes of the disk.
     pub fn size(&self) -> u64 {
         match self {
-            Self::Raw { size, .. } => *size,
+            Self::Raw(raw) => raw.size,
             Self::Qcow2(image) => image.size(),
         }
     }
 
     /// Fills `into` with the bytes at `at`.
-    pub fn read(&self, at: u64, into: Memory) -> Outcome {
+    pub async fn read(&self, at: u64, into: Memory) -> Outcome {
         match self {
-            Self::Raw { file, .. } => finish(file.read(at, into)),
-            Self::Qcow2(image) => finish(image.read(at, into)),
+            Self::Raw(raw) => raw.file.read(at, into).await,
+            Self::Qcow2(image) => image.read(at, into).await,
         }
     }
 
     /// Writes `from` at `at`.
-    pub fn write(&self, at: u64, from: Memory) -> Outcome {
+    pub async fn write(&self, at: u64, from: Memory) -> Outcome {
         match self {
-            Self::Raw { file, .. } => finish(file.write(at, from)),
-            Self::Qcow2(image) => finish(image.write(at, from)),
+            Self::Raw(raw) => raw.file.write(at, from).await,
+            Self::Qcow2(image) => image.write(at, from).await,
         }
     }
 
     /// Makes a range read as zeroes.
-    pub fn zero(&self, at: u64, len: u64) -> Outcome {
+    pub async fn zero(&self, at: u64, len: u64) -> Outcome {
         match self {
-            Self::Raw { file, .. } => finish(file.zero(at, len)),
-            Self::Qcow2(image) => finish(image.zero(at, len, true)),
+            Self::Raw(raw) => raw.file.zero(at, len).await,
+            Self::Qcow2(image) => image.zero(at, len, true).await,
+        }
+    }
+
+    /// Everything that was written is on stable storage.
+    pub async fn flush(&self) -> Outcome {
+        match self {
+            Self::Raw(raw) => raw.file.sync().await,
+            Self::Qcow2(image) => image.flush().await,
         }
     }
 
     /// Fills a vector with the bytes at `at`.
     pub fn bytes(&self, at: u64, len: u64) -> Result<Vec<u8>> {
         let heap = Heap::zeroes(len as usize);
-        self.read(at, heap.clone().into())?;
+        finish(self.read(at, heap.clone().into()))?;
         Ok(heap.to_vec())
     }
 
     /// As a layer below another disk.
-    pub fn layer(self) -> Layer<Plain> {
+    pub fn layer(self) -> Layer<Store> {
         match self {
-            Self::Raw { file, size } => Layer::raw(file, size),
+            Self::Raw(RawDisk { file, size, .. }) => Layer::raw(file, size),
             Self::Qcow2(image) => Layer::Qcow2(image),
         }
     }
@@ -192,16 +192,16 @@ impl Disk {
     /// Everything that was written is in the files, on stable storage.
     pub fn finish(&self) -> Outcome {
         match self {
-            Self::Raw { file, .. } => finish(file.sync()),
+            Self::Raw(raw) => finish(raw.file.sync()),
             Self::Qcow2(image) => finish(image.shut()),
         }
     }
 
     /// Where the bytes from `at` on are, as far as `rest` bytes.
-    pub fn range(&self, at: u64, rest: u64) -> Result<Range> {
+    pub async fn range(&self, at: u64, rest: u64) -> Result<Range, Failure> {
         match self {
-            Self::Raw { file, .. } => Ok(raw_range(file.file(), at, rest)),
-            Self::Qcow2(image) => Ok(finish(image.range(at, rest))?),
+            Self::Raw(raw) => Ok(raw.range(at, rest)),
+            Self::Qcow2(image) => image.range(at, rest).await,
         }
     }
 
@@ -209,7 +209,7 @@ impl Disk {
     pub fn ranges(&self, mut each: impl FnMut(Range) -> Result<()>) -> Result<()> {
         let (mut last, mut at) = (None::<Range>, 0);
         while at < self.size() {
-            let range = self.range(at, self.size() - at)?;
+            let range = finish(self.range(at, self.size() - at))?;
             at += range.length;
             last = Some(match last {
                 Some(last) if last.goes_on(&range) => {
@@ -228,29 +228,10 @@ impl Disk {
 
 /// Works on an image and shuts it, whether the work succeeds or not: one that is left open loses its
 /// bitmaps.
-pub fn shut_after<T>(image: &Qcow2<Plain>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn shut_after<T>(image: &Qcow2<Store>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = work();
     let shut = finish(image.shut());
     let done = done?;
     shut?;
     Ok(done)
-}
-
-/// Holes as the file system tells; where it tells nothing, all is data.
-pub fn raw_range(file: &File, at: u64, rest: u64) -> Range {
-    let (hole, end) = match presence(file, at) {
-        Ok((Presence::Hole, end)) => (true, end),
-        Ok((Presence::Data, end)) => (false, end),
-        Err(_) => (false, u64::MAX),
-    };
-    Range {
-        start: at,
-        length: end.saturating_sub(at).clamp(1, rest),
-        depth: 0,
-        present: true,
-        zero: hole,
-        data: !hole,
-        compressed: false,
-        offset: Some(at),
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
+use super::hands::Hands;
+use super::store::Store;
 use anyhow::{Result, bail};
-use bulkhead_block_layer::storage::Plain;
 
 /// What is wrong with which file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +22,7 @@ pub struct Placed {
     /// Its place among the descriptors.
     pub place: u16,
     /// It.
-    pub file: Plain,
+    pub file: Store,
 }
 
 /// Descriptors that nobody has taken yet.
@@ -30,12 +31,13 @@ pub struct Files {
     rest: std::vec::IntoIter<OwnedFd>,
     taken: u16,
     careless: bool,
+    hands: Hands,
 }
 
 impl Files {
     /// All that came with the command.
-    pub fn new(fds: Vec<OwnedFd>) -> Self {
-        Self { rest: fds.into_iter(), taken: 0, careless: false }
+    pub fn new(fds: Vec<OwnedFd>, hands: Hands) -> Self {
+        Self { rest: fds.into_iter(), taken: 0, careless: false, hands }
     }
 
     /// From now on flushes wait for nothing.
@@ -50,7 +52,7 @@ impl Files {
             bail!("the command came with {place} files");
         };
         self.taken += 1;
-        Ok(Placed { place, file: Plain::new(fd, self.careless)? })
+        Ok(Placed { place, file: Store::new(fd, self.careless, self.hands.clone())? })
     }
 }
 

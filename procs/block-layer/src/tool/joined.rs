@@ -1,8 +1,7 @@
 //! Several disks, one behind the other, as one that is read.
 
-use anyhow::Result;
 use bulkhead_block_layer::memory::Memory;
-use bulkhead_block_layer::outcome::Outcome;
+use bulkhead_block_layer::outcome::{Failure, Outcome};
 
 use super::disk::Disk;
 
@@ -44,7 +43,7 @@ impl Joined {
     }
 
     /// Fills `into`; what lies behind the end of a disk is zeroes.
-    pub fn read(&self, at: u64, into: &Memory) -> Outcome {
+    pub async fn read(&self, at: u64, into: &Memory) -> Outcome {
         let mut done = 0;
         while done < into.len() {
             let rest = into.part(done, into.len() - done);
@@ -54,7 +53,7 @@ impl Joined {
             let within = at + done - start;
             let there = disk.size().saturating_sub(within).min(rest.len());
             let len = rest.len().min(end - start - within);
-            disk_part(disk, within, &rest.part(0, there))?;
+            disk_part(disk, within, &rest.part(0, there)).await?;
             rest.part(there, len - there).zero()?;
             done += len;
         }
@@ -62,7 +61,7 @@ impl Joined {
     }
 
     /// Whether it is known to read as zeroes at `at`, and as far as what is, `rest` bytes at most.
-    pub fn stretch(&self, at: u64, rest: u64) -> Result<(bool, u64)> {
+    pub async fn stretch(&self, at: u64, rest: u64) -> Result<(bool, u64), Failure> {
         let Some((start, disk, end)) = self.of(at) else {
             return Ok((true, rest));
         };
@@ -70,14 +69,14 @@ impl Joined {
         if within >= disk.size() {
             return Ok((true, rest));
         }
-        let range = disk.range(within, rest.min(disk.size() - within))?;
+        let range = disk.range(within, rest.min(disk.size() - within)).await?;
         Ok((range.zero, range.length))
     }
 }
 
-fn disk_part(disk: &Disk, at: u64, into: &Memory) -> Outcome {
+async fn disk_part(disk: &Disk, at: u64, into: &Memory) -> Outcome {
     match into.is_empty() {
         true => Ok(()),
-        false => disk.read(at, into.clone()),
+        false => disk.read(at, into.clone()).await,
     }
 }

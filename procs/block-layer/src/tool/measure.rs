@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use bulkhead_block_layer::qcow2::{Options, Qcow2};
-use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::tool::{NewImage, PlannedDisk, Preallocation, ToolEvent};
@@ -10,6 +9,7 @@ use bulkhead_protocol::tool::{NewImage, PlannedDisk, Preallocation, ToolEvent};
 use super::disk::{self, Disk, LOCKED};
 use super::files::{Files, blame};
 use super::report::Report;
+use super::store::Store;
 
 /// Does it.
 pub fn run(
@@ -89,7 +89,7 @@ fn metadata(image: &NewImage, size: u64, clusters: u64) -> u64 {
 }
 
 /// Bytes that the bitmaps of an image take in another one: bits, tables, and the directory.
-fn bytes_of_bitmaps(source: &Qcow2<Plain>, cluster: u64) -> u64 {
+fn bytes_of_bitmaps(source: &Qcow2<Store>, cluster: u64) -> u64 {
     let (mut bytes, mut directory) = (0u64, 0u64);
     for bitmap in source.bitmaps() {
         let clusters = source.size().div_ceil(bitmap.granularity()).div_ceil(8).div_ceil(cluster);

@@ -5,13 +5,13 @@ use anyhow::{Result, anyhow};
 use bulkhead_block_layer::memory::{Heap, Memory};
 use bulkhead_block_layer::outcome::Failure;
 use bulkhead_block_layer::qcow2::{Layer, Options, Qcow2};
-use bulkhead_block_layer::storage::Plain;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::PlannedDisk;
 
 use super::disk::{self, Disk, open_qcow2, shut_after};
 use super::files::Files;
 use super::report::Report;
+use super::store::Store;
 
 /// Bytes that are compared at a time.
 const PIECE: u64 = 1 << 20;
@@ -46,7 +46,7 @@ pub fn run(
 }
 
 /// Makes the image's own what it would lose.
-fn copy(image: &Qcow2<Plain>, new: Option<&Layer<Plain>>, report: &Report) -> Result<()> {
+fn copy(image: &Qcow2<Store>, new: Option<&Layer<Store>>, report: &Report) -> Result<()> {
     let old = image.backing();
     let (size, cluster) = (image.size(), image.cluster_size());
     let piece = PIECE.max(cluster);
@@ -91,7 +91,7 @@ fn bytes(memory: &Memory) -> Vec<u8> {
     bytes
 }
 
-fn fill(layer: Option<&Layer<Plain>>, at: u64, into: &Memory) -> Result<(), Failure> {
+fn fill(layer: Option<&Layer<Store>>, at: u64, into: &Memory) -> Result<(), Failure> {
     match layer {
         Some(layer) => finish(layer.read(at, into.clone())),
         None => into.zero(),
@@ -99,8 +99,8 @@ fn fill(layer: Option<&Layer<Plain>>, at: u64, into: &Memory) -> Result<(), Fail
 }
 
 fn keep(
-    image: &Qcow2<Plain>,
-    old: Option<&Layer<Plain>>,
+    image: &Qcow2<Store>,
+    old: Option<&Layer<Store>>,
     at: u64,
     len: u64,
 ) -> Result<(), Failure> {

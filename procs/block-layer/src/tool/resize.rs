@@ -3,13 +3,15 @@
 use anyhow::{Context, Result, bail};
 use bulkhead_block_layer::outcome::Failure;
 use bulkhead_block_layer::qcow2::{Options, Qcow2};
-use bulkhead_block_layer::storage::{Plain, Storage};
+use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{PlannedDisk, Preallocation, SizeChange};
 
 use super::create::reserve;
 use super::disk::{self, Disk, shut_after};
 use super::files::{Files, blame};
+use super::raw::RawDisk;
+use super::store::Store;
 
 /// Does it.
 pub fn run(
@@ -20,7 +22,7 @@ pub fn run(
     files: &mut Files,
 ) -> Result<()> {
     match disk::open(plan, Options::WRITE, files)? {
-        Disk::Raw { file, size } => {
+        Disk::Raw(RawDisk { file, size, .. }) => {
             let wanted = allowed(change, size, shrink)?;
             if !file.grows() {
                 return Err(blame(0, "a device keeps its size"));
@@ -57,7 +59,7 @@ fn allowed(change: SizeChange, now: u64, shrink: bool) -> Result<u64> {
     Ok(size)
 }
 
-fn grow_or_shrink(image: &Qcow2<Plain>, size: u64) -> Result<()> {
+fn grow_or_shrink(image: &Qcow2<Store>, size: u64) -> Result<()> {
     finish(image.resize(size)).map_err(|failure| match failure {
         Failure::TOO_LARGE => anyhow::anyhow!(
             "{size} bytes are too many for clusters of {} bytes; convert the image instead",

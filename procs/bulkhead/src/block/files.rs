@@ -9,17 +9,7 @@ use bulkhead_protocol::block_control::FileSpec;
 use crate::options::keyed::{Keyed, nearest};
 use crate::options::{server, small_bytes};
 
-const KEYS: &[&str] = &[
-    "path",
-    "nbd",
-    "tls-creds",
-    "tls-hostname",
-    "reconnect-delay",
-    "connections",
-    "format",
-    "existing",
-    "cluster-size",
-];
+const KEYS: &[&str] = &["path", "format", "existing", "cluster-size"];
 
 /// The new layer of a snapshot, which is qcow2.
 pub fn overlay(option: &str, text: &str) -> anyhow::Result<FileSpec> {
@@ -38,7 +28,7 @@ pub fn absolute(path: impl AsRef<Path>) -> anyhow::Result<PathBuf> {
 }
 
 fn read(option: &str, text: &str, default: Option<LayerFormat>) -> anyhow::Result<FileSpec> {
-    let mut keyed = Keyed::parse(option, text, KEYS)?;
+    let mut keyed = Keyed::parse(option, text, &[KEYS, server::KEYS])?;
     let format = match (keyed.value("format")?.as_deref(), default) {
         (Some("raw"), _) => LayerFormat::Raw,
         (Some("qcow2"), _) => LayerFormat::Qcow2,

@@ -53,7 +53,7 @@ impl Cpu {
 }
 
 fn soft(text: &str) -> anyhow::Result<Cpu> {
-    let mut keyed = Keyed::parse(OPTION, text, KEYS)?;
+    let mut keyed = Keyed::parse(OPTION, text, &[KEYS])?;
     keyed.switch("soft")?;
     let jit = keyed.choice("jit")?.unwrap_or(software().jit);
     let trace = keyed.value("trace")?.map(PathBuf::from);

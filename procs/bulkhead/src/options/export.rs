@@ -77,7 +77,7 @@ pub fn parse(text: &str) -> anyhow::Result<Export> {
 }
 
 fn vhost_user(text: &str) -> anyhow::Result<ExportSpec> {
-    let mut keyed = Keyed::parse(OPTION, text, VHOST_USER)?;
+    let mut keyed = Keyed::parse(OPTION, text, &[VHOST_USER])?;
     let queues = keyed.number("queues", 1, 16)?.unwrap_or(1);
     Ok(ExportSpec {
         disk: keyed.required("disk")?,
@@ -88,7 +88,7 @@ fn vhost_user(text: &str) -> anyhow::Result<ExportSpec> {
 }
 
 fn nbd(text: &str) -> anyhow::Result<NbdSpec> {
-    let mut keyed = Keyed::parse(OPTION, text, NBD)?;
+    let mut keyed = Keyed::parse(OPTION, text, &[NBD])?;
     let disk = keyed.required("disk")?;
     let listen = match (keyed.value("socket")?, keyed.value("addr")?) {
         (Some(path), None) => Address::Path(path.into()),

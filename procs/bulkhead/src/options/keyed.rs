@@ -11,12 +11,15 @@ pub struct Keyed {
     option: String,
     text: String,
     parts: Vec<(String, Option<String>)>,
-    known: &'static [&'static str],
+    known: Known,
 }
+
+/// Keys that there may be, by topics.
+type Known = &'static [&'static [&'static str]];
 
 impl Keyed {
     /// Splits `text`. `known` are the keys there may be.
-    pub fn parse(option: &str, text: &str, known: &'static [&'static str]) -> anyhow::Result<Self> {
+    pub fn parse(option: &str, text: &str, known: Known) -> anyhow::Result<Self> {
         let mut keyed =
             Self { option: option.to_owned(), text: text.to_owned(), parts: Vec::new(), known };
         for part in split(text).into_iter().filter(|_| !text.is_empty()) {
@@ -24,10 +27,9 @@ impl Keyed {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (part, None),
             };
-            if !known.contains(&key.as_str()) {
-                return Err(
-                    keyed.refuse(&format!("'{key}' is not a key of it"), &nearest(&key, known))
-                );
+            if !keyed.knows(&key) {
+                let reason = format!("'{key}' is not a key of it");
+                return Err(keyed.refuse(&reason, &nearest(&key, &known.concat())));
             }
             if keyed.parts.iter().any(|(other, _)| *other == key) {
                 return Err(keyed.refuse(&format!("'{key}' is given twice"), "give it once"));
@@ -39,7 +41,7 @@ impl Keyed {
 
     /// Takes the value of `key`.
     pub fn value(&mut self, key: &str) -> anyhow::Result<Option<String>> {
-        debug_assert!(self.known.contains(&key));
+        debug_assert!(self.knows(key));
         match self.take(key) {
             None => Ok(None),
             Some(Some(value)) if !value.is_empty() => Ok(Some(value)),
@@ -64,7 +66,7 @@ impl Keyed {
 
     /// Takes a switch whose default is the caller's.
     pub fn choice(&mut self, key: &str) -> anyhow::Result<Option<bool>> {
-        debug_assert!(self.known.contains(&key));
+        debug_assert!(self.knows(key));
         match self.take(key) {
             None => Ok(None),
             Some(None) => Ok(Some(true)),
@@ -100,6 +102,10 @@ impl Keyed {
     /// A refusal of this whole option.
     pub fn refuse(&self, reason: &str, remedy: &str) -> anyhow::Error {
         refuse(&self.option, &self.text, reason, remedy)
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.known.iter().any(|topic| topic.contains(&key))
     }
 
     fn take(&mut self, key: &str) -> Option<Option<String>> {

@@ -31,6 +31,9 @@ const MOST_DELAY: u32 = 3600;
 
 const REMEDY: &str = "write nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH";
 
+/// What belongs to it, for all options that may name a server.
+pub const KEYS: &[&str] = &["nbd", "tls-creds", "tls-hostname", "reconnect-delay", "connections"];
+
 /// What a URI says.
 #[derive(Debug, PartialEq, Eq)]
 struct Uri {

@@ -64,10 +64,11 @@ pub struct Convert {
     /// Zeroes in a row that are not written; 0: everything is written
     #[arg(short = 'S', value_name = "SIZE", value_parser = size::parse, default_value = "4k")]
     pub sparse: u64,
-    /// Threads that compress; as many as there are CPUs if not given
-    #[arg(short = 'm', value_name = "THREADS", value_parser = clap::value_parser!(u16).range(1..=16))]
-    pub threads: Option<u16>,
-    /// Write in any order; here it is always the disk's, which is not slower
+    /// Pieces that are on their way at a time, 8 if not given; with -c threads that compress, as many as there
+    /// are CPUs if not given
+    #[arg(short = 'm', value_name = "PIECES", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub pieces: Option<u16>,
+    /// Write in any order: clusters of a qcow2 image come to lie as they are written
     #[arg(short = 'W')]
     pub any_order: bool,
     /// Show progress

@@ -53,14 +53,19 @@ impl Process {
         let separator = if words.is_empty() { "" } else { ": " };
         anyhow!("the process that did the work has died ({how}){separator}{words}")
     }
-}
 
-impl Drop for Process {
-    fn drop(&mut self) {
+    /// Ends it, whatever it does.
+    pub fn end(&self) {
         // Errors: it was reaped already.
         let _ = self.pidfd.kill();
         let _ = self.pidfd.wait_dead(Deadline::after(PATIENCE));
         let _ = self.pidfd.reap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -85,6 +85,48 @@ fn a_committed_image_is_in_its_backing_file() {
     }
 }
 
+/// `top` over `mid`, which is shorter, over `base`, in each of these folders; the disk is kept in `disk.raw`.
+fn short_middle(dirs: [&Path; 2]) -> bool {
+    for dir in dirs {
+        must(&["create", "-q", "-f", "qcow2", "base.q", "4M"], dir);
+        if qemu(&["check", "-q", "base.q"], dir).is_none() {
+            eprintln!("skipped: there is no qemu-img");
+            return false;
+        }
+        for (at, byte) in [("100k", "1"), ("1500k", "2"), ("3M", "3")] {
+            patch(dir, "base.q", at, byte);
+        }
+        let overlay = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"];
+        must(&[&overlay[..], &["base.q", "mid.q", "1600k"]].concat(), dir);
+        patch(dir, "mid.q", "500k", "4");
+        must(&[&overlay[..], &["mid.q", "top.q", "4M"]].concat(), dir);
+        patch(dir, "top.q", "2M", "5");
+        theirs(&["convert", "-f", "qcow2", "-O", "raw", "top.q", "disk.raw"], dir);
+    }
+    true
+}
+
+#[test]
+fn what_a_shorter_layer_hides_stays_hidden_when_a_longer_one_is_committed_over_it() {
+    for (into, depth) in [("mid.q", 1), ("base.q", 2)] {
+        let (here, there) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+        let (here, there) = (here.path(), there.path());
+        if !short_middle([here, there]) {
+            return;
+        }
+        let files = ["--backing=qcow2:mid.q", "--backing=qcow2:base.q"];
+        let base = if depth == 1 { &[][..] } else { &["-b", "base.q"] };
+        let commit = [&["commit", "-q", "-f", "qcow2"][..], base, &files, &["top.q"]].concat();
+        must(&commit, here);
+        theirs(&[&["commit", "-q", "-f", "qcow2"][..], base, &["top.q"]].concat(), there);
+        let other = there.join(into).display().to_string();
+        theirs(&["compare", "-f", "qcow2", "-F", "qcow2", into, &other], here);
+        theirs(&["compare", "-f", "qcow2", "-F", "raw", into, "disk.raw"], here);
+        theirs(&["compare", "-f", "qcow2", "-F", "raw", "top.q", "disk.raw"], here);
+        theirs(&["check", "-q", into], here);
+    }
+}
+
 #[test]
 fn a_part_of_a_disk_is_what_qemu_copies_too() {
     let dir = TempDir::new().expect("a folder");

@@ -119,6 +119,65 @@ fn a_reader_who_has_had_enough_ends_it_without_a_word() {
 }
 
 #[test]
+fn a_reader_who_does_not_read_keeps_nobody_from_obeying_a_signal() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path();
+    let bytes: Vec<u8> = (0..2 << 20).map(|at| (at / 512 % 2) as u8).collect();
+    fs::write(path.join("many.raw"), bytes).expect("a disk");
+    let small = "cluster_size=512";
+    let convert = ["convert", "-S", "512", "-f", "raw", "-O", "qcow2", "-o", small];
+    must(&[&convert[..], &["many.raw", "many.q"]].concat(), path);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut command = std::process::Command::new(program::program());
+        command.args(["map", "-f", "qcow2", "--output=json", "many.q"]).current_dir(path);
+        let (_reader, writer) = std::io::pipe().expect("a pipe");
+        let probe = writer.try_clone().expect("a pipe");
+        let mut running = command.stdout(writer).spawn().expect("bulkhead-img runs");
+        drop(command);
+        working::wait_until_full(&probe);
+        let pid = nix::unistd::Pid::from_raw(running.id() as i32);
+        nix::sys::signal::kill(pid, signal).expect("it lives");
+        let ended = working::wait_for(&mut running);
+        assert_eq!(ended.and_then(|status| status.code()), Some(128 + signal as i32));
+    }
+}
+
+#[test]
+fn a_target_keeps_what_it_holds_until_nothing_can_be_refused_any_more() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path();
+    let kept = vec![7; 1 << 20];
+    fs::write(path.join("kept"), &kept).expect("a file");
+    fs::write(path.join("disk.raw"), vec![1; 1 << 20]).expect("a disk");
+    std::os::unix::fs::symlink("kept", path.join("link")).expect("a link");
+    fs::hard_link(path.join("kept"), path.join("other")).expect("a link");
+    let convert = ["convert", "-O", "qcow2", "-f"];
+    let create = ["create", "-f", "qcow2", "-F", "raw", "-b"];
+    let dd = ["dd", "-O", "qcow2", "of=kept", "-f"];
+    let names = format!("data_file={}", "x".repeat(400));
+    for refused in [
+        &[&convert[..], &["qcow2", "disk.raw", "kept"]].concat()[..],
+        &[&convert[..], &["raw", "-o", "cluster_size=3k", "disk.raw", "kept"]].concat(),
+        &[&convert[..], &["raw", "-o", "compat=0.10,refcount_bits=1", "disk.raw", "kept"]].concat(),
+        &[&convert[..], &["raw", "-o", "cluster_size=512", "disk.raw", "-l", "x", "kept"]].concat(),
+        &[&create[..], &["kept", "kept", "1M"]].concat(),
+        &[&create[..], &["kept", "link", "1M"]].concat(),
+        &[&create[..], &["other", "kept", "1M"]].concat(),
+        &[&create[..], &["link", "-o", "extended_l2=on,cluster_size=4k", "other", "1M"]].concat(),
+        &[&create[..], &["disk.raw", "-o", "preallocation=full", "kept", "1M"]].concat(),
+        &["create", "-f", "qcow2", "-o", "cluster_size=512", "kept", "1P"],
+        &["create", "-f", "qcow2", "-o", &format!("cluster_size=512,{names}"), "kept", "1M"],
+        &[&dd[..], &["qcow2", "if=disk.raw"]].concat(),
+    ] {
+        let output = ours(refused, path);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(!said.contains("was overwritten"), "{said}");
+        assert!(fs::read(path.join("kept")).expect("a file") == kept, "{refused:?}: {said}");
+    }
+}
+
+#[test]
 fn a_command_that_was_installed_alone_says_what_is_missing() {
     let folder = TempDir::new().expect("a folder");
     let alone = folder.path().join("bulkhead-img");

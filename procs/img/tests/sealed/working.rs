@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -39,6 +41,10 @@ impl Working {
         let mut working = Self { command, said: Vec::new(), tool: 0 };
         working.tool = working.patiently(|working| working.find_tool());
         working.patiently(|working| (working.descriptors().len() == 6).then_some(()));
+        // A cluster: it has its header, and nothing of what was in it.
+        let target = folder.join("out.q");
+        let has_begun = || fs::metadata(&target).is_ok_and(|target| target.len() >= 65536);
+        working.patiently(|_| has_begun().then_some(()));
         working
     }
 
@@ -133,6 +139,33 @@ impl Working {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Waits until a pipe has no room left.
+pub fn wait_until_full(writer: &impl AsFd) {
+    let begun = Instant::now();
+    let has_room = || {
+        let mut set = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut set, PollTimeout::ZERO).expect("a pipe") > 0
+    };
+    while has_room() {
+        assert!(begun.elapsed() < PATIENCE, "it does not write");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits for a process's end. One that does not come to it is killed, and has none.
+pub fn wait_for(process: &mut Child) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE / 3 {
+        if let Some(status) = process.try_wait().expect("a child") {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    process.kill().expect("a child");
+    process.wait().expect("a child");
+    None
 }
 
 impl Drop for Working {

@@ -95,7 +95,7 @@ fn fault(text: &str) -> anyhow::Result<Fault> {
     if named.is_some() {
         rest.remove(0);
     }
-    let mut keyed = Keyed::parse("--disk inject", &rest.join(","), KEYS)?;
+    let mut keyed = Keyed::parse("--disk inject", &rest.join(","), &[KEYS])?;
     let delay = keyed.number("delay", 0, LONGEST_DELAY)?;
     let then = match (named, delay) {
         (Some(errno), None) => FaultThen::Fail(errno),
