@@ -22,10 +22,10 @@
 //! - Jobs read and write layers, never the disk: they are not held up by its gate.
 //! - Below the top everything is durable: a flush is a flush of the top.
 
-mod bitmap;
 mod bypass;
 mod change;
 mod gate;
+mod marked;
 mod operation;
 mod policy;
 mod reference;
@@ -36,10 +36,10 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-pub use bitmap::Bitmap;
 pub use bypass::{Barred, Bypass};
 pub use change::Change;
 pub use gate::{Closed, Gate, Passage};
+pub use marked::Marked;
 pub use operation::Operation;
 pub use policy::{Action, OnError, Policy};
 pub use reference::Reference;

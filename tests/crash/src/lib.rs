@@ -15,6 +15,7 @@ pub mod image;
 pub mod killer;
 pub mod ledger;
 pub mod neighbour;
+pub mod pages;
 pub mod pauses;
 pub mod scene;
 pub mod stamp;

@@ -1,5 +1,6 @@
 //! The whole block layer in one process: rings and real files on either side.
 
+mod going_back;
 mod mapped;
 mod rig;
 
