@@ -3,9 +3,10 @@
 //! Lanes and the graph hand them what would block. A worker knows the image and the memory, no node
 //! and no ring; it answers by posting to whoever asked. All are made before the seal.
 //!
-//! Why not Linux AIO, which keeps many direct transfers in flight from one thread for two thirds of the
-//! CPU time: the kernel takes a dying process's contexts apart by two RCU grace periods, so that a kill
-//! was reaped after 28 ms instead of 1 ms. Every restart would wait that long for its fence.
+//! Linux AIO keeps many direct transfers in flight from one thread, for half of the CPU time. It is the
+//! user's to choose (`aio=native`, [`Direct`](crate::lane::Direct)): the kernel takes a dying process's contexts
+//! apart by two RCU grace periods, so that a kill is reaped after 28 ms instead of 1 ms, and every restart waits
+//! that long for its fence.
 
 use std::collections::VecDeque;
 use std::io;

@@ -123,7 +123,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// A disk: path=FILE,format=raw|qcow2[,readonly,id=ID,serial=TEXT,cache=none|writeback|unsafe,
-    /// discard=on|off,queues=N,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] or vhost-user=SOCKET[,id=ID]; a
+    /// aio=threads|native,discard=on|off,queues=N,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] or vhost-user=SOCKET[,id=ID]; a
     /// POLICY is report, ignore, stop or enospc. Below qcow2: backing=FILE,backing-format=raw|qcow2, backing2=…,
     /// or backing=auto, which follows the names in images that you trust. On an NBD server: nbd=URI in place of path=,
     /// with reconnect-delay=SECONDS,connections=N,tls-creds=DIR,tls-hostname=NAME. Of a raw file: offset=,size= (of the
@@ -184,7 +184,7 @@ pub struct StorageOptions {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// A disk: id=ID,path=FILE,format=raw|qcow2[,readonly,serial=TEXT,cache=none|writeback|unsafe,
-    /// discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] and backing files as with run; may be given again
+    /// aio=threads|native,discard=on|off,cpu=N,rerror=POLICY,werror=POLICY,delay=MS] and backing files as with run; may be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…", required = true)]
     pub disks: Vec<String>,
     /// An export: vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly] or nbd,disk=ID,socket=PATH|

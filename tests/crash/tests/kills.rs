@@ -71,6 +71,20 @@ fn both_die_on_disk() {
 }
 
 #[test]
+fn block_layer_dies_while_the_kernel_transfers() {
+    let disk = ",cache=none,aio=native";
+    let image = Image::on_disk(IMAGE_BLOCKS);
+    play("block-layer, disk, aio=native", image, disk, Victim::BlockLayer, Duration::ZERO);
+}
+
+#[test]
+fn they_die_in_rapid_succession_while_the_kernel_transfers() {
+    let disk = ",cache=none,aio=native";
+    let image = Image::on_disk(IMAGE_BLOCKS);
+    play("rapid, disk, aio=native", image, disk, Victim::Rapid, Duration::ZERO);
+}
+
+#[test]
 fn they_die_in_rapid_succession_on_disk() {
     on_disk("rapid, disk, cache=none", Victim::Rapid);
 }

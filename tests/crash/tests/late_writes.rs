@@ -18,7 +18,7 @@ const PER_SECOND: u32 = 64;
 /// Everything that could still be on its way has landed by then.
 const SETTLE: Duration = Duration::from_secs(2);
 
-fn play(name: &str, victim: Victim) {
+fn play(name: &str, disk: &str, victim: Victim) {
     let Some(image) = Image::on_loop_device(IMAGE_BLOCKS) else {
         println!("skipped: no loop device for this user");
         return;
@@ -27,7 +27,7 @@ fn play(name: &str, victim: Victim) {
         println!("skipped: no blkio or io controller for this user");
         return;
     };
-    let scene = Scene::begin(image, ",cache=none");
+    let scene = Scene::begin(image, disk);
     let mut pauses = Pauses::default();
     let dead = kill(scene.storage(), scene.shared(), victim, KILLS, &mut pauses);
     scene.end(SETTLE);
@@ -38,10 +38,15 @@ fn play(name: &str, victim: Victim) {
 
 #[test]
 fn no_write_of_a_dead_block_layer_lands_late() {
-    play("block-layer, throttled", Victim::BlockLayer);
+    play("block-layer, throttled", ",cache=none", Victim::BlockLayer);
+}
+
+#[test]
+fn no_write_that_the_kernel_makes_for_a_dead_block_layer_lands_late() {
+    play("block-layer, throttled, aio=native", ",cache=none,aio=native", Victim::BlockLayer);
 }
 
 #[test]
 fn no_write_for_a_dead_vhost_blk_lands_late() {
-    play("vhost-blk, throttled", Victim::VhostBlk);
+    play("vhost-blk, throttled", ",cache=none", Victim::VhostBlk);
 }

@@ -1,6 +1,7 @@
 use bulkhead_protocol::filters::{Fault, FaultOn, FaultThen, Limit};
 use bulkhead_protocol::spec::{
-    Address, BackingFormat, CacheMode, DiskSource, EngineSpec, Format, Part, SoftSpec, Spec,
+    Address, AioMode, BackingFormat, CacheMode, DiskSource, EngineSpec, Format, Part, SoftSpec,
+    Spec,
 };
 use proptest::prelude::*;
 
@@ -12,6 +13,18 @@ use crate::cli::RunOptions;
 
 fn refusal<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
     result.unwrap_err().to_string()
+}
+
+#[test]
+fn linux_aio_is_for_what_goes_past_the_page_cache() {
+    let disk = |text: &str| disk::parse(text, 0).map(|disk| disk.aio);
+    let native = "path=a,format=raw,aio=native";
+    assert_eq!(disk(&format!("{native},cache=none")).unwrap(), AioMode::Native);
+    assert_eq!(disk("path=a,format=raw,cache=none").unwrap(), AioMode::Threads);
+    for wrong in [native, "path=a,format=raw,cache=none,aio=io_uring", "vhost-user=s,aio=native"] {
+        let told = disk(wrong).unwrap_err().to_string();
+        assert!(told.contains("aio="), "{told}");
+    }
 }
 
 #[test]
