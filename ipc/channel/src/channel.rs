@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_sys::clock::Deadline;
-use bulkhead_sys::seqpacket;
+use bulkhead_sys::seqpacket::{self, MAX_FDS};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +22,7 @@ pub trait Message: Serialize + DeserializeOwned {
     }
 }
 
-/// What can go wrong on a channel. All but `Host` blame the peer.
+/// What can go wrong on a channel. All but `Host` and `TooMany` blame the peer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The peer closed its end.
@@ -42,12 +42,22 @@ pub enum ChannelError {
         /// Descriptors the message has.
         expected: usize,
     },
+    /// More descriptors than a message can carry.
+    #[error("the message needs {0} descriptors, and {MAX_FDS} are the most")]
+    TooMany(usize),
     /// The bytes are no message.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// The kernel refused.
     #[error("channel: {0}")]
     Host(io::Error),
+}
+
+impl ChannelError {
+    /// Whether the message itself cannot be sent, to nobody: the peer has nothing to do with it.
+    pub fn is_of_the_message(&self) -> bool {
+        matches!(self, Self::TooMany(_) | Self::Codec(CodecError::Encode(_)))
+    }
 }
 
 impl From<io::Error> for ChannelError {
@@ -163,6 +173,10 @@ fn prepare<M: Message>(message: &M, fds: &[BorrowedFd<'_>]) -> Result<Vec<u8>, C
     let (found, expected) = (fds.len(), message.fd_count());
     if found != expected {
         return Err(ChannelError::Descriptors { found, expected });
+    }
+    // The receiver could not tell what it lacks.
+    if found > MAX_FDS {
+        return Err(ChannelError::TooMany(found));
     }
     Ok(codec::encode(message)?)
 }

@@ -54,6 +54,19 @@ fn sending_the_wrong_number_of_descriptors_is_refused_here_already() {
 }
 
 #[test]
+fn more_descriptors_than_a_message_carries_are_refused_here_already() {
+    let (a, b) = Channel::pair().unwrap();
+    let bell = bulkhead_sys::eventfd::Doorbell::new().unwrap();
+    let most = seqpacket::MAX_FDS;
+    let many = vec![bell.as_fd(); most + 1];
+    let error = a.send(&Test::WithFds(most as u32 + 1), &many).unwrap_err();
+    assert!(error.is_of_the_message() && error.to_string().contains("129"), "{error}");
+    a.send(&Test::WithFds(most as u32), &many[1..]).unwrap();
+    let (_, fds) = b.receive_by::<Test>(soon()).unwrap();
+    assert_eq!(fds.len(), most);
+}
+
+#[test]
 fn trailing_bytes_are_refused() {
     let mut bytes = codec::encode(&Test::Number(1)).unwrap();
     bytes.push(0);

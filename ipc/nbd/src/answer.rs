@@ -83,7 +83,9 @@ impl Answer {
     pub fn simple(&mut self, style: Style, result: Result<(), Error>) -> Result<Payload, Fault> {
         let begun = self.covered > 0 || self.empty > 0;
         let reads = matches!(self.asked.command, Command::Read | Command::BlockStatus);
-        if begun || style == Style::Extended || reads && style != Style::Simple {
+        // "Structured replies": data comes in chunks only. An error in the old form is tolerated, as by other
+        // clients: it says all that there is to say.
+        if begun || style == Style::Extended || reads && style != Style::Simple && result.is_ok() {
             return Err(Fault::Misplaced);
         }
         match result {

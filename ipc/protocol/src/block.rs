@@ -37,4 +37,4 @@ pub use layer::{LayerFormat, LayerNumber, LayerPlan, NamedLayer, TargetPlan};
 pub use node::{JOURNAL_BYTES, NodePlan, Qcow2Plan};
 pub use order::{BlockAnswer, BlockOrder, DiskReport, LayerReport};
 pub use plan::{BlockPlan, ExportPlan};
-pub use remote::{KnownExport, MOST_CONNECTIONS, RemotePlan};
+pub use remote::{KnownExport, MOST_CONNECTIONS, MOST_SOCKETS, RemotePlan};

@@ -190,6 +190,13 @@ pub enum EventKind {
         /// Its layer's URI.
         path: PathBuf,
     },
+    /// A disk does not read as the file that it is held against. The read fails.
+    VerifyMismatch {
+        /// Which disk.
+        id: String,
+        /// From which byte on: the first of a sector.
+        at: u64,
+    },
     /// A job started.
     JobStarted {
         /// Which disk.

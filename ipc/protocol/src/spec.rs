@@ -27,6 +27,17 @@ pub enum CacheMode {
     Unsafe,
 }
 
+/// Who makes transfers that go past the host's page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AioMode {
+    /// Threads, one call each. A killed block layer is reaped at once.
+    #[default]
+    Threads,
+    /// Linux AIO: many at a time for less work, and a killed block layer is reaped some 20 ms later.
+    Native,
+}
+
 /// Image format. Always stated, never probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,8 +165,12 @@ pub struct DiskSpec {
     pub cpu: Option<u32>,
     /// What stands in front of it.
     pub filters: Filters,
+    /// A raw file that it is held against: QEMU's `blkverify`.
+    pub verify: Option<PathBuf>,
     /// What is done about errors.
     pub on_error: OnError,
+    /// Who makes its direct transfers.
+    pub aio: AioMode,
 }
 
 /// What is done about errors of a disk's requests.

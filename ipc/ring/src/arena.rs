@@ -41,6 +41,11 @@ impl Arena {
         Self { mapping, base, len }
     }
 
+    /// The mapping, for whoever must keep it until the kernel is done with it.
+    pub fn shared_mapping(&self) -> &Arc<SharedMapping> {
+        &self.mapping
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len as u64

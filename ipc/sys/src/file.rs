@@ -147,6 +147,12 @@ pub fn reserve(file: impl AsFd, position: u64, len: u64) -> io::Result<()> {
     fallocate(file, 0, position, len)
 }
 
+/// Makes a file that long.
+pub fn set_size(file: impl AsFd, len: u64) -> io::Result<()> {
+    let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
+    Ok(nix::unistd::ftruncate(file, len)?)
+}
+
 fn fallocate(file: impl AsFd, mode: i32, position: u64, len: u64) -> io::Result<()> {
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: a plain system call on numbers.

@@ -11,6 +11,7 @@
 )]
 
 pub mod accept;
+pub mod aio;
 pub mod birth;
 pub mod block_device;
 pub mod capability;

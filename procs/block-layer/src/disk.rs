@@ -7,6 +7,8 @@
 //!            faults)
 //! ```
 //!
+//! One that has a [`Reference`] is compared with it behind the gate.
+//!
 //! Called by the [`graph`](crate::graph) for every request that no lane may perform by itself, and by
 //! [`jobs`](crate::job), which attach watchers, drain the disk and change what it is made of.
 //!
@@ -26,6 +28,7 @@ mod change;
 mod gate;
 mod operation;
 mod policy;
+mod reference;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -39,9 +42,11 @@ pub use change::Change;
 pub use gate::{Closed, Gate, Passage};
 pub use operation::Operation;
 pub use policy::{Action, OnError, Policy};
+pub use reference::Reference;
 pub use watcher::Watcher;
 
 use crate::clock::{Clock, wait_for};
+use crate::memory::{Heap, Memory};
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::qcow2::Layer;
@@ -65,6 +70,11 @@ pub enum DiskEvent {
     },
     /// Requests that waited have been performed: nothing waits any more.
     Resumed,
+    /// It does not read as its reference does; the read fails.
+    Differs {
+        /// From which byte on.
+        at: u64,
+    },
 }
 
 /// See the module.
@@ -73,6 +83,8 @@ pub struct Disk<S> {
     top: RefCell<Layer<S>>,
     nodes: RefCell<Vec<Rc<Node>>>,
     watchers: RefCell<Vec<Watcher<S>>>,
+    /// What it is held against.
+    reference: RefCell<Option<Rc<Reference<S>>>>,
     gate: Gate,
     bypass: Bypass,
     policy: Cell<Policy>,
@@ -127,6 +139,7 @@ impl<S: Storage> Disk<S> {
             top: RefCell::new(top),
             nodes: RefCell::default(),
             watchers: RefCell::new(Vec::new()),
+            reference: RefCell::default(),
             gate: Gate::default(),
             bypass: Bypass::default(),
             policy: Cell::default(),
@@ -163,9 +176,19 @@ impl<S: Storage> Disk<S> {
         *self.nodes.borrow_mut() = nodes;
     }
 
+    /// From now on, everything is held against this.
+    pub fn set_reference(&self, reference: Reference<S>) {
+        *self.reference.borrow_mut() = Some(Rc::new(reference));
+    }
+
+    /// Whether it has a reference.
+    pub fn is_verified(&self) -> bool {
+        self.reference.borrow().is_some()
+    }
+
     /// Whether every lane may go past it; the executor asks after each turn.
     pub fn may_lend(&self) -> bool {
-        self.bypass.may_lend() && self.nodes.borrow().is_empty()
+        self.bypass.may_lend() && self.nodes.borrow().is_empty() && !self.is_verified()
     }
 
     /// Leases that are out, and those who bar them.
@@ -268,6 +291,43 @@ impl<S: Storage> Disk<S> {
         if let Some(failure) = nodes.iter().find_map(|node| node.failure(operation)) {
             return Err(Trouble::Failed(failure));
         }
+        let reference = self.reference.borrow().clone();
+        match reference {
+            None => self.pass_on(operation, nodes).await,
+            Some(reference) => Box::pin(self.verify(operation, nodes, &reference)).await,
+        }
+    }
+
+    async fn verify(
+        &self,
+        operation: &Operation,
+        nodes: &[Rc<Node>],
+        reference: &Reference<S>,
+    ) -> Result<(), Trouble> {
+        let _held = reference.hold(operation).await;
+        match operation {
+            Operation::Read { at, into } => {
+                // What nobody else can change is compared.
+                let read = Heap::zeroes(into.len() as usize);
+                let ours = Operation::Read { at: *at, into: read.clone().into() };
+                self.pass_on(&ours, nodes).await?;
+                if let Some(at) = reference.differs(*at, &read).await? {
+                    self.events.borrow_mut().push(DiskEvent::Differs { at });
+                    return Err(Failure::IO.into());
+                }
+                Ok(Memory::from(read).copy_into(into)?)
+            }
+            Operation::Write { .. } | Operation::Zero { .. } | Operation::Flush => {
+                let operation = operation.privately()?;
+                self.pass_on(&operation, nodes).await?;
+                Ok(perform(&reference.layer, &operation).await?)
+            }
+            Operation::Discard { .. } => Ok(()),
+            Operation::Status { .. } => self.pass_on(operation, nodes).await,
+        }
+    }
+
+    async fn pass_on(&self, operation: &Operation, nodes: &[Rc<Node>]) -> Result<(), Trouble> {
         let top = self.top();
         if let Operation::Read { .. } = operation
             && nodes.iter().any(|node| node.copies_on_read())

@@ -9,6 +9,7 @@
 //! its successor would stall as well.
 
 mod bitmaps;
+mod cancelled;
 mod complaints;
 mod dirty;
 mod export;
@@ -35,7 +36,7 @@ use bulkhead_sys::readiness::{Watch, wait_any};
 pub use export::Export;
 
 use crate::graph::{CallId, Graph};
-use crate::lane::{Forwarded, LaneHandle, Report, ToLane};
+use crate::lane::{Direct, Forwarded, LaneHandle, Report, ToLane};
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::Pool;
@@ -120,6 +121,8 @@ pub struct Executor {
     complaints: complaints::Complaints,
     /// The same of those that wait.
     stops: complaints::Complaints,
+    /// Those of the disk's reference.
+    differences: complaints::Complaints,
     exports: Vec<Export>,
     beat: Option<Beat>,
     alive: Option<Alive>,
@@ -131,14 +134,17 @@ pub struct Executor {
 impl Executor {
     /// Starts all threads and waits until each has begun. Before the seal: a thread's first steps
     /// (its signal stack) take calls that a sealed process has not.
-    pub fn start(lanes: usize, workers: usize) -> io::Result<Self> {
+    /// The first lanes have `direct`.
+    pub fn start(lanes: usize, workers: usize, direct: Vec<Direct>) -> io::Result<Self> {
         let mailbox = Arc::new(Mailbox::new()?);
         let begun = Arc::new(Barrier::new(1 + workers + lanes));
         let pool = Arc::new(Pool::start(workers, &begun)?);
         let lent = vec![leases::Lent::None; lanes];
+        let mut direct = direct.into_iter();
         let lanes = (0..lanes)
             .map(|number| {
-                LaneHandle::start(number, &begun, Arc::clone(&pool), Arc::clone(&mailbox))
+                let (pool, mailbox) = (Arc::clone(&pool), Arc::clone(&mailbox));
+                LaneHandle::start(number, direct.next(), &begun, pool, mailbox)
             })
             .collect::<io::Result<_>>()?;
         begun.wait();
@@ -155,6 +161,7 @@ impl Executor {
             bitmaps: Rc::default(),
             complaints: complaints::Complaints::default(),
             stops: complaints::Complaints::default(),
+            differences: complaints::Complaints::default(),
             exports: Vec::new(),
             beat: None,
             alive: None,
@@ -200,6 +207,9 @@ impl Executor {
             self.handle(message);
         }
         self.mail = mail;
+        if let Some(graph) = &mut self.graph {
+            graph.hand_over();
+        }
         self.settle_leases();
     }
 

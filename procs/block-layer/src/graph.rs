@@ -25,7 +25,7 @@ use mapped::Known;
 use crate::clock::Clock;
 use crate::disk::{Disk, Operation};
 use crate::executor::Mail;
-use crate::lane::{Forwarded, Lease, Mapped, ToLane};
+use crate::lane::{Forwarded, Lease, Mapped};
 use crate::mailbox::Mailbox;
 use crate::node::{Node, Opened, Served};
 use crate::outcome::{Failure, Outcome};
@@ -140,7 +140,8 @@ impl Graph {
         self.settle();
     }
 
-    /// A request that a lane may not perform itself; the lane is told how it ended.
+    /// A request that a lane may not perform itself; the lane is told how it ended. Requests come many at a
+    /// time: [`hand_over`](Self::hand_over) follows the last.
     pub fn submit(&mut self, forwarded: Forwarded) {
         let Forwarded { request, arena, revoked, lane, .. } = forwarded;
         let tag = request.tag;
@@ -148,22 +149,27 @@ impl Graph {
         // It was on its way while its incarnation ended, and has missed `discard_revoked`.
         if revoked.load(Ordering::Acquire) {
             drop(arena);
-            return lane.post(ToLane::Done { tag, outcome: Err(Failure::DISCARDED) });
+            return self.desk.tell(lane, tag, Err(Failure::DISCARDED));
         }
         if let Action::Zero { at, len, fast: true, .. } = request.action
             && !self.disk.top().zeroes_fast(at, len)
         {
-            return lane.post(ToLane::Done { tag, outcome: Err(Failure::UNSUPPORTED) });
+            return self.desk.tell(lane, tag, Err(Failure::UNSUPPORTED));
         }
         let operation = Operation::of(request.action, &arena);
         drop(arena);
         let (disk, mapped) = (Rc::clone(&self.disk), Rc::clone(&self.mapped));
+        let desk = Rc::clone(&self.desk);
         self.tasks.spawn(async move {
             let outcome = mapped::perform(&disk, &mapped, &operation, &revoked).await;
             // The answer is the last that is seen of a request: its arena may be unmapped now.
             drop(operation);
-            lane.post(ToLane::Done { tag, outcome });
+            desk.tell(lane, tag, outcome);
         });
+    }
+
+    /// After the last request of a turn: whoever else has something to do is told.
+    pub fn hand_over(&mut self) {
         self.desk.hand_over();
         self.watch();
     }
@@ -228,8 +234,7 @@ impl Graph {
 
     fn settle(&mut self) {
         self.tasks.run_some(TURN);
-        self.desk.hand_over();
-        self.watch();
+        self.hand_over();
     }
 
     fn watch(&mut self) {

@@ -11,14 +11,16 @@
 //! process was reaped, on top of what its successor wrote meanwhile (15 of 16 did, measured).
 
 mod call;
+mod direct;
 mod flush;
+mod length;
 mod open;
 mod status;
 mod transfer;
 mod zero;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::CacheMode;
@@ -48,6 +50,8 @@ pub struct Image {
     writes_block: AtomicBool,
     /// Which kinds of `fallocate` are refused.
     refused: zero::Refused,
+    /// The file is at least that long.
+    length: AtomicU64,
     /// A flush has failed: pages were dropped, and no later flush may claim otherwise.
     unsafe_to_flush: AtomicBool,
 }

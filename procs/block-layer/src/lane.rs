@@ -17,6 +17,7 @@
 //! - Mail is read between two batches, however busy the ring: a flooding peer delays nobody.
 //! - No allocation per request.
 
+mod direct;
 mod lease;
 mod link;
 mod mapped;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Barrier};
 use bulkhead_ring::Arena;
 use bulkhead_sys::eventfd::Doorbell;
 
+pub use direct::Direct;
 pub use lease::Lease;
 pub use link::Attachment;
 pub use mapped::Mapped;
@@ -126,13 +128,15 @@ impl LaneHandle {
     /// Starts lane `number`, idle, which passes `begun` once it has begun.
     pub fn start(
         number: usize,
+        direct: Option<Direct>,
         begun: &Arc<Barrier>,
         pool: Arc<Pool>,
         executor: Arc<Mailbox<Mail>>,
     ) -> io::Result<Self> {
         let mailbox = Arc::new(Mailbox::new()?);
         let completed = Arc::new(AtomicU64::new(0));
-        let lane = Lane::new(number, Arc::clone(&mailbox), Arc::clone(&completed), pool, executor);
+        let (own, count) = (Arc::clone(&mailbox), Arc::clone(&completed));
+        let lane = Lane::new(number, own, direct, count, pool, executor);
         let begun = Arc::clone(begun);
         std::thread::Builder::new().name(format!("lane-{number}")).stack_size(STACK).spawn(
             move || {

@@ -33,11 +33,21 @@ impl<T> Mailbox<T> {
 
     /// Adds a message, and wakes the reader if it sleeps.
     pub fn post(&self, message: T) {
+        self.put(message);
+        self.ring();
+    }
+
+    /// Adds a message for a reader that is woken later: [`ring`](Self::ring) follows, when the writer has no
+    /// more to add. A sleeper on the writer's CPU would take its place for every single one.
+    pub fn put(&self, message: T) {
         let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
         mail.push(message);
         // SeqCst: this store and the look at `asleep` pair with those in `may_sleep`.
         self.waiting.store(true, Ordering::SeqCst);
-        drop(mail);
+    }
+
+    /// Wakes the reader if it sleeps.
+    pub fn ring(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             self.bell.ring();
         }
@@ -91,6 +101,21 @@ mod tests {
         mail.clear();
         mailbox.collect(&mut mail);
         assert!(mail.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_is_there_before_the_bell() {
+        let mailbox = Mailbox::new().unwrap();
+        assert!(mailbox.may_sleep());
+        mailbox.put(1);
+        mailbox.put(2);
+        assert!(!mailbox.bell().is_rung());
+        mailbox.ring();
+        assert!(mailbox.bell().clear());
+        mailbox.woke(false);
+        let mut mail = Vec::new();
+        mailbox.collect(&mut mail);
+        assert_eq!(mail, [1, 2]);
     }
 
     #[test]

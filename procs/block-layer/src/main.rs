@@ -1,17 +1,19 @@
 //! The block-layer process: threads, seal, plan, and then the executor's loop.
 //!
-//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`]. Started as
-//! a block-tool, it serves nobody and does one command of `bulkhead-img` ([`tool`]).
+//! Its first argument is the number of queues it will be given; see [`bulkhead_protocol::block`]. With a
+//! second one, `aio=N`, the first N of them have the kernel make direct transfers. Started as a block-tool, it serves nobody and does one command of `bulkhead-img` ([`tool`]).
 #![forbid(unsafe_code)]
 
 mod tool;
 
 use std::hash::RandomState;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bulkhead_block_layer::executor::{Alive, Executor};
+use bulkhead_block_layer::lane::Direct;
 use bulkhead_protocol::block::{BlockCommand, BlockEvent};
 use bulkhead_protocol::class::ProcessClass;
 use bulkhead_runtime::{Helper, Incoming, RuntimeError, Start};
@@ -45,7 +47,11 @@ fn main() {
 }
 
 fn live(start: Start) -> Result<()> {
-    let mut executor = Executor::start(lanes()?, WORKERS).context("threads")?;
+    let lanes = lanes()?;
+    // Its threads must not end before the process: that takes calls which a sealed one has not, and an
+    // ordinary end would look like an attack.
+    let executor = Executor::start(lanes, WORKERS, direct(lanes)?).context("threads")?;
+    let mut executor = ManuallyDrop::new(executor);
     // The keys of this thread's tables are drawn once, and afterwards there is nothing to draw from.
     std::hint::black_box(RandomState::new());
     let helper = start.seal()?;
@@ -61,6 +67,30 @@ fn lanes() -> Result<usize> {
         Ok(lanes) if (1..=MOST_LANES).contains(&lanes) => Ok(lanes),
         _ => bail!("{argument:?} is no number of queues"),
     }
+}
+
+/// What the first lanes have the kernel make direct transfers with. A host that has no more of it has threads.
+fn direct(lanes: usize) -> Result<Vec<Direct>> {
+    let Some(argument) = std::env::args().nth(2) else {
+        return Ok(Vec::new());
+    };
+    let count: usize = match argument.strip_prefix("aio=").map(str::parse) {
+        Some(Ok(count)) if count <= lanes => count,
+        _ => bail!("{argument:?} is no number of queues with Linux AIO"),
+    };
+    let mut direct = Vec::new();
+    for _ in 0..count {
+        match Direct::new() {
+            Ok(one) => direct.push(one),
+            Err(error) => {
+                bulkhead_runtime::log(&format!(
+                    "block-layer: aio=native: {error}: threads instead (see fs.aio-max-nr)"
+                ));
+                break;
+            }
+        }
+    }
+    Ok(direct)
 }
 
 fn run(executor: &mut Executor, helper: &Helper<BlockCommand, BlockEvent>) -> Result<()> {

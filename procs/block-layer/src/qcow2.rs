@@ -50,6 +50,7 @@ mod read;
 mod refcount;
 mod replay;
 mod resize;
+mod room;
 mod shadow;
 mod slices;
 pub mod snapshots;
@@ -101,6 +102,8 @@ pub struct Qcow2<S> {
     making: RangeLock,
     /// Refcount blocks and tables that are being made.
     structure: RangeLock,
+    /// The file becomes longer.
+    making_room: RangeLock,
     /// Commits come one after the other.
     commits: RangeLock,
     /// So do changes of the whole image.
@@ -143,6 +146,8 @@ struct State {
     hint: u64,
     /// Host offset from which on the file has never been written, so that it reads as zeroes.
     fresh: u64,
+    /// The file has room up to there.
+    room: u64,
     /// Clusters that were given out and are not entered anywhere yet.
     taken: BTreeSet<u64>,
     /// Uses that have ended, oldest first.

@@ -20,10 +20,13 @@
 //! - A server is a peer: what it says is understood in `bulkhead_nbd`, and a line that breaks the protocol is
 //!   closed. An export that comes back with another size is another export.
 //! - A request that was sent is never given up because it takes long: sent again, it could land twice, the
-//!   second time on top of what came later. A peer that is gone is found out by the kernel.
+//!   second time on top of what came later. A peer that is gone is found out by the kernel. Who wants nothing of
+//!   a server any more leaves it altogether ([`abandon`](Remote::abandon)).
+//! - A request that costs one line after another is at fault itself, and fails ([`requests`]).
 //!
 //! Absent on purpose: names, addresses, connecting.
 
+mod alone;
 mod line;
 mod open;
 mod output;
@@ -44,12 +47,13 @@ use bulkhead_stream::stream::Socket;
 use bulkhead_stream::tls::Client;
 use bulkhead_sys::readiness::{Watch, wait_any};
 
+pub use alone::{Alone, Missed};
 pub use open::RemoteError;
 
 use crate::clock::Clock;
 use crate::outcome::Failure;
 use crate::task::{RangeLock, Waiting};
-use line::{Line, Phase};
+use line::Line;
 use requests::{Question, Requests};
 
 /// A handshake takes a few round trips.
@@ -86,8 +90,8 @@ struct Inner {
     tls: Option<Client>,
     read_only: bool,
     clock: Rc<dyn Clock>,
-    /// Nobody else is there to wait.
-    alone: Rc<Cell<bool>>,
+    /// Whether nobody else is there to wait.
+    alone: Rc<Alone>,
     export: Cell<Option<KnownExport>>,
     lines: RefCell<Vec<Line>>,
     made: Cell<u64>,
@@ -98,8 +102,14 @@ struct Inner {
     lost: Cell<Option<Duration>>,
     /// That has been for too long.
     given_up: Cell<bool>,
-    /// Why the first line was lost before it opened.
-    refused: RefCell<Option<String>>,
+    /// Nobody wants anything of it any more.
+    abandoned: Cell<bool>,
+    /// When that is so unless somebody says otherwise.
+    expires: Cell<Option<Duration>>,
+    /// Since when it is asked for something and nothing has come or gone.
+    quiet: Cell<Option<Duration>>,
+    /// Why the last line was lost.
+    reason: RefCell<Option<String>>,
     waiting: Waiting,
     news: RefCell<Vec<News>>,
     /// Keeps writes of less than the server's blocks apart.
@@ -133,6 +143,9 @@ impl Remote {
     pub fn take(&self, socket: OwnedFd) {
         let inner = &self.0;
         inner.asked.set(inner.asked.get().saturating_sub(1));
+        if inner.abandoned.get() {
+            return;
+        }
         inner.made.set(inner.made.get() + 1);
         let until = inner.clock.now() + HANDSHAKE;
         let negotiation = Negotiation::new(inner.wish());
@@ -155,7 +168,7 @@ impl Remote {
         let inner = &self.0;
         let lines = inner.lines.borrow();
         let handshakes = lines.iter().filter_map(Line::until);
-        handshakes.chain(inner.gives_up()).min()
+        handshakes.chain(inner.gives_up()).chain(inner.expires.get()).min()
     }
 
     /// Ends what has taken too long.
@@ -172,7 +185,36 @@ impl Remote {
             inner.given_up.set(true);
             inner.requests.borrow_mut().fail_waiting(Failure::IO);
         }
+        if inner.expires.get().is_some_and(|until| until <= now) {
+            self.abandon();
+        }
         inner.want();
+    }
+
+    /// Leaves the server: whatever is asked of it, now and later, fails. What it has been sent it may still do.
+    pub fn abandon(&self) {
+        let inner = &self.0;
+        inner.abandoned.set(true);
+        inner.expires.set(None);
+        drop(inner.lines.take());
+        inner.requests.borrow_mut().fail_all(Failure::IO);
+        inner.quiet.set(None);
+        inner.waiting.wake();
+    }
+
+    /// Whether it was left.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.abandoned.get()
+    }
+
+    /// [Leaves](Self::abandon) the server then, unless this is taken back: somebody holds others up who waits for it.
+    pub fn expire(&self, until: Option<Duration>) {
+        self.0.expires.set(until);
+    }
+
+    /// Since when it is asked for something and neither hears nor says anything.
+    pub fn quiet_since(&self) -> Option<Duration> {
+        self.0.quiet.get()
     }
 
     /// Sends and receives what can be, without waiting.
@@ -182,6 +224,7 @@ impl Remote {
         for mut line in inner.lines.take() {
             let was_open = line.agreed().is_some();
             let pumped = line.pump(&mut inner.requests.borrow_mut(), inner.tls.as_ref());
+            inner.heard(line.has_moved());
             let pumped = pumped.and_then(|()| match (was_open, line.agreed()) {
                 (false, Some(agreed)) => inner.opened(agreed),
                 _ => Ok(()),
@@ -209,19 +252,31 @@ impl Remote {
     /// Asks, and waits for the answer.
     async fn ask(&self, question: Question) -> Result<Vec<Extent>, Failure> {
         let inner = &self.0;
-        if inner.given_up.get() {
+        if inner.given_up.get() || inner.abandoned.get() {
             return Err(Failure::IO);
         }
         let cookie = inner.requests.borrow_mut().insert(question);
+        if inner.quiet.get().is_none() {
+            inner.quiet.set(Some(inner.clock.now()));
+        }
         inner.ask_waiting();
-        if inner.alone.get() {
-            let over = || inner.requests.borrow().is_over(cookie);
-            if !self.wait_alone(over) {
-                inner.requests.borrow_mut().end(cookie, Err(Failure::IO));
-            }
+        if inner.alone.is_so() {
+            self.ask_alone(cookie);
         }
         std::future::poll_fn(|context| inner.requests.borrow_mut().poll(cookie, context.waker()))
             .await
+    }
+
+    /// Waits for the answer where it is. That there was nobody to give one is noted.
+    fn ask_alone(&self, cookie: u64) {
+        let inner = &self.0;
+        let over = || inner.requests.borrow().is_over(cookie);
+        if !self.wait_alone(over) {
+            inner.requests.borrow_mut().end(cookie, Err(Failure::IO));
+            inner.miss("it does not answer");
+        } else if !inner.lines.borrow().iter().any(Line::is_open) {
+            inner.miss("there is no connection with it");
+        }
     }
 
     /// Waits where it is until `holds`; `false`: in vain.
@@ -270,6 +325,7 @@ impl Inner {
             return Err("its export is not what it was".to_owned());
         }
         self.export.set(Some(export));
+        self.reason.take();
         self.lost.set(None);
         self.given_up.set(false);
         self.news.borrow_mut().push(News::Connected(export));
@@ -282,27 +338,40 @@ impl Inner {
         // A certificate may have any number of names, and a message has an end.
         let reason: String = reason.chars().take(LONGEST_REASON).collect();
         self.requests.borrow_mut().lose(line.id());
-        let open = |line: &Line| matches!(line.phase(), Phase::Open(_));
-        let last = !self.lines.borrow().iter().any(open);
-        if self.export.get().is_none() {
-            *self.refused.borrow_mut() = Some(reason.clone());
-            self.waiting.wake();
-        }
-        if open(line) && last && self.lost.get().is_none() {
+        let last = !self.lines.borrow().iter().any(Line::is_open);
+        *self.reason.borrow_mut() = Some(reason.clone());
+        self.waiting.wake();
+        if line.is_open() && last && self.lost.get().is_none() {
             self.lost.set(Some(self.clock.now()));
             self.news.borrow_mut().push(News::Lost(reason));
         }
+    }
+
+    /// Something has come or gone, or nothing is wanted any more.
+    fn heard(&self, moved: bool) {
+        if self.requests.borrow().is_idle() {
+            self.quiet.set(None);
+        } else if moved {
+            self.quiet.set(Some(self.clock.now()));
+        }
+    }
+
+    /// Nobody was there while everybody waited.
+    fn miss(&self, what: &str) {
+        let reason = self.reason.borrow().clone();
+        self.alone.miss(self.plan.layer, reason.unwrap_or_else(|| what.to_owned()));
     }
 
     /// Lets waiting requests be sent by the lines that have least to do.
     fn ask_waiting(&self) {
         let (mut lines, mut requests) = (self.lines.borrow_mut(), self.requests.borrow_mut());
         while let Some(cookie) = requests.first_waiting() {
-            let free = lines.iter_mut().filter(|line| line.has_room());
+            let suspect = requests.is_suspect(cookie);
+            let free = lines.iter_mut().filter(|line| line.has_room(suspect));
             let Some(line) = free.min_by_key(|line| line.outstanding()) else {
                 break;
             };
-            line.ask(cookie, &mut requests);
+            line.ask(cookie, suspect, &mut requests);
         }
         for line in lines.iter_mut().filter(|line| line.has_output()) {
             // A line that cannot send cannot receive either: the next pump finds out.
@@ -317,6 +386,7 @@ impl Inner {
         let wanted = match (export, many) {
             // The first one is all there is: the disk opens with it or does not.
             (None, _) => return,
+            _ if self.abandoned.get() => return,
             (Some(_), true) => usize::from(self.plan.connections.max(1)),
             (Some(_), false) => 1,
         };

@@ -77,6 +77,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// Bytes that it transfers.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Read { span, .. } | Self::Write { span, .. } | Self::Status { span, .. } => {
+                span.len.into()
+            }
+            Self::Flush | Self::Discard { .. } | Self::Zero { .. } => 0,
+        }
+    }
+
     /// The same, `by` bytes further on. Both lie in a file, so the sum is one of its places.
     #[inline]
     pub fn moved(self, by: u64) -> Self {

@@ -46,6 +46,21 @@ pub trait Storage: std::fmt::Debug {
     /// How long it is in bytes.
     fn size(&self) -> Result<u64, Failure>;
 
+    /// Whether to make room before it is written to pays; see [`make_room`](Self::make_room).
+    fn wants_room(&self) -> bool {
+        false
+    }
+
+    /// The file becomes longer by a range that reads as zeroes, and the host keeps room for it.
+    fn make_room(&self, _at: u64, _len: u64) -> impl Future<Output = Outcome> {
+        std::future::ready(Err(Failure::UNSUPPORTED))
+    }
+
+    /// The file ends there. Nothing that lies behind is used.
+    fn cut(&self, _end: u64) -> impl Future<Output = Outcome> {
+        std::future::ready(Err(Failure::UNSUPPORTED))
+    }
+
     /// Whether what lies beyond its end reads as zeroes once it has grown: true of files, false of
     /// block devices, which do not grow.
     fn grows(&self) -> bool;

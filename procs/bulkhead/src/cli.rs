@@ -128,8 +128,8 @@ pub struct RunOptions {
     /// or backing=auto, which follows the names in images that you trust. On an NBD server: nbd=URI in place of path=,
     /// with reconnect-delay=SECONDS,connections=N,tls-creds=DIR,tls-hostname=NAME. Of a raw file: offset=,size= (of the
     /// lowest backing file: base-offset=,base-size=). In front: copy-on-read=on, throttling.iops-total=N and
-    /// QEMU's other limits, inject=write:EIO:after=2;flush:delay=100 to rehearse faults. driver=null-co,size=1G:
-    /// zeroes. May be given again
+    /// QEMU's other limits, inject=write:EIO:after=2;flush:delay=100 to rehearse faults, verify=FILE to compare with
+    /// a raw file. driver=null-co,size=1G: zeroes. May be given again
     #[arg(long = "disk", value_name = "KEY=VALUE,…")]
     pub disks: Vec<String>,
     /// Export a disk over NBD while the guest uses it, as with `storage`; may be given again

@@ -15,15 +15,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bulkhead_block_client::LinkFault;
 use bulkhead_sys::poller::Interest;
 use rustls::ServerConfig;
 
+use crate::desk::Desk;
 use crate::handshake::{Handshake, Step};
 use crate::limits::{HANDSHAKE, MOST_OUTPUT, PIECE_TIME, TURN};
-use crate::link::{Done, Link, LinkFault, Owner};
 use crate::output::Output;
-use crate::share::Pool;
-use crate::transmission::{Desk, Served, Transmission};
+use crate::owner::{ClientDone, Owner};
+use crate::transmission::{Served, Transmission};
 use bulkhead_stream::Stream;
 use bulkhead_stream::{Filled, Input};
 
@@ -145,7 +146,7 @@ impl Client {
 
     /// Reads, answers and sends as far as that is possible now. `true`: it should be served again even if
     /// nothing happens.
-    pub fn serve(&mut self, desk: &mut Desk<'_>) -> Result<bool, Gone> {
+    pub fn serve(&mut self, desk: &mut Desk) -> Result<bool, Gone> {
         if self.hung_up {
             return Err(Gone::Closed);
         }
@@ -173,7 +174,7 @@ impl Client {
         }
     }
 
-    fn understand(&mut self, desk: &mut Desk<'_>) -> Result<Served, Gone> {
+    fn understand(&mut self, desk: &mut Desk) -> Result<Served, Gone> {
         for _ in 0..TURN {
             let served = match &mut self.phase {
                 Phase::Transmission(transmission) => {
@@ -199,11 +200,11 @@ impl Client {
         Ok(Served::Again)
     }
 
-    fn negotiate(&mut self, desk: &mut Desk<'_>) -> Result<Option<Served>, Gone> {
+    fn negotiate(&mut self, desk: &mut Desk) -> Result<Option<Served>, Gone> {
         let Phase::Handshake(handshake) = &mut self.phase else { return Ok(None) };
         let mut step = Ok(Step::Wait);
         let input = &mut self.input;
-        self.output.write(|out| step = handshake.step(input, out, desk.export));
+        self.output.write(|out| step = handshake.step(input, out, &desk.export));
         match step.map_err(|fault| Gone::Fault(fault.to_string()))? {
             Step::Wait => match self.input.fill(&mut self.stream, Handshake::room())? {
                 Filled::More => Ok(None),
@@ -230,7 +231,7 @@ impl Client {
         }
     }
 
-    fn secure(&mut self, desk: &mut Desk<'_>) -> Result<Option<Served>, Gone> {
+    fn secure(&mut self, desk: &mut Desk) -> Result<Option<Served>, Gone> {
         self.send(desk)?;
         if !self.output.is_empty() {
             return Ok(Some(Served::Blocked));
@@ -245,18 +246,18 @@ impl Client {
     }
 
     /// Sends what there is room for.
-    pub fn send(&mut self, desk: &mut Desk<'_>) -> Result<(), Gone> {
-        let released = self.output.send(&mut self.stream, desk.link, desk.now)?;
-        *desk.freed |= released > 0;
+    pub fn send(&mut self, desk: &mut Desk) -> Result<(), Gone> {
+        let released = self.output.send(&mut self.stream, &mut desk.link, desk.now)?;
+        desk.freed |= released > 0;
         self.withheld = !self.stream.flush()?;
         if let Phase::Transmission(transmission) = &mut self.phase {
-            transmission.released(desk.pool, released);
+            transmission.released(&mut desk.pool, released);
         }
         Ok(())
     }
 
     /// A piece of its is over.
-    pub fn finish(&mut self, done: Done, desk: &mut Desk<'_>) -> Result<(), Gone> {
+    pub fn finish(&mut self, done: ClientDone, desk: &mut Desk) -> Result<(), Gone> {
         match &mut self.phase {
             Phase::Transmission(transmission) => transmission.finish(done, &mut self.output, desk),
             _ => {
@@ -279,10 +280,10 @@ impl Client {
     }
 
     /// It is gone: gives back what it held.
-    pub fn abandon(mut self, link: &mut Link, pool: &mut Pool) {
-        self.output.abandon(link);
+    pub fn abandon(mut self, desk: &mut Desk) {
+        self.output.abandon(&mut desk.link);
         if let Phase::Transmission(transmission) = &mut self.phase {
-            transmission.abandon(link, pool);
+            transmission.abandon(desk);
         }
     }
 }

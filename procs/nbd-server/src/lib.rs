@@ -9,7 +9,7 @@
 //! One thread and one loop ([`server`]). A [`client`] is a [`bulkhead_stream`], what it has sent
 //! and is not understood yet, and what it has not taken yet ([`output`]); first it negotiates
 //! ([`handshake`]), then it asks ([`transmission`], [`judge`]). Data goes between socket and arena without
-//! a copy, unless there is TLS in between. [`link`] is the way to block-layer, as vhost-blk has one.
+//! a copy, unless there is TLS in between. [`bulkhead_block_client`] is the way to block-layer, as vhost-blk has one.
 //!
 //! Law:
 //! - What a client says is an allegation; [`judge`] holds it against the disk before anything of it goes
@@ -23,13 +23,15 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod desk;
 pub mod export;
 pub mod handshake;
 pub mod judge;
 pub mod limits;
-pub mod link;
 pub mod output;
+pub mod owner;
 pub mod plan;
+pub mod replay;
 pub mod server;
 pub mod share;
 pub mod status;

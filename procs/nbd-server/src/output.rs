@@ -7,7 +7,7 @@ use std::time::Instant;
 use bulkhead_ring::{Arena, ArenaSpan};
 use bulkhead_sys::stream::{MOST_PARTS, Part};
 
-use crate::link::Link;
+use crate::owner::BlockLink;
 use bulkhead_stream::Stream;
 
 /// Zeroes that stand in for data that could not be read.
@@ -74,7 +74,12 @@ impl Output {
     }
 
     /// Sends as much as there is room for. Answers how many bytes of the arena were given back.
-    pub fn send(&mut self, stream: &mut Stream, link: &mut Link, now: Instant) -> io::Result<u64> {
+    pub fn send(
+        &mut self,
+        stream: &mut Stream,
+        link: &mut BlockLink,
+        now: Instant,
+    ) -> io::Result<u64> {
         let mut released = 0;
         while !self.items.is_empty() {
             self.since.get_or_insert(now);
@@ -96,7 +101,7 @@ impl Output {
         Ok(released)
     }
 
-    fn sent(&mut self, mut sent: usize, link: &mut Link, now: Instant) -> u64 {
+    fn sent(&mut self, mut sent: usize, link: &mut BlockLink, now: Instant) -> u64 {
         let mut released = 0;
         while let Some(front) = self.items.front_mut() {
             let left = len(front);
@@ -123,7 +128,7 @@ impl Output {
     }
 
     /// The client is gone: gives everything back.
-    pub fn abandon(&mut self, link: &mut Link) {
+    pub fn abandon(&mut self, link: &mut BlockLink) {
         for item in self.items.drain(..) {
             if let Item::Data { span, .. } = item {
                 link.release(Some(span));

@@ -3,13 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use bulkhead_block_client::Link;
 use bulkhead_protocol::nbd::NbdPlan;
 use bulkhead_ring::{AttachError, Client, GeometryError, RingGeometry};
 use bulkhead_sys::eventfd::Doorbell;
 use rustls::ServerConfig;
 
 use crate::export::Export;
-use crate::link::Link;
+use crate::owner::BlockLink;
 use bulkhead_stream::tls::{self, TlsError};
 
 /// Why a plan cannot come to life.
@@ -35,7 +36,7 @@ pub struct Live {
     /// What clients are told.
     pub export: Export,
     /// The way to block-layer.
-    pub link: Link,
+    pub link: BlockLink,
     /// Where clients knock.
     pub listener: OwnedFd,
     /// What they must use.

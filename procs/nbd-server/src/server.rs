@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_block_client::LinkFault;
 use bulkhead_protocol::nbd::{NbdCommand, NbdEvent};
 use bulkhead_ring::{Client as Ring, Pace, Step};
 use bulkhead_runtime::{Helper, Incoming, RuntimeError};
@@ -19,12 +20,11 @@ use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 use rustls::ServerConfig;
 
 use crate::client::Gone;
-use crate::export::Export;
+use crate::desk::Desk;
 use crate::limits::SWEEP;
-use crate::link::{Link, LinkFault};
+use crate::owner::ClientDone;
 use crate::plan::Live;
-use crate::share::Pool;
-use crate::transmission::Desk;
+use crate::replay::replay;
 use clients::Clients;
 
 const SUPERVISOR: Token = 0;
@@ -63,17 +63,14 @@ pub struct Server {
     closed: bool,
     /// No client is taken any more.
     over: bool,
-    export: Export,
-    link: Link,
+    desk: Desk,
     tls: Option<Arc<ServerConfig>>,
-    pool: Pool,
     clients: Clients,
     pace: Pace,
     began: Instant,
     swept: Instant,
     /// A line about a client was written since.
     complained: bool,
-    completed: u64,
     told_progress: bool,
 }
 
@@ -95,16 +92,13 @@ impl Server {
             listener,
             closed: false,
             over: false,
-            export,
-            pool: Pool::new(link.geometry().arena_len()),
-            link,
+            desk: Desk::new(export, link),
             tls,
             clients: Clients::default(),
             pace: Pace::new(),
             began: now,
             swept: now,
             complained: false,
-            completed: 0,
             told_progress: false,
         })
     }
@@ -126,21 +120,22 @@ impl Server {
         let time = self.rest()?;
         news.clear();
         self.poller.wait(time, news)?;
-        self.link.disarm();
+        self.desk.link.disarm();
         let now = Instant::now();
+        self.desk.now = now;
         for event in news.iter() {
             match event.token {
                 SUPERVISOR => self.hear()?,
                 LISTENER => self.welcome(now)?,
                 RING => {
-                    self.link.bell().clear();
+                    self.desk.link.bell().clear();
                 }
                 _ => self.clients.note(event),
             }
         }
-        self.complete(now)?;
-        self.serve(now)?;
-        self.link.publish();
+        self.complete()?;
+        self.serve()?;
+        self.desk.link.publish();
         self.tell_progress()?;
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.sweep(now)?;
@@ -153,16 +148,16 @@ impl Server {
         if self.clients.are_due() {
             return Ok(Some(Duration::ZERO));
         }
-        while self.link.outstanding() > 0 {
-            if self.link.is_ready()? {
+        while self.desk.link.outstanding() > 0 {
+            if self.desk.link.is_ready()? {
                 self.pace.found();
                 return Ok(Some(Duration::ZERO));
             }
-            let shared = self.link.shares_cpu();
+            let shared = self.desk.link.shares_cpu();
             match self.pace.next(shared, self.began.elapsed()) {
                 Step::Spin => std::hint::spin_loop(),
                 Step::YieldOnce => self.yield_once(),
-                Step::Arm if self.link.arm()? => break,
+                Step::Arm if self.desk.link.arm()? => break,
                 Step::Arm => return Ok(Some(Duration::ZERO)),
             }
         }
@@ -180,14 +175,16 @@ impl Server {
     fn hear(&mut self) -> Result<(), ServerError> {
         while let Some(incoming) = self.helper.try_receive()? {
             match incoming {
-                Incoming::Heartbeat(number) => self.helper.alive(number, self.completed)?,
+                Incoming::Heartbeat(number) => self.helper.alive(number, self.desk.completed)?,
                 Incoming::Stop => return Err(RuntimeError::Closed.into()),
                 Incoming::Role(NbdCommand::RingReplaced { incarnation, own_fault }, fds) => {
                     let ring = fds.into_iter().next();
                     let ring = ring.ok_or(ServerError::Command("no ring".into()))?;
                     self.replace(ring, incarnation, own_fault)?;
                 }
-                Incoming::Role(NbdCommand::Resized { size }, _) => self.export.disk.size = size,
+                Incoming::Role(NbdCommand::Resized { size }, _) => {
+                    self.desk.export.disk.size = size
+                }
                 Incoming::Role(NbdCommand::Close, _) => self.close()?,
                 Incoming::Role(NbdCommand::Plan(_), _) => {
                     return Err(ServerError::Command("a second plan".into()));
@@ -216,13 +213,13 @@ impl Server {
         incarnation: u64,
         own_fault: bool,
     ) -> Result<(), ServerError> {
-        let ring = Ring::attach(ring, self.link.geometry(), incarnation);
+        let ring = Ring::attach(ring, self.desk.link.geometry(), incarnation);
         let ring = ring.map_err(|error| ServerError::Command(error.to_string()))?;
-        let (old, poison) = self.link.replace(ring, own_fault)?;
-        self.clients.moved(&old, self.link.arena());
+        let (old, poison) = replay(&mut self.desk.link, ring, own_fault)?;
+        self.clients.moved(&old, self.desk.link.arena());
         for done in poison {
             self.helper.event(&NbdEvent::PoisonRequest)?;
-            self.finish(done, Instant::now())?;
+            self.finish(done)?;
         }
         Ok(())
     }
@@ -261,11 +258,11 @@ impl Server {
     }
 
     /// Takes completions.
-    fn complete(&mut self, now: Instant) -> Result<(), ServerError> {
+    fn complete(&mut self) -> Result<(), ServerError> {
         let mut any = false;
         for _ in 0..MOST_COMPLETIONS {
-            let Some(done) = self.link.next_done()? else { break };
-            self.finish(done, now)?;
+            let Some(done) = self.desk.link.next_done()? else { break };
+            self.finish(done)?;
             any = true;
         }
         if any {
@@ -275,24 +272,14 @@ impl Server {
         Ok(())
     }
 
-    fn finish(&mut self, done: crate::link::Done, now: Instant) -> Result<(), ServerError> {
-        let Some(client) = self.clients.of(done.piece.owner) else {
+    fn finish(&mut self, done: ClientDone) -> Result<(), ServerError> {
+        let Some(client) = self.clients.of(done.piece.whose.owner) else {
             // Its client is gone.
-            self.link.release(done.span);
+            self.desk.link.release(done.span);
             return Ok(());
         };
-        // Whoever waits is looked at after every completion.
-        let mut freed = false;
-        let mut desk = Desk {
-            link: &mut self.link,
-            pool: &mut self.pool,
-            export: &self.export,
-            now,
-            completed: &mut self.completed,
-            freed: &mut freed,
-        };
-        let owner = done.piece.owner;
-        let finished = client.finish(done, &mut desk);
+        let owner = done.piece.whose.owner;
+        let finished = client.finish(done, &mut self.desk);
         self.clients.wake(owner.place);
         match finished {
             Ok(()) => Ok(()),
@@ -301,19 +288,10 @@ impl Server {
     }
 
     /// Serves every client that has news or is due.
-    fn serve(&mut self, now: Instant) -> Result<(), ServerError> {
-        let mut freed = false;
+    fn serve(&mut self) -> Result<(), ServerError> {
         for place in self.clients.take_due() {
             let Some(client) = self.clients.at(place) else { continue };
-            let mut desk = Desk {
-                link: &mut self.link,
-                pool: &mut self.pool,
-                export: &self.export,
-                now,
-                completed: &mut self.completed,
-                freed: &mut freed,
-            };
-            let served = client.serve(&mut desk);
+            let served = client.serve(&mut self.desk);
             let served = served.and_then(|again| {
                 watch(&self.poller, client)?;
                 Ok(again)
@@ -324,7 +302,7 @@ impl Server {
                 Err(gone) => self.part(place, gone)?,
             }
         }
-        if freed {
+        if std::mem::take(&mut self.desk.freed) {
             self.clients.wake_blocked();
         }
         Ok(())
@@ -341,7 +319,7 @@ impl Server {
 
     fn drop_client(&mut self, place: u32, why: Option<&str>) -> Result<(), ServerError> {
         if let Some(client) = self.clients.remove(place) {
-            client.abandon(&mut self.link, &mut self.pool);
+            client.abandon(&mut self.desk);
             self.clients.wake_blocked();
         }
         if let (Some(why), false) = (why, self.complained) {
@@ -366,7 +344,7 @@ impl Server {
     }
 
     fn tell_progress(&mut self) -> Result<(), ServerError> {
-        if self.completed > 0 && !std::mem::replace(&mut self.told_progress, true) {
+        if self.desk.completed > 0 && !std::mem::replace(&mut self.told_progress, true) {
             self.helper.progressed()?;
         }
         Ok(())

@@ -7,7 +7,7 @@
 use bulkhead_ring::ArenaSpan;
 
 use crate::limits::{GREATEST_SHARE, MOST_CLIENTS, OWN_SHARE};
-use crate::link::Link;
+use crate::owner::BlockLink;
 
 /// Smallest span that is asked for when there is none of the size that is wanted.
 const LEAST: u64 = 4096;
@@ -33,7 +33,7 @@ impl Pool {
 
 impl Share {
     /// A span of up to `want` bytes, whole pages if it is not all of them; `None`: not now.
-    pub fn take(&mut self, link: &mut Link, pool: &mut Pool, want: u64) -> Option<ArenaSpan> {
+    pub fn take(&mut self, link: &mut BlockLink, pool: &mut Pool, want: u64) -> Option<ArenaSpan> {
         let mut len = want;
         loop {
             let beyond = beyond(self.held + len) - beyond(self.held);

@@ -16,17 +16,19 @@ mod reply;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use bulkhead_block_client::LinkFault;
 use bulkhead_nbd::reply::{Addressee, Style, encode_done, encode_error};
 use bulkhead_nbd::request::{COMPACT, EXTENDED, Request};
 use bulkhead_ring::{Arena, ArenaSpan};
 
 use crate::client::Gone;
-use crate::export::Export;
+use crate::desk::Desk;
 use crate::handshake::{Agreement, Context};
 use crate::judge::{Judgement, Task, Verdict, judge};
 use crate::limits::{MOST_OUTPUT, MOST_RANGES, MOST_REQUESTS, TURN};
-use crate::link::{Link, LinkFault, Owner, Piece, carry_over};
 use crate::output::Output;
+use crate::owner::{ClientPiece, Owner, Whose};
+use crate::replay::carry_over;
 use crate::share::{Pool, Share};
 use crate::work::Work;
 use bulkhead_stream::Stream;
@@ -34,22 +36,6 @@ use bulkhead_stream::input::{Filled, Input, USUAL};
 
 /// Data that is longer than this goes from the socket to the arena without a stop in the buffer.
 const DIRECT: u64 = 4096;
-
-/// What the clients share.
-pub struct Desk<'a> {
-    /// The way to block-layer.
-    pub link: &'a mut Link,
-    /// What is left of the arena.
-    pub pool: &'a mut Pool,
-    /// The export.
-    pub export: &'a Export,
-    /// What time it is.
-    pub now: Instant,
-    /// Requests answered.
-    pub completed: &'a mut u64,
-    /// Set when a part of the arena came back: others may wait for it.
-    pub freed: &'a mut bool,
-}
 
 /// How far a client was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +119,7 @@ impl Transmission {
         stream: &mut Stream,
         input: &mut Input,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) -> Result<Served, Gone> {
         for _ in 0..TURN {
             self.cut_waiting(desk)?;
@@ -157,7 +143,7 @@ impl Transmission {
         stream: &mut Stream,
         input: &mut Input,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) -> Result<Option<Served>, Gone> {
         if self.leaving {
             let busy = self.free.len() < MOST_REQUESTS;
@@ -183,11 +169,11 @@ impl Transmission {
         &mut self,
         request: &Request,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) -> Result<(), Gone> {
         let to = Addressee { cookie: request.cookie, offset: request.offset };
         let contexts = !self.contexts.is_empty();
-        let Judgement { verdict, payload } = judge(request, desk.export, self.style, contexts);
+        let Judgement { verdict, payload } = judge(request, &desk.export, self.style, contexts);
         if payload > 0 {
             self.intake = Intake::Skip(payload);
         }
@@ -205,11 +191,11 @@ impl Transmission {
             Verdict::Leave => self.leaving = true,
             Verdict::Lost => return Err(Gone::Fault("it sends more data than may be".into())),
         }
-        *desk.completed += 1;
+        desk.completed += 1;
         Ok(())
     }
 
-    fn undertake(&mut self, to: Addressee, task: Task, desk: &mut Desk<'_>) -> Result<(), Gone> {
+    fn undertake(&mut self, to: Addressee, task: Task, desk: &mut Desk) -> Result<(), Gone> {
         let Some(slot) = self.free.pop() else { return Ok(()) };
         if let Some(place) = self.works.get_mut(usize::from(slot)) {
             *place = Some(Work::new(to, task, desk.export.block()));
@@ -223,7 +209,7 @@ impl Transmission {
     }
 
     /// Sends pieces of the works that wait, as far as there is room.
-    fn cut_waiting(&mut self, desk: &mut Desk<'_>) -> Result<(), LinkFault> {
+    fn cut_waiting(&mut self, desk: &mut Desk) -> Result<(), LinkFault> {
         while let Some(slot) = self.waiting.front().copied() {
             let Some(Some(work)) = self.works.get_mut(usize::from(slot)) else {
                 self.waiting.pop_front();
@@ -237,16 +223,15 @@ impl Transmission {
                 }
                 let span = match need.span {
                     0 => None,
-                    bytes => match self.share.take(desk.link, desk.pool, bytes) {
+                    bytes => match self.share.take(&mut desk.link, &mut desk.pool, bytes) {
                         Some(span) => Some(span),
                         None => return Ok(()),
                     },
                 };
                 let has_data = need.span == need.len;
                 let len = span.as_ref().filter(|_| has_data).map_or(need.len, ArenaSpan::len);
-                let piece = Piece {
-                    owner: self.owner,
-                    request: slot,
+                let piece = ClientPiece {
+                    whose: Whose { owner: self.owner, request: slot },
                     operation: need.operation,
                     flags: need.flags,
                     offset: need.offset,
@@ -266,7 +251,7 @@ impl Transmission {
         &mut self,
         stream: &mut Stream,
         input: &mut Input,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) -> Result<Option<Served>, Gone> {
         let Intake::Data { slot, filling } = &mut self.intake else { return Ok(None) };
         let slot = *slot;
@@ -279,7 +264,7 @@ impl Transmission {
             Some(filling) => filling,
             None => {
                 let span = match desk.link.has_tag() {
-                    true => self.share.take(desk.link, desk.pool, need.span),
+                    true => self.share.take(&mut desk.link, &mut desk.pool, need.span),
                     false => None,
                 };
                 let Some(span) = span else { return Ok(Some(Served::Blocked)) };
@@ -316,9 +301,8 @@ impl Transmission {
         if !desk.link.has_tag() {
             return Ok(Some(Served::Blocked));
         }
-        let piece = Piece {
-            owner: self.owner,
-            request: slot,
+        let piece = ClientPiece {
+            whose: Whose { owner: self.owner, request: slot },
             operation: need.operation,
             flags: need.flags,
             offset: need.offset,
@@ -365,15 +349,15 @@ impl Transmission {
     }
 
     /// The client is gone: gives back what is not on the ring.
-    pub fn abandon(&mut self, link: &mut Link, pool: &mut Pool) {
+    pub fn abandon(&mut self, desk: &mut Desk) {
         if let Intake::Data { filling, .. } = &mut self.intake {
-            link.release(filling.take().map(|filling| filling.span));
+            desk.link.release(filling.take().map(|filling| filling.span));
         }
         for work in self.works.iter_mut().filter_map(Option::as_mut) {
             let arrived = std::mem::take(&mut work.ordered.arrived);
-            arrived.into_values().for_each(|(_, span)| link.release(span));
+            arrived.into_values().for_each(|(_, span)| desk.link.release(span));
         }
-        self.share.give_all_back(pool);
+        self.share.give_all_back(&mut desk.pool);
     }
 }
 

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Law: only the helper's own faults count. A SIGKILL from outside (an operator, a test, the
-//! out-of-memory killer) says nothing about the helper, so the successor comes at once, however often.
+//! out-of-memory killer) says nothing about the helper, so the successor comes at once, however often; nor does the
+//! end of one that waits for something outside, which is tried as often as that allows.
 //! Progress, or 100 ms of answered idleness, makes the past forgotten; deaths by the filter are never
 //! forgotten, since an attacker can make progress too.
 
@@ -51,6 +52,8 @@ pub enum Cause {
     Security,
     /// SIGKILL that was not ours.
     Outside,
+    /// It could not do yet what it is for, and the supervisor ended it: the next one comes after this time.
+    Retired(Duration),
 }
 
 impl Cause {
@@ -114,6 +117,7 @@ impl Restart {
         match (&mut self.health, cause) {
             (Health::Quarantined, _) => Verdict::Quarantined,
             (_, Cause::Outside | Cause::Security) => Verdict::Now,
+            (_, Cause::Retired(pause)) => Verdict::After(pause),
             (Health::Degraded, Cause::OwnFault) => Verdict::Degraded(RETRY),
             (Health::Healthy { recent, streak }, Cause::OwnFault) => {
                 recent.push_back(now);

@@ -15,6 +15,7 @@
 pub mod attack;
 pub mod decoder;
 pub mod draw;
+pub mod file;
 pub mod footprint;
 pub mod mutate;
 pub mod patter;

@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use bulkhead_backend_kit::{Identity, InflightTable, Instruction, Role, TableError};
+use bulkhead_block_client::{BlockClient, Link};
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, QueuePlan};
 use bulkhead_ring::{AttachError, Client, GeometryError, RingGeometry};
 use bulkhead_sys::eventfd::Doorbell;
 
 use crate::disk::Disk;
-use crate::link::{BlockClient, Link};
 use crate::queue::BlkQueue;
 
 /// What a queue is told.

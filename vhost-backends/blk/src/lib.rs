@@ -6,7 +6,8 @@
 //!                         └─────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Each queue has a ring, a lane and a [`BlkQueue`] of its own; they share nothing.
+//! Each queue has a ring ([`bulkhead_block_client`]), a lane and a [`BlkQueue`] of its own; they share
+//! nothing.
 //!
 //! Law:
 //! - The image is out of reach: only numbers that were checked against the disk's size and bytes in
@@ -20,11 +21,9 @@
 
 mod commands;
 mod disk;
-mod link;
 mod queue;
 mod request;
 
 pub use commands::{Commands, Live, Order};
 pub use disk::Disk;
-pub use link::{BlockClient, Link, LinkFault};
-pub use queue::BlkQueue;
+pub use queue::{BlkQueue, Part};

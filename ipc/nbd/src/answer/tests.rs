@@ -45,6 +45,10 @@ fn a_reply_fits_what_was_agreed_and_asked() {
     assert_eq!(write().simple(Style::Extended, Ok(())), Err(Fault::Misplaced));
     assert_eq!(reading(0, 9).simple(Style::Structured, Ok(())), Err(Fault::Misplaced));
     assert_eq!(reading(0, 9).simple(Style::Simple, Ok(())), Ok(Payload::All(9)));
+    let mut refused = reading(0, 9);
+    assert_eq!(refused.simple(Style::Structured, Err(Error::Io)), Ok(Payload::None));
+    assert_eq!(refused.end(), Ok(Err(Error::Io)));
+    assert_eq!(reading(0, 9).simple(Style::Extended, Err(Error::Io)), Err(Fault::Misplaced));
     assert_eq!(write().chunk(Style::Structured, ChunkKind::Data, 520, true), Err(Fault::Misplaced));
     assert_eq!(write().chunk(Style::Simple, ChunkKind::None, 0, true), Err(Fault::Misplaced));
     assert_eq!(write().chunk(Style::Extended, ChunkKind::None, 0, false), Err(Fault::Misplaced));

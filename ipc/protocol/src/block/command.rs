@@ -12,7 +12,7 @@ use super::plan::{BlockPlan, ExportPlan};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockCommand {
     /// First message. Descriptors: the levels of its throttle group ([`crate::filters::GROUP_BYTES`]), if it is
-    /// in one; those of the node; then for each export, for each queue: ring
+    /// in one; its reference, if it has one, opened as a raw image; those of the node; then for each export, for each queue: ring
     /// memfd, submission doorbell (rung by the export), completion doorbell (rung here); then those
     /// of each job.
     Plan(Box<BlockPlan>),
@@ -73,6 +73,7 @@ impl Message for BlockCommand {
                 let exports = exports.map(|e| 3 * usize::from(e.queues)).sum::<usize>();
                 let jobs = plan.jobs.iter().map(JobPlan::fd_count).sum::<usize>();
                 let group = usize::from(plan.filters.group.is_some());
+                let group = group + usize::from(plan.verify);
                 group + plan.node.fd_count() + exports + jobs
             }
             Self::Detach { .. }

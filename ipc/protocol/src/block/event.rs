@@ -19,6 +19,13 @@ pub enum BlockEvent {
         /// Why, in one sentence.
         reason: String,
     },
+    /// The graph cannot be opened as long as a layer's server is away. The process has no graph, and is of no use.
+    Away {
+        /// Which layer.
+        layer: LayerNumber,
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// Nothing of the export's old incarnation will touch the image any more.
     Detached {
         /// Which export.
@@ -93,6 +100,11 @@ pub enum BlockEvent {
     },
     /// No request waits any more after an error.
     TroubleOver,
+    /// The disk does not read as its reference does.
+    Differs {
+        /// From which byte on.
+        at: u64,
+    },
 }
 
 impl Message for BlockEvent {}

@@ -81,6 +81,18 @@ pub enum JobKind {
     },
 }
 
+impl JobKind {
+    /// The layer of its target, if that lies on a server.
+    pub fn server(&self) -> Option<LayerNumber> {
+        match self {
+            Self::Mirror { target, .. } | Self::Backup { target, .. } => {
+                target.remote.as_ref().map(|remote| remote.layer)
+            }
+            Self::Stream { .. } | Self::Commit { .. } => None,
+        }
+    }
+}
+
 /// Where a job is in its life; QEMU's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -23,6 +23,8 @@ pub struct BlockPlan {
     pub exports: Vec<ExportPlan>,
     /// What stands in front of it.
     pub filters: Filters,
+    /// It has a reference: a raw file that everything is held against.
+    pub verify: bool,
     /// What is done about errors of requests.
     pub on_error: OnError,
     /// Jobs that a dead predecessor had, and that start again.
@@ -34,7 +36,7 @@ impl BlockPlan {
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
         let (layers, remotes, jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (filters, on_error) = (Filters::default(), OnError::default());
-        Self { node, layers, remotes, exports, filters, on_error, jobs }
+        Self { node, layers, remotes, exports, filters, verify: false, on_error, jobs }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::nbd::TlsClientPlan;
 /// Most connections with one server.
 pub const MOST_CONNECTIONS: u16 = 16;
 
+/// Most connections of all layers and targets of one block layer together: its descriptors are counted.
+pub const MOST_SOCKETS: u16 = 64;
+
 /// An export of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemotePlan {

@@ -185,3 +185,32 @@ fn a_fault_strikes_the_calls_it_names_and_no_others() {
     tasks.run();
     assert_eq!((tasks.running(), clock.now()), (0, Duration::from_secs(3)));
 }
+
+#[test]
+fn a_disk_that_is_verified_keeps_its_reference_the_same_and_fails_what_differs() {
+    for seed in 0..8 {
+        let mut rig = Rig::usual(2, seed);
+        let file = MemoryFile::with(read(&rig.disk.top()));
+        let reference = Layer::raw(file.clone(), SIZE);
+        rig.disk.set_reference(Reference::new(reference));
+        assert!(!rig.disk.may_lend());
+        rig.guest(4, 60);
+        rig.run();
+        rig.verify("verified");
+        assert!(read(&rig.disk.top()) == file.bytes(), "{seed}: they have parted");
+        assert!(rig.disk.events().is_empty());
+        // Behind the disk's back.
+        let spoilt = Memory::from(Heap::copy_of(&[file.bytes()[3 * 512 + 7] ^ 1]));
+        finish(file.write(3 * 512 + 7, spoilt)).unwrap();
+        let ask = |at| {
+            let heap = Heap::zeroes(1024);
+            perform(&rig.disk, &Operation::Read { at, into: heap.into() })
+        };
+        assert_eq!(ask(2 * 512), Err(Failure::IO), "{seed}");
+        assert!(rig.disk.events().contains(&DiskEvent::Differs { at: 3 * 512 }), "{seed}");
+        assert_eq!(ask(4 * 512), Ok(()), "{seed}");
+        // What is written anew is the same again.
+        assert_eq!(perform(&rig.disk, &write(2 * 512, 1024)), Ok(()));
+        assert_eq!(ask(2 * 512), Ok(()), "{seed}");
+    }
+}

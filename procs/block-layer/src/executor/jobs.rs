@@ -1,13 +1,14 @@
 //! Jobs as the supervisor knows them: by name, with descriptors, told of by events.
 //!
 //! A job runs as a task of the graph ([`crate::job`]). Here it is given its layers, commanded, and reported.
+//! One that was cancelled waits no longer for a server that says nothing ([`cancelled`](super::cancelled)).
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use bulkhead_protocol::block::{
-    BlockAnswer, BlockEvent, JobEnd, JobKind, JobPlan, JobReport, JobStatus,
+    BlockAnswer, BlockEvent, JobEnd, JobKind, JobPlan, JobReport, JobStatus, LayerNumber,
 };
 use bulkhead_protocol::block_control::{
     CopyMode as WantedMode, ErrorPolicy, Extent as WantedExtent, JobAction,
@@ -34,6 +35,8 @@ use crate::qcow2::Layer;
 struct Running {
     name: String,
     kind: &'static str,
+    /// The layer of its target, if that lies on a server.
+    server: Option<LayerNumber>,
     control: Rc<Control>,
 }
 
@@ -120,6 +123,13 @@ impl Jobs {
         }
     }
 
+    /// What commands a job, and the layer of its target, if that lies on a server.
+    pub fn on_server(&self, name: &str) -> Option<(Rc<Control>, LayerNumber)> {
+        let jobs = self.running.borrow();
+        let job = jobs.iter().find(|job| job.name == name)?;
+        Some((Rc::clone(&job.control), job.server?))
+    }
+
     fn remove(&self, name: &str) {
         self.running.borrow_mut().retain(|job| job.name != name);
     }
@@ -144,7 +154,8 @@ impl Start {
         if self.plan.paused {
             control.pause();
         }
-        let running = Running { name: name.clone(), kind, control: Rc::clone(&control) };
+        let server = self.plan.kind.server();
+        let running = Running { name: name.clone(), kind, server, control: Rc::clone(&control) };
         self.jobs.running.borrow_mut().push(running);
         if let Some(call) = self.call {
             self.record.tell(BlockEvent::Answer { call, answer: BlockAnswer::Done });

@@ -4,10 +4,12 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bulkhead_protocol::block::{LayerFormat, NamedLayer, TargetPlan};
 use bulkhead_protocol::spec::CacheMode;
 
+use crate::clock::Clock;
 use crate::graph::Desk;
 use crate::image::Image;
 use crate::node::journal::Kept;
@@ -18,6 +20,10 @@ use crate::storage::Storage;
 
 /// Bytes of a cluster unless the user says otherwise.
 const CLUSTER: u64 = 64 << 10;
+
+/// How long a server may take to let its export be opened, after the handshake. Meanwhile no other change of the graph
+/// begins, and whoever has asked for it waits for ten seconds in all.
+const OPENING: Duration = Duration::from_secs(4);
 
 /// Why a layer cannot be had. Told to the user in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,9 @@ pub enum LayerError {
     /// A target that nobody has given a key for.
     #[error("an encrypted file cannot be a target yet; write raw or qcow2")]
     Encrypted,
+    /// Its server says nothing.
+    #[error("its server does not answer within {} seconds; see what it is doing", OPENING.as_secs())]
+    Silent,
     /// It has another size than the disk.
     #[error("it has {0} bytes and the disk {1}; give one of the same size")]
     Size(u64, u64),
@@ -57,14 +66,29 @@ impl Opening<'_> {
         fds: &mut impl Iterator<Item = OwnedFd>,
         below: Option<(Layer<Served>, NamedLayer)>,
     ) -> Result<Target, LayerError> {
-        let file = match &plan.remote {
-            Some(remote) => {
-                let socket = fds.next().ok_or(Refused::Descriptor)?;
-                let opened = self.desk.remote((**remote).clone(), socket, false).await;
-                Served::Remote(opened.map_err(Refused::from)?)
-            }
-            None => self.file(fds, plan.cache)?,
+        let Some(remote) = &plan.remote else {
+            let file = self.file(fds, plan.cache)?;
+            return self.target_in(file, plan, fds, below).await;
         };
+        let socket = fds.next().ok_or(Refused::Descriptor)?;
+        let opened = self.desk.remote((**remote).clone(), socket, false).await;
+        let remote = opened.map_err(Refused::from)?;
+        remote.expire(Some(self.desk.now() + OPENING));
+        let target = self.target_in(Served::Remote(remote.clone()), plan, fds, below).await;
+        remote.expire(None);
+        match remote.is_abandoned() {
+            true => Err(LayerError::Silent),
+            false => target,
+        }
+    }
+
+    async fn target_in(
+        &self,
+        file: Served,
+        plan: &TargetPlan,
+        fds: &mut impl Iterator<Item = OwnedFd>,
+        below: Option<(Layer<Served>, NamedLayer)>,
+    ) -> Result<Target, LayerError> {
         let (layer, is_new) = match plan.named.format {
             LayerFormat::Raw => {
                 let size = file.size().map_err(crate::qcow2::OpenError::Host);

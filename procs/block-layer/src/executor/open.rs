@@ -8,6 +8,7 @@ use bulkhead_protocol::block::{BlockEvent, BlockPlan, ExportPlan, NamedLayer};
 use bulkhead_sys::eventfd::Doorbell;
 
 use super::{Executor, ExecutorError, Export};
+use crate::disk::Reference;
 use crate::graph::Graph;
 use crate::lane::ToLane;
 use crate::node::{Levels, Opening, Refused};
@@ -40,13 +41,24 @@ impl Executor {
             plan.remotes.iter().find(|remote| remote.layer == layer.layer).cloned()
         };
         let remotes: Vec<_> = plan.layers.iter().map(on_server).collect();
+        let (mut reference, verify) = (None, plan.verify);
         let opened = Graph::open(pool, mailbox, nodes, async |desk| {
-            Opening { fds: &mut fds, desk, remotes }.open(&plan.node).await
+            let mut opening = Opening { fds: &mut fds, desk, remotes };
+            let file = if verify { Some(opening.descriptor()?) } else { None };
+            let opened = opening.open(&plan.node).await?;
+            if let Some(file) = file {
+                reference = Some(opening.reference(file, &opened)?);
+            }
+            Ok(opened)
         });
         let graph = match opened {
             Ok(graph) => graph,
             Err(Refused::Descriptor) => {
                 return Err(ExecutorError::Command(LACKS));
+            }
+            Err(Refused::Away(layer, reason)) => {
+                self.events.push(BlockEvent::Away { layer, reason });
+                return Ok(());
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -54,6 +66,9 @@ impl Executor {
                 return Ok(());
             }
         };
+        if let Some(reference) = reference {
+            graph.disk().set_reference(Reference::new(reference));
+        }
         self.events.push(BlockEvent::Opened(graph.info()));
         self.size.store(graph.info().size, Ordering::Relaxed);
         self.graph = Some(graph);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
-use bulkhead_protocol::block_control::LONGEST_NAME;
+use bulkhead_protocol::block_control::{JobAction, LONGEST_NAME};
 use bulkhead_protocol::filters::Limits;
 
 use super::jobs::{Start, on_error};
@@ -48,6 +48,9 @@ impl Executor {
             BlockOrder::Start(plan) => self.start_job(Some(call), plan, fds),
             BlockOrder::Job { job, action } => {
                 let done = self.jobs.act(&job, action);
+                if done.is_ok() && action == JobAction::Cancel {
+                    self.let_go(&job);
+                }
                 self.answer(call, answered(done));
             }
             BlockOrder::Bitmap { bitmap, action } => {
@@ -270,9 +273,18 @@ impl Executor {
         self.jobs.tell(&self.record);
         let told = self.graph.as_ref().map(|graph| graph.disk().events()).unwrap_or_default();
         for event in told {
-            let DiskEvent::Failed { read, failure, action } = event else {
-                self.record.tell(BlockEvent::TroubleOver);
-                continue;
+            let (read, failure, action) = match event {
+                DiskEvent::Failed { read, failure, action } => (read, failure, action),
+                DiskEvent::Resumed => {
+                    self.record.tell(BlockEvent::TroubleOver);
+                    continue;
+                }
+                DiskEvent::Differs { at } => {
+                    if self.differences.may_tell() {
+                        self.record.tell(BlockEvent::Differs { at });
+                    }
+                    continue;
+                }
             };
             let paused = matches!(action, Action::Stop | Action::WaitForSpace);
             // A guest may fail as often as it likes; the supervisor hears of some.

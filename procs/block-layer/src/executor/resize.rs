@@ -37,6 +37,9 @@ impl Resize {
         if !self.jobs.reports().is_empty() {
             return Err("a job works on the disk".to_owned());
         }
+        if self.disk.is_verified() {
+            return Err("it is held against a reference, which does not grow".to_owned());
+        }
         let _drained = self.disk.drain().await;
         let (top, old) = (self.disk.top(), self.disk.size());
         if size < old {

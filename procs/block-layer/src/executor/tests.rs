@@ -316,7 +316,7 @@ fn a_heartbeat_is_answered_by_every_lane_and_shows_progress() {
 fn half_a_sector_is_refused_in_one_sentence() {
     let disk = Disk::memory();
     disk.cut(1000);
-    let mut executor = Executor::start(1, 1).unwrap();
+    let mut executor = Executor::start(1, 1, Vec::new()).unwrap();
     let (plan, fds, _) = rig::plan(&disk, &[1]);
     executor.command(BlockCommand::Plan(Box::new(plan)), fds).unwrap();
     let events: Vec<_> = executor.events().collect();

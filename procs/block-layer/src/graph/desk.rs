@@ -3,7 +3,7 @@
 //! A call that cannot block is made at once, on the executor's thread; any other goes to a worker, and the
 //! task that made it goes on when the answer comes by mail.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,10 +19,11 @@ use super::timers::Timers;
 use crate::clock::Clock;
 use crate::executor::Mail;
 use crate::image::{Attempt, Call, Image};
+use crate::lane::ToLane;
 use crate::mailbox::Mailbox;
 use crate::outcome::Outcome;
 use crate::pool::{Answer, Job, Pool};
-use crate::remote::{Enlisted, Remote, RemoteError};
+use crate::remote::{Alone, Enlisted, Missed, Remote, RemoteError};
 
 /// Shared by the nodes of one graph; of one thread.
 #[derive(Debug)]
@@ -31,12 +32,14 @@ pub struct Desk {
     executor: Arc<Mailbox<Mail>>,
     /// For the workers, handed over together.
     jobs: RefCell<Vec<Job>>,
+    /// Lanes that have mail and were not woken for it yet.
+    told: RefCell<Vec<Arc<Mailbox<ToLane>>>>,
     calls: RefCell<Calls>,
     timers: RefCell<Timers>,
     /// When its clock began.
     began: Instant,
-    /// Nobody else is there to wait: make every call at once.
-    alone: Rc<Cell<bool>>,
+    /// Whether nobody else is there to wait: make every call at once.
+    alone: Rc<Alone>,
     /// For calls that are made for no requester's sake.
     kept: Arc<AtomicBool>,
     /// Storage on servers, whose sockets are to be watched.
@@ -49,6 +52,7 @@ impl Desk {
             pool,
             executor,
             jobs: RefCell::default(),
+            told: RefCell::default(),
             calls: RefCell::default(),
             timers: RefCell::default(),
             began: Instant::now(),
@@ -63,13 +67,18 @@ impl Desk {
         self.alone.set(alone);
     }
 
+    /// The first server that was waited for in vain meanwhile.
+    pub fn missed(&self) -> Option<Missed> {
+        self.alone.missed()
+    }
+
     /// Makes a call for a requester; one that has not begun when the requester dies does not begin.
     pub async fn call(&self, image: &Arc<Image>, call: Call, revoked: &Arc<AtomicBool>) -> Outcome {
         let done = match image.attempt_call(&call) {
             Attempt::Done(outcome) => return outcome,
             Attempt::WouldBlock { done } => done,
         };
-        if self.alone.get() {
+        if self.alone.is_so() {
             return image.perform_call(&call, done, revoked);
         }
         let id = self.calls.borrow_mut().insert();
@@ -142,8 +151,21 @@ impl Desk {
         self.timers.borrow_mut().wake_all();
     }
 
+    /// Tells a lane how a request ended, at the latest with the next [`hand_over`](Self::hand_over).
+    pub(super) fn tell(&self, lane: Arc<Mailbox<ToLane>>, tag: u64, outcome: Outcome) {
+        lane.put(ToLane::Done { tag, outcome });
+        let told = &mut *self.told.borrow_mut();
+        if told.last().is_none_or(|last| !Arc::ptr_eq(last, &lane)) {
+            told.push(lane);
+        }
+    }
+
+    /// The end of a turn: workers get what there is for them, and lanes are woken.
     pub(super) fn hand_over(&self) {
         self.pool.hand(&mut self.jobs.borrow_mut());
+        for lane in self.told.borrow_mut().drain(..) {
+            lane.ring();
+        }
     }
 }
 

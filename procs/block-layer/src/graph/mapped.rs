@@ -14,7 +14,6 @@ use crate::lane::Mapped;
 use crate::node::Served;
 use crate::outcome::Outcome;
 use crate::qcow2::Layer;
-use crate::storage::Storage;
 
 /// What lanes know, and at which of the disk's changes that began.
 pub(super) type Known = RefCell<Option<(u64, Arc<Mapped>)>>;
@@ -42,11 +41,11 @@ pub(super) async fn perform(
     if let (Ok(()), Some(mapped), Layer::Qcow2(image)) = (outcome, known(), disk.top())
         && disk.may_lend()
     {
-        // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
-        let size = image.guest_data().size().unwrap_or(0);
         for cluster in mapped.clusters(&range) {
-            let host = image.placed(cluster);
-            if let Some(host) = host.filter(|host| host + image.cluster_size() <= size) {
+            // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
+            if let (Some(host), Some(file)) = (image.placed(cluster), image.guest_data().image())
+                && file.reaches(host + image.cluster_size())
+            {
                 mapped.enter(cluster, host);
             }
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_protocol::spec::CacheMode;
 use bulkhead_ring::Arena;
-use bulkhead_sys::file::{self, FileKind, Transfer as How};
+use bulkhead_sys::file::{self, Transfer as How};
 
 use super::transfer::{Direction, Transfer, UNSUPPORTED, is_refusal};
 use super::zero::Otherwise;
@@ -59,6 +59,18 @@ pub enum Call {
     },
     /// Everything written is to be on stable storage.
     Sync,
+    /// Room for what is to be written.
+    MakeRoom {
+        /// Its first byte.
+        at: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// The container ends there.
+    Cut {
+        /// Its length.
+        end: u64,
+    },
 }
 
 impl Image {
@@ -71,9 +83,11 @@ impl Image {
                 self.attempt_bytes(Direction::Write(Durability::Visible), *at, from)
             }
             Call::Sync if !self.flush_reaches_a_device() => Attempt::Done(Ok(())),
-            Call::Zero { .. } | Call::Discard { .. } | Call::Sync => {
-                Attempt::WouldBlock { done: 0 }
-            }
+            Call::Zero { .. }
+            | Call::Discard { .. }
+            | Call::Sync
+            | Call::MakeRoom { .. }
+            | Call::Cut { .. } => Attempt::WouldBlock { done: 0 },
         }
     }
 
@@ -90,17 +104,9 @@ impl Image {
             }
             Call::Discard { at, len } => self.discard(*at, *len),
             Call::Sync => self.flush(),
+            Call::MakeRoom { at, len } => self.make_room(*at, *len),
+            Call::Cut { end } => self.cut(*end),
         }
-    }
-
-    /// How long the file is now.
-    pub fn size_now(&self) -> Result<u64, Failure> {
-        Ok(file::size(&self.file)?)
-    }
-
-    /// Whether writing beyond its end makes it longer.
-    pub fn grows(&self) -> bool {
-        self.kind == FileKind::Regular
     }
 
     fn attempt_bytes(&self, direction: Direction, at: u64, memory: &Memory) -> Attempt {
@@ -177,6 +183,9 @@ impl Image {
                 Direction::Write(_) => file::write_bytes_at(&self.file, position, bytes, how),
             }
         })?;
+        if direction != Direction::Read {
+            self.reached(position + count as u64);
+        }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::CacheMode;
@@ -69,6 +69,7 @@ impl Image {
             reads_block: AtomicBool::new(cache == CacheMode::None),
             writes_block: AtomicBool::new(cache == CacheMode::None),
             refused: zero::Refused::default(),
+            length: AtomicU64::new(size),
             unsafe_to_flush: AtomicBool::new(false),
         })
     }

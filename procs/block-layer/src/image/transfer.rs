@@ -128,6 +128,9 @@ impl Image {
                 file::write_at(&self.file, at, memory, slice.offset(), slice.len(), how)
             }
         }?;
+        if transfer.direction != Direction::Read {
+            self.reached(at + count as u64);
+        }
         // At most the span's length, which fits.
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }

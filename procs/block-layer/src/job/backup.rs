@@ -128,7 +128,7 @@ impl<S: Storage> Backup<S> {
             Extent::Full | Extent::Bitmap(..) => self.copy_rest(control, preserving).await?,
         }
         if let Some(failure) = preserving.broken() {
-            return Err(failure.into());
+            return Err(if control.is_cancelled() { Ended::Cancelled } else { failure.into() });
         }
         let flush = async || {
             let flushed = self.target.flush().await;

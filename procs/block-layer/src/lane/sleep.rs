@@ -49,24 +49,27 @@ impl Lane {
         }
     }
 
-    /// Sleeps until there is mail, or with `ring` also until the peer rings.
+    /// Sleeps until there is mail or the kernel has done something, with `ring` also until the peer rings.
     fn sleep(&mut self, ring: bool) {
         if !self.mailbox.may_sleep() {
             return;
         }
         let own = self.mailbox.bell().as_fd();
-        // A failed wait is a look at everything, like any other wake-up.
-        let rung = match &self.bells {
-            Some(bells) if ring => {
-                let news = wait_readable([own, bells.submit.as_fd()], None);
-                let [own, peer] = news.unwrap_or([true; 2]);
-                if peer {
-                    bells.submit.clear();
-                }
-                own
-            }
-            _ => wait_readable([own], None).is_ok_and(|[own]| own),
+        let peer = self.bells.as_ref().filter(|_| ring).map(|bells| &bells.submit);
+        let direct = self.direct.as_ref().filter(|direct| direct.is_busy());
+        // A failed wait is a look at everything, like any other wake-up. Who is not there is our own bell.
+        let from_peer = peer.map_or(own, |bell| bell.as_fd());
+        let news = match direct {
+            Some(direct) => wait_readable([own, from_peer, direct.bell()], None),
+            None => wait_readable([own, from_peer], None).map(|[own, peer]| [own, peer, false]),
         };
-        self.mailbox.woke(rung);
+        let [own, rung, done] = news.unwrap_or([true; 3]);
+        if let Some(bell) = peer.filter(|_| rung) {
+            bell.clear();
+        }
+        if let Some(direct) = direct.filter(|_| done) {
+            direct.heard();
+        }
+        self.mailbox.woke(own);
     }
 }

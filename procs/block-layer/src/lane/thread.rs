@@ -8,8 +8,9 @@ use bulkhead_protocol::block_ring::BlockRequest;
 use bulkhead_ring::Pace;
 use bulkhead_sys::eventfd::Doorbell;
 
+use super::direct::Over;
 use super::link::{Link, LinkFault};
-use super::{Forwarded, Lease, Report, ToLane};
+use super::{Direct, Forwarded, Lease, Report, ToLane};
 use crate::executor::Mail;
 use crate::image::{Attempt, Call};
 use crate::mailbox::Mailbox;
@@ -48,7 +49,13 @@ pub(super) struct Lane {
     pool: Arc<Pool>,
     /// What the batch has for the workers.
     jobs: Vec<Job>,
+    /// What the kernel does by itself.
+    pub(super) direct: Option<Direct>,
+    /// Spare memory for what it has done.
+    over: Vec<Over>,
     executor: Arc<Mailbox<Mail>>,
+    /// The executor has mail of the batch, and was not woken for it yet.
+    forwarded: bool,
     pub(super) bells: Option<Bells>,
     pub(super) state: State,
     pub(super) held: Held,
@@ -70,6 +77,7 @@ impl Lane {
     pub(super) fn new(
         number: usize,
         mailbox: Arc<Mailbox<ToLane>>,
+        direct: Option<Direct>,
         completed: Arc<AtomicU64>,
         pool: Arc<Pool>,
         executor: Arc<Mailbox<Mail>>,
@@ -82,7 +90,10 @@ impl Lane {
             completed,
             pool,
             jobs: Vec::with_capacity(BATCH as usize),
+            direct,
+            over: Vec::new(),
             executor,
+            forwarded: false,
             bells: None,
             state: State::Empty,
             held: Held::None,
@@ -96,8 +107,15 @@ impl Lane {
     pub(super) fn run(mut self) {
         while !self.ended {
             self.read_mail();
+            self.collect();
             let taken = self.serve();
+            if let Some(direct) = &mut self.direct {
+                direct.submit(&mut self.jobs);
+            }
             self.pool.hand(&mut self.jobs);
+            if std::mem::take(&mut self.forwarded) {
+                self.executor.ring();
+            }
             self.publish();
             match taken {
                 Ok(0) => self.rest(),
@@ -114,6 +132,28 @@ impl Lane {
             self.handle(message);
         }
         self.mail = mail;
+    }
+
+    /// What the kernel has done by itself.
+    fn collect(&mut self) {
+        let Some(direct) = &mut self.direct else {
+            return;
+        };
+        let mut over = std::mem::take(&mut self.over);
+        direct.collect(&mut over);
+        for over in over.drain(..) {
+            match over {
+                Over::Rest(job) => self.jobs.push(job),
+                Over::Done(Job { answer: Answer::Lane { request, .. }, .. }, outcome) => {
+                    self.handle(match outcome {
+                        Err(Failure::NO_SPACE) => ToLane::Full(request),
+                        outcome => ToLane::Worked { tag: request.tag, outcome },
+                    });
+                }
+                Over::Done(..) => {}
+            }
+        }
+        self.over = over;
     }
 
     fn handle(&mut self, message: ToLane) {
@@ -161,7 +201,9 @@ impl Lane {
             link,
             lease,
             jobs: &mut self.jobs,
+            direct: &mut self.direct,
             executor: &self.executor,
+            forwarded: &mut self.forwarded,
             mailbox: &self.mailbox,
             under_lease: &mut self.under_lease,
             completed: &mut self.unpublished,
@@ -259,7 +301,9 @@ struct Desk<'a> {
     link: &'a mut Link,
     lease: Option<&'a Lease>,
     jobs: &'a mut Vec<Job>,
+    direct: &'a mut Option<Direct>,
     executor: &'a Arc<Mailbox<Mail>>,
+    forwarded: &'a mut bool,
     mailbox: &'a Arc<Mailbox<ToLane>>,
     under_lease: &'a mut u32,
     completed: &'a mut u64,
@@ -297,12 +341,16 @@ impl Desk<'_> {
                 self.link.sent();
                 *self.under_lease += 1;
                 let lane = Arc::clone(self.mailbox);
-                self.jobs.push(Job {
+                let job = Job {
                     image: Arc::clone(image),
                     call: Call::Request { action: there, arena: self.link.server.arena.clone() },
                     done,
                     revoked: Arc::clone(&self.link.revoked),
                     answer: Answer::Lane { lane, request },
+                };
+                self.jobs.extend(match self.direct {
+                    Some(direct) => direct.add(job),
+                    None => Some(job),
                 });
                 Ok(())
             }
@@ -311,7 +359,8 @@ impl Desk<'_> {
 
     fn forward(&mut self, request: Request) {
         self.link.sent();
-        self.executor.post(Mail::Perform(Forwarded {
+        *self.forwarded = true;
+        self.executor.put(Mail::Perform(Forwarded {
             request,
             arena: self.link.server.arena.clone(),
             revoked: Arc::clone(&self.link.revoked),

@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bulkhead_protocol::block::{LayerFormat, LayerPlan, NodePlan, Qcow2Plan, RemotePlan};
+use bulkhead_protocol::block::{
+    LayerFormat, LayerNumber, LayerPlan, NodePlan, Qcow2Plan, RemotePlan,
+};
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::spec::{CacheMode, Part};
 
@@ -41,6 +43,9 @@ pub enum Refused {
     /// Its server.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// A server was not there. The disk may be as it should.
+    #[error("{1}")]
+    Away(LayerNumber, String),
     /// A layer below.
     #[error("backing file {0}: {1}")]
     Backing(usize, Box<Refused>),
@@ -72,6 +77,14 @@ pub enum Refused {
         /// Bytes of the file.
         there: u64,
     },
+    /// A reference of another size.
+    #[error("its reference has {there} bytes and the disk {size}; give one of the same size")]
+    Reference {
+        /// Bytes of the reference.
+        there: u64,
+        /// Bytes of the disk.
+        size: u64,
+    },
     /// The plan has too few descriptors.
     #[error("the plan lacks a descriptor")]
     Descriptor,
@@ -88,8 +101,19 @@ pub struct Opening<'a, I> {
 }
 
 impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
-    /// Opens a chain: a disk's, or a job's target.
+    /// Opens a disk's chain. Whatever it was that could not be had of a server that is away, that is the reason.
     pub async fn open(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
+        let opened = self.node(plan).await;
+        opened.map_err(|refused| match (self.desk.missed(), refused) {
+            (Some((layer, _)), Refused::Remote(error)) => Refused::Away(layer, error.to_string()),
+            (Some((layer, why)), refused) => {
+                Refused::Away(layer, format!("{refused} (the server: {why})"))
+            }
+            (None, refused) => refused,
+        })
+    }
+
+    async fn node(&mut self, plan: &NodePlan) -> Result<Opened, Refused> {
         match plan {
             NodePlan::Raw { cache, discard, read_only, part } => {
                 let (file, info) = self.file(0, *cache, *discard, *read_only).await?;
@@ -109,7 +133,19 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         }
     }
 
-    fn next(&mut self) -> Result<OwnedFd, Refused> {
+    /// A file that the disk is to be held against.
+    pub fn reference(&self, file: OwnedFd, disk: &Opened) -> Result<Layer<Served>, Refused> {
+        let DiskInfo { size, read_only, .. } = disk.info;
+        let image = Image::container(file, CacheMode::Writeback, false, read_only)?;
+        let there = image.info().size;
+        match there == size {
+            true => raw(self.serve(image), Part::default(), 1),
+            false => Err(Refused::Reference { there, size }),
+        }
+    }
+
+    /// The next descriptor of the plan.
+    pub fn descriptor(&mut self) -> Result<OwnedFd, Refused> {
         self.fds.next().ok_or(Refused::Descriptor)
     }
 
@@ -124,7 +160,7 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         let backing = self.chain(&plan.backing).await?;
         let journal: Box<dyn Journal> = match read_only {
             true => Box::new(Nothing),
-            false => Box::new(Kept::open(&self.next()?)?),
+            false => Box::new(Kept::open(&self.descriptor()?)?),
         };
         let encrypted = secret.is_some();
         let options =
@@ -172,11 +208,11 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         read_only: bool,
     ) -> Result<(Served, DiskInfo), Refused> {
         let Some(plan) = self.remotes.get_mut(layer).and_then(Option::take) else {
-            let image = Image::container(self.next()?, cache, discard, read_only)?;
+            let image = Image::container(self.descriptor()?, cache, discard, read_only)?;
             let info = image.info();
             return Ok((self.serve(image), info));
         };
-        let remote = self.desk.remote(plan, self.next()?, read_only).await?;
+        let remote = self.desk.remote(plan, self.descriptor()?, read_only).await?;
         let info = remote.info(discard);
         Ok((Served::Remote(remote), info))
     }
@@ -187,12 +223,12 @@ impl<I: Iterator<Item = OwnedFd>> Opening<'_, I> {
         discard: bool,
         read_only: bool,
     ) -> Result<Served, Refused> {
-        let image = Image::container(self.next()?, cache, discard, read_only)?;
+        let image = Image::container(self.descriptor()?, cache, discard, read_only)?;
         Ok(self.serve(image))
     }
 
     fn secret(&mut self, given: bool) -> Result<Option<KeptSecret>, Refused> {
-        Ok(if given { Some(KeptSecret::open(&self.next()?)?) } else { None })
+        Ok(if given { Some(KeptSecret::open(&self.descriptor()?)?) } else { None })
     }
 
     fn serve(&self, image: Image) -> Served {

@@ -98,6 +98,24 @@ impl Storage for Served {
         }
     }
 
+    fn wants_room(&self) -> bool {
+        self.image().is_some_and(|image| image.wants_room())
+    }
+
+    async fn make_room(&self, at: u64, len: u64) -> Outcome {
+        match self {
+            Self::File(file) => file.call(Call::MakeRoom { at, len }).await,
+            Self::Remote(_) => Err(Failure::UNSUPPORTED),
+        }
+    }
+
+    async fn cut(&self, end: u64) -> Outcome {
+        match self {
+            Self::File(file) => file.call(Call::Cut { end }).await,
+            Self::Remote(_) => Err(Failure::UNSUPPORTED),
+        }
+    }
+
     fn size(&self) -> Result<u64, Failure> {
         match self {
             Self::File(file) => file.image.size_now(),

@@ -168,9 +168,9 @@ impl<S: Storage> Qcow2<S> {
     /// Nothing is the image's own any more: everything is as it is below.
     pub async fn make_empty(&self) -> Outcome {
         let mut shadow = Shadow::begin(self).await?;
-        let l1 = self.state.borrow().l1.clone();
-        shadow.count_tree(&l1, false).await?;
-        shadow.set_l1(vec![0; l1.len()]).await?;
+        let entries = self.state.borrow().l1.len() as u64;
+        shadow.count_tree(&self.l1_in_use(), false).await?;
+        shadow.set_l1(Vec::new(), entries).await?;
         shadow.finish().await
     }
 }

@@ -78,7 +78,9 @@ impl<S: Storage> Qcow2<S> {
         if self.options.read_only || self.options.repair {
             return Ok(());
         }
-        self.store_all().await
+        self.store_all().await?;
+        self.give_back_room().await;
+        Ok(())
     }
 
     /// Whether the file does not say everything yet.

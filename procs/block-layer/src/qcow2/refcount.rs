@@ -32,6 +32,12 @@ pub(super) struct Fresh {
 impl<S: Storage> Qcow2<S> {
     /// Takes one to `want` neighbouring free clusters.
     pub(super) async fn allocate(&self, want: u64) -> Result<Fresh, Failure> {
+        let given = self.find(want).await?;
+        self.stay_ahead(given.at + (given.count << self.geometry.cluster_bits)).await;
+        Ok(given)
+    }
+
+    async fn find(&self, want: u64) -> Result<Fresh, Failure> {
         loop {
             let (index, block) = {
                 let state = self.state.borrow();
@@ -341,7 +347,9 @@ impl<S: Storage> Qcow2<S> {
     async fn grow_table(&self, index: u64) -> Outcome {
         let bits = self.geometry.cluster_bits;
         let per_cluster = self.geometry.cluster() / 8;
-        let end = self.file.size()?.div_ceil(self.geometry.cluster());
+        // What lies behind is room.
+        let used = self.file.size()?.min(self.state.borrow().fresh);
+        let end = used.div_ceil(self.geometry.cluster());
         let first = end.max(index * self.geometry.counts());
         let (old_at, old_clusters) = {
             let state = self.state.borrow();

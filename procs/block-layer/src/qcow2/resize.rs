@@ -99,9 +99,7 @@ impl<S: Storage> Qcow2<S> {
     /// An L1 table with room for more, elsewhere.
     async fn move_l1(&self, entries: u64) -> Outcome {
         let mut shadow = Shadow::begin(self).await?;
-        let mut l1 = self.state.borrow().l1.clone();
-        l1.resize(entries as usize, 0);
-        shadow.set_l1(l1).await?;
+        shadow.set_l1(self.l1_in_use(), entries).await?;
         shadow.finish().await
     }
 

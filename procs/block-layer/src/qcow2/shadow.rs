@@ -20,42 +20,35 @@
 //!
 //! Law: a cluster that is in use in either set is not written.
 
-use std::collections::BTreeMap;
+mod counts;
+mod freed;
 
+use super::Qcow2;
 use super::entry::{Granules, Mapping};
-use super::geometry::{END_OF_OFFSETS, Geometry, OFFSET};
+use super::geometry::{Geometry, OFFSET};
 use super::header::{Header, MOST_REFTABLE_BYTES};
 use super::open::read_bytes;
 use super::turns::Alone;
-use super::{Qcow2, count};
 use crate::memory::Heap;
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 
+use counts::Counts;
+use freed::Freed;
+
 /// The bit of an L1 or L2 entry that says that nobody else uses the cluster.
 pub(super) const COPIED: u64 = 1 << 63;
 
-/// A refcount block, in force and to be.
-struct Block {
-    /// `None`: as it will be.
-    old: Option<Vec<u8>>,
-    new: Vec<u8>,
-}
+/// Numbers of a table that are written at a time.
+const PIECE: usize = 8192;
 
 /// See the module.
 pub(super) struct Shadow<'a, S> {
     image: &'a Qcow2<S>,
     _alone: Alone<'a, S>,
-    geometry: Geometry,
     /// The header to be. Where the refcount table is comes by itself.
     pub(super) header: Header,
-    /// Places of blocks in force.
-    reftable: Vec<u64>,
-    blocks: BTreeMap<u64, Block>,
-    /// Free clusters are looked for from here on.
-    hint: u64,
-    /// Clusters that nobody uses any more: first and count.
-    freed: Vec<(u64, u64)>,
+    counts: Counts<'a, S>,
     /// The counts in force are not those that change.
     anew: bool,
 }
@@ -66,18 +59,8 @@ impl<'a, S: Storage> Shadow<'a, S> {
         image.writable()?;
         let alone = image.alone().await?;
         image.writable()?;
-        let state = image.state.borrow();
-        Ok(Self {
-            image,
-            _alone: alone,
-            geometry: image.geometry,
-            header: state.header.clone(),
-            reftable: state.reftable.iter().map(|entry| entry & !511).collect(),
-            blocks: BTreeMap::new(),
-            hint: state.hint,
-            freed: Vec::new(),
-            anew: false,
-        })
+        let header = image.header();
+        Ok(Self { image, _alone: alone, header, counts: Counts::of(image), anew: false })
     }
 
     /// Begins a change in which all clusters are counted anew, in another width.
@@ -85,220 +68,143 @@ impl<'a, S: Storage> Shadow<'a, S> {
         let mut shadow = Self::begin(image).await?;
         let mut uses = Vec::new();
         for cluster in 0..image.file.size()?.div_ceil(shadow.cluster()) {
-            uses.push(shadow.count(cluster).await?);
+            uses.push(shadow.counts.count(cluster).await?);
         }
-        let table = shadow.header.reftable_at >> shadow.geometry.cluster_bits;
-        let blocks = shadow.reftable.iter().filter(|at| **at != 0);
-        let blocks = blocks.map(|at| at >> shadow.geometry.cluster_bits);
-        let tables = table..table + u64::from(shadow.header.reftable_clusters);
-        for cluster in blocks.chain(tables) {
+        for cluster in image.counting() {
             if let Some(uses) = uses.get_mut(cluster as usize) {
                 *uses = uses.saturating_sub(1);
             }
         }
-        shadow.recounted(order, &uses).await?;
+        let clusters = uses.len() as u64;
+        shadow.recounted(order, clusters, (0..).zip(uses)).await?;
         Ok(shadow)
     }
 
-    /// The same for an image whose counts nobody believes: `uses` says how often each cluster is used by
-    /// others than the counts themselves.
-    pub(super) async fn rebuild(image: &'a Qcow2<S>, uses: &[u64]) -> Result<Self, Failure> {
+    /// The same for an image of so many clusters whose counts nobody believes: `uses` says how often each is
+    /// used by others than the counts themselves.
+    pub(super) async fn rebuild(
+        image: &'a Qcow2<S>,
+        clusters: u64,
+        uses: impl Iterator<Item = (u64, u64)>,
+    ) -> Result<Self, Failure> {
         let mut shadow = Self::begin(image).await?;
-        let order = shadow.geometry.refcount_order;
-        shadow.recounted(order, uses).await?;
+        shadow.recounted(image.geometry.refcount_order, clusters, uses).await?;
         Ok(shadow)
     }
 
     /// Everything new goes behind the end of the file, where surely nothing is.
-    async fn recounted(&mut self, order: u32, uses: &[u64]) -> Outcome {
-        self.geometry.refcount_order = order;
+    async fn recounted(
+        &mut self,
+        order: u32,
+        clusters: u64,
+        uses: impl Iterator<Item = (u64, u64)>,
+    ) -> Outcome {
         self.header.geometry.refcount_order = order;
-        self.reftable.clear();
-        self.blocks.clear();
-        self.hint = uses.len() as u64;
+        self.counts.begin_anew(order, clusters);
         self.anew = true;
-        let (geometry, counts) = (self.geometry, self.geometry.counts());
-        for (cluster, uses) in uses.iter().enumerate().filter(|(_, uses)| **uses > 0) {
-            if *uses > geometry.most() {
-                return Err(Failure::TOO_LARGE);
-            }
-            let block = self.block(cluster as u64 / counts).await?;
-            block.old.get_or_insert_with(|| block.new.clone());
-            count::set(geometry, &mut block.new, (cluster as u64 % counts) as usize, *uses);
+        for (cluster, uses) in uses.filter(|(_, uses)| *uses > 0) {
+            self.counts.set(cluster, uses).await?;
         }
         Ok(())
     }
 
+    fn geometry(&self) -> Geometry {
+        self.counts.geometry
+    }
+
     fn cluster(&self) -> u64 {
-        self.geometry.cluster()
+        self.geometry().cluster()
     }
 
-    /// How often a cluster will be used.
-    pub(super) async fn count(&mut self, cluster: u64) -> Result<u64, Failure> {
-        // What no table has room for is counted by nobody, and costs no memory here.
-        let index = cluster / self.geometry.counts();
-        if !self.blocks.contains_key(&index)
-            && self.reftable.get(index as usize).is_none_or(|at| *at == 0)
-        {
-            return Ok(0);
-        }
-        let (geometry, counts) = (self.geometry, self.geometry.counts());
-        let block = self.block(cluster / counts).await?;
-        Ok(count::get(geometry, &block.new, (cluster % counts) as usize))
-    }
-
-    async fn is_free(&mut self, cluster: u64) -> Result<bool, Failure> {
-        let (geometry, counts) = (self.geometry, self.geometry.counts());
-        let index = (cluster % counts) as usize;
-        let block = self.block(cluster / counts).await?;
-        let was = block.old.as_ref().map_or(0, |old| count::get(geometry, old, index));
-        Ok(was == 0 && count::get(geometry, &block.new, index) == 0)
-    }
-
-    async fn block(&mut self, index: u64) -> Result<&mut Block, Failure> {
-        if !self.blocks.contains_key(&index) {
-            let at = self.reftable.get(index as usize).copied().unwrap_or(0);
-            if !self.geometry.is_start(at) {
-                return Err(self.image.damaged(format!("a refcount block at {at:#x}")));
-            }
-            let len = self.cluster() as usize;
-            let new = match at {
-                0 => vec![0; len],
-                at => read_bytes(&self.image.file, at, len).await?,
-            };
-            self.blocks.insert(index, Block { old: None, new });
-        }
-        self.blocks.get_mut(&index).ok_or(Failure::IO)
-    }
-
-    /// One use more or less; how many there are then.
-    async fn change(&mut self, cluster: u64, up: bool) -> Result<u64, Failure> {
-        if cluster >= END_OF_OFFSETS >> self.geometry.cluster_bits {
-            return Err(self.image.damaged(format!("cluster {cluster:#x} cannot be")));
-        }
-        let (geometry, counts) = (self.geometry, self.geometry.counts());
-        let index = (cluster % counts) as usize;
-        let block = self.block(cluster / counts).await?;
-        let now = count::get(geometry, &block.new, index);
-        let then = if up { now + 1 } else { now.wrapping_sub(1) };
-        if up && now == geometry.most() {
-            return Err(Failure::TOO_LARGE);
-        }
-        if !up && now == 0 {
-            return Err(self.image.damaged(format!("cluster {cluster:#x} is used, not counted")));
-        }
-        block.old.get_or_insert_with(|| block.new.clone());
-        count::set(geometry, &mut block.new, index, then);
-        if then == 0 {
-            match self.freed.last_mut() {
-                Some((first, count)) if *first + *count == cluster => *count += 1,
-                _ => self.freed.push((cluster, 1)),
-            }
-        }
-        Ok(then)
-    }
-
-    /// The same for what is in use, and must be counted therefore.
-    async fn change_used(&mut self, cluster: u64, up: bool) -> Result<u64, Failure> {
-        if self.count(cluster).await? == 0 {
-            return Err(self.image.damaged(format!("cluster {cluster:#x} is used, not counted")));
-        }
-        self.change(cluster, up).await
+    fn bits(&self) -> u32 {
+        self.geometry().cluster_bits
     }
 
     /// A use of each of these bytes' clusters ends.
     pub(super) async fn release(&mut self, at: u64, bytes: u64) -> Outcome {
-        let first = at >> self.geometry.cluster_bits;
+        let first = at >> self.bits();
         for cluster in first..first + bytes.div_ceil(self.cluster()) {
-            self.change(cluster, false).await?;
+            self.counts.release(cluster).await?;
         }
         Ok(())
     }
 
-    /// Finds `count` neighbouring clusters that are free now and will be used once; where they are.
-    pub(super) async fn allocate(&mut self, count: u64) -> Result<u64, Failure> {
-        let mut first = self.hint;
-        let mut cluster = first;
-        while cluster < first + count {
-            let free = self.is_free(cluster).await?;
-            cluster += 1;
-            if !free {
-                first = cluster;
-            }
-        }
-        let at = first << self.geometry.cluster_bits;
-        let end = at + count * self.cluster();
-        if end > END_OF_OFFSETS {
-            return Err(Failure::TOO_LARGE);
-        }
-        if !self.image.file.grows() && end > self.image.file.size()? {
-            return Err(Failure::NO_SPACE);
-        }
-        for cluster in first..first + count {
-            self.change(cluster, true).await?;
-        }
-        if count == 1 {
-            self.hint = first + 1;
-        }
-        Ok(at)
-    }
-
-    /// Writes whole clusters that were allocated here.
-    pub(super) async fn write(&self, at: u64, mut bytes: Vec<u8>) -> Outcome {
-        bytes.resize(bytes.len().next_multiple_of(self.cluster() as usize), 0);
-        let end = at + bytes.len() as u64;
-        {
-            // Whether this ends well or not, what lies there is no longer zeroes.
-            let state = &mut *self.image.state.borrow_mut();
-            if state.fresh < end {
-                state.fresh = end;
-            }
-        }
-        self.image.file.write(at, Heap::copy_of(&bytes).into()).await
+    /// Room for so many bytes in clusters of their own; where.
+    async fn allocate(&mut self, bytes: u64) -> Result<u64, Failure> {
+        let first = self.counts.allocate(bytes.div_ceil(self.cluster())).await?;
+        Ok(first << self.bits())
     }
 
     /// Writes bytes into clusters of their own; where they are, 0 if there are none.
-    pub(super) async fn place(&mut self, bytes: Vec<u8>) -> Result<u64, Failure> {
+    pub(super) async fn place(&mut self, mut bytes: Vec<u8>) -> Result<u64, Failure> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let at = self.allocate((bytes.len() as u64).div_ceil(self.cluster())).await?;
-        self.write(at, bytes).await?;
+        let at = self.allocate(bytes.len() as u64).await?;
+        bytes.resize(bytes.len().next_multiple_of(self.cluster() as usize), 0);
+        write(self.image, at, &bytes).await?;
         Ok(at)
     }
 
-    /// The same with a table of numbers.
-    pub(super) async fn place_numbers(&mut self, numbers: &[u64]) -> Result<u64, Failure> {
-        self.place(numbers.iter().flat_map(|number| number.to_be_bytes()).collect()).await
+    /// The same with a table of `entries` numbers: these, and zeroes.
+    pub(super) async fn place_numbers(
+        &mut self,
+        numbers: &[u64],
+        entries: u64,
+    ) -> Result<u64, Failure> {
+        if entries == 0 {
+            return Ok(0);
+        }
+        let at = self.allocate(entries * 8).await?;
+        self.write_numbers(at, numbers, entries).await?;
+        Ok(at)
     }
 
-    /// Another L1 table takes the place of the disk's.
-    pub(super) async fn set_l1(&mut self, mut l1: Vec<u64>) -> Outcome {
+    /// A piece at a time: tables are long.
+    async fn write_numbers(&self, at: u64, numbers: &[u64], entries: u64) -> Outcome {
+        let cluster = self.cluster();
+        let end = at + (entries * 8).next_multiple_of(cluster);
+        let mut next = at;
+        for piece in numbers.chunks(PIECE) {
+            let mut bytes: Vec<u8> = piece.iter().flat_map(|number| number.to_be_bytes()).collect();
+            bytes.resize(bytes.len().next_multiple_of(cluster.min(PIECE as u64 * 8) as usize), 0);
+            write(self.image, next, &bytes).await?;
+            next += bytes.len() as u64;
+        }
+        if next < end {
+            reach(self.image, end);
+            self.image.file.zero(next, end - next).await?;
+        }
+        Ok(())
+    }
+
+    /// Another L1 table takes the place of the disk's: `entries` of them, those behind `l1` are not in use.
+    pub(super) async fn set_l1(&mut self, mut l1: Vec<u64>, entries: u64) -> Outcome {
         self.set_flags(&mut l1).await?;
-        let (at, entries) = (self.header.l1_at, self.header.l1_entries);
-        self.release(at, u64::from(entries) * 8).await?;
-        self.header.l1_at = self.place_numbers(&l1).await?;
-        self.header.l1_entries = l1.len() as u32;
+        let (at, had) = (self.header.l1_at, self.header.l1_entries);
+        self.release(at, u64::from(had) * 8).await?;
+        self.header.l1_at = self.place_numbers(&l1, entries).await?;
+        self.header.l1_entries = entries as u32;
         Ok(())
     }
 
     /// Everything that an L1 table refers to is used once more, or less.
     pub(super) async fn count_tree(&mut self, l1: &[u64], up: bool) -> Outcome {
-        let bits = self.geometry.cluster_bits;
+        let bits = self.bits();
         for at in l1.iter().map(|entry| entry & OFFSET).filter(|at| *at != 0) {
-            self.change_used(at >> bits, up).await?;
+            self.counts.change_used(at >> bits, up).await?;
             let table = self.table(at).await?;
-            for entry in table.chunks_exact(self.geometry.entry() as usize) {
+            for entry in table.chunks_exact(self.geometry().entry() as usize) {
                 match self.mapping(entry)? {
                     Mapping::Compressed { at, len } => {
                         for cluster in at >> bits..=(at + len - 1) >> bits {
-                            self.change_used(cluster, up).await?;
+                            self.counts.change_used(cluster, up).await?;
                         }
                     }
                     Mapping::Plain(Granules { host: Some(at), .. })
                         if !self.header.has_data_file() =>
                     {
-                        self.change_used(at >> bits, up).await?;
+                        self.counts.change_used(at >> bits, up).await?;
                     }
                     Mapping::Plain(_) => {}
                 }
@@ -309,7 +215,7 @@ impl<'a, S: Storage> Shadow<'a, S> {
 
     /// An L2 table as it is in the file.
     pub(super) async fn table(&self, at: u64) -> Result<Vec<u8>, Failure> {
-        if !self.geometry.is_start(at) {
+        if !self.geometry().is_start(at) {
             return Err(self.image.damaged(format!("the L2 table at {at:#x} is not aligned")));
         }
         read_bytes(&self.image.file, at, self.cluster() as usize).await
@@ -318,14 +224,14 @@ impl<'a, S: Storage> Shadow<'a, S> {
     pub(super) fn mapping(&self, entry: &[u8]) -> Result<Mapping, Failure> {
         let (descriptor, bitmap) = words(entry);
         let external = self.header.has_data_file();
-        Mapping::decode(self.geometry, self.image.version, external, descriptor, bitmap)
+        Mapping::decode(self.geometry(), self.image.version, external, descriptor, bitmap)
             .map_err(|bad| self.image.damaged(format!("{bad} is wrong")))
     }
 
     /// Says in the disk's own tables which clusters are the disk's alone. A table in which that changes
     /// gets another place, for the one that is in force stays as it is.
     async fn set_flags(&mut self, l1: &mut [u64]) -> Outcome {
-        let bits = self.geometry.cluster_bits;
+        let bits = self.bits();
         for entry in l1 {
             let at = *entry & OFFSET;
             if at == 0 {
@@ -334,12 +240,12 @@ impl<'a, S: Storage> Shadow<'a, S> {
             }
             let mut table = self.table(at).await?;
             if self.set_flags_in(&mut table).await? {
-                let new = self.allocate(1).await?;
-                self.change(at >> bits, false).await?;
-                self.write(new, table).await?;
+                let new = self.allocate(self.cluster()).await?;
+                self.counts.release(at >> bits).await?;
+                write(self.image, new, &table).await?;
                 *entry = new | COPIED;
             } else {
-                let alone = self.count(at >> bits).await? == 1;
+                let alone = self.counts.count(at >> bits).await? == 1;
                 *entry = at | if alone { COPIED } else { 0 };
             }
         }
@@ -351,12 +257,12 @@ impl<'a, S: Storage> Shadow<'a, S> {
         if self.header.has_data_file() {
             return Ok(false);
         }
-        for entry in table.chunks_exact_mut(self.geometry.entry() as usize) {
+        for entry in table.chunks_exact_mut(self.geometry().entry() as usize) {
             let Mapping::Plain(Granules { host: Some(at), owned, .. }) = self.mapping(entry)?
             else {
                 continue;
             };
-            let alone = self.count(at >> self.geometry.cluster_bits).await? == 1;
+            let alone = self.counts.count(at >> self.bits()).await? == 1;
             if alone != owned {
                 entry[0] ^= 0x80;
                 changed = true;
@@ -373,71 +279,60 @@ impl<'a, S: Storage> Shadow<'a, S> {
             true => clusters = 1,
             false => self.release(at, clusters * self.cluster()).await?,
         }
-        self.place_blocks(clusters).await?;
+        let freed = self.place_counts(clusters).await?;
         self.image.file.sync().await?;
         self.image.switch(&self.header).await?;
         if self.image.options.discard && !self.anew {
-            self.discard().await?;
+            self.discard(&freed).await?;
         }
         Ok(())
     }
 
-    /// Gives every block that changes another place. That changes counts again, in the end in blocks
-    /// that have their place already.
-    async fn place_blocks(&mut self, clusters: u64) -> Outcome {
-        let bits = self.geometry.cluster_bits;
-        let mut places = BTreeMap::new();
-        let mut table: Option<(u64, u64)> = None;
-        loop {
-            let changed = self.blocks.iter().filter(|(_, block)| block.old.is_some());
-            let next = changed.map(|(index, _)| *index).find(|index| !places.contains_key(index));
-            if let Some(index) = next {
-                let old = self.reftable.get(index as usize).copied().unwrap_or(0);
-                let at = self.allocate(1).await?;
-                if old != 0 {
-                    self.change(old >> bits, false).await?;
-                }
-                places.insert(index, at);
-                continue;
-            }
-            let last = places.keys().next_back().copied().unwrap_or(0);
-            let needed = ((last + 1) * 8).div_ceil(self.cluster()).max(clusters);
-            match table {
-                Some((_, clusters)) if clusters >= needed => break,
-                Some((at, clusters)) => self.release(at, clusters * self.cluster()).await?,
-                None => {}
-            }
-            if needed << bits > MOST_REFTABLE_BYTES {
+    /// Places the refcount table, of `clusters` or more, and what it refers to. The blocks count it as well.
+    async fn place_counts(&mut self, mut clusters: u64) -> Result<Freed, Failure> {
+        let cluster = self.cluster();
+        self.counts.place_all().await?;
+        let at = loop {
+            clusters = clusters.max((self.counts.entries() * 8).div_ceil(cluster));
+            if clusters * cluster > MOST_REFTABLE_BYTES {
                 return Err(Failure::TOO_LARGE);
             }
-            table = Some((self.allocate(needed).await?, needed));
-        }
-        let (at, clusters) = table.ok_or(Failure::IO)?;
-        let mut numbers = self.reftable.clone();
-        numbers.resize((clusters << bits) as usize / 8, 0);
-        for (index, at) in places {
-            numbers[index as usize] = at;
-            let bytes = self.blocks.remove(&index).ok_or(Failure::IO)?.new;
-            self.write(at, bytes).await?;
-        }
-        self.write(at, numbers.into_iter().flat_map(u64::to_be_bytes).collect()).await?;
+            let at = self.allocate(clusters * cluster).await?;
+            self.counts.place_all().await?;
+            if self.counts.entries() * 8 <= clusters * cluster {
+                break at;
+            }
+            self.release(at, clusters * cluster).await?;
+        };
+        let (table, freed) = self.counts.finish().await?;
+        self.write_numbers(at, &table, clusters * cluster / 8).await?;
         self.header.reftable_at = at;
         self.header.reftable_clusters = clusters as u32;
-        Ok(())
+        Ok(freed)
     }
 
-    async fn discard(&self) -> Outcome {
-        for (first, count) in &self.freed {
-            for cluster in *first..first + count {
-                // It may have been taken again meanwhile, by this very change.
-                if self.image.count(cluster).await? == 0 {
-                    let at = cluster << self.geometry.cluster_bits;
-                    self.image.file.discard(at, self.cluster()).await?;
-                }
+    async fn discard(&self, freed: &Freed) -> Outcome {
+        for cluster in freed.clusters() {
+            // It may have been taken again meanwhile, by this very change.
+            if self.image.count(cluster).await? == 0 {
+                let at = cluster << self.image.geometry.cluster_bits;
+                self.image.file.discard(at, self.cluster()).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes into clusters that were allocated here.
+async fn write<S: Storage>(image: &Qcow2<S>, at: u64, bytes: &[u8]) -> Outcome {
+    reach(image, at + bytes.len() as u64);
+    image.file.write(at, Heap::copy_of(bytes).into()).await
+}
+
+/// Whether a write up to `end` ends well or not, what lies before it is no longer zeroes.
+fn reach<S>(image: &Qcow2<S>, end: u64) {
+    let state = &mut *image.state.borrow_mut();
+    state.fresh = state.fresh.max(end);
 }
 
 /// Descriptor and bitmap of an L2 entry.

@@ -22,6 +22,7 @@ use super::geometry::OFFSET;
 use super::header::MOST_L1_BYTES;
 use super::open::read_numbers;
 use super::shadow::Shadow;
+use super::tables::in_use;
 use crate::outcome::Failure;
 use crate::storage::Storage;
 
@@ -89,16 +90,16 @@ impl<S: Storage> Qcow2<S> {
         if snapshots.len() >= MOST {
             return Err(SnapshotError::TooMany);
         }
-        let l1 = self.state.borrow().l1.clone();
+        let (l1, entries) = (self.l1_in_use(), self.state.borrow().l1.len() as u64);
         self.counted(shadow.count_tree(&l1, true).await)?;
         let own: Vec<u64> = l1.iter().map(|entry| entry & OFFSET).collect();
-        let l1_at = shadow.place_numbers(&own).await?;
+        let l1_at = shadow.place_numbers(&own, entries).await?;
         let numbers = snapshots.iter().filter_map(|snapshot| snapshot.id.parse::<u64>().ok());
         let id = numbers.max().unwrap_or(0).saturating_add(1).to_string();
         let when = (seconds, nanoseconds);
-        snapshots.push(Snapshot::new(id, name, when, l1_at, l1.len() as u32, self.size()));
+        snapshots.push(Snapshot::new(id, name, when, l1_at, entries as u32, self.size()));
         self.set_snapshots(&mut shadow, &snapshots).await?;
-        self.counted(shadow.set_l1(l1).await)?;
+        self.counted(shadow.set_l1(l1, entries).await)?;
         Ok(shadow.finish().await?)
     }
 
@@ -110,15 +111,14 @@ impl<S: Storage> Qcow2<S> {
         if self.has_bitmaps() {
             return Err(SnapshotError::Bitmaps);
         }
-        let old = self.state.borrow().l1.clone();
-        let mut l1 = self.l1_of(&snapshot).await?;
+        let (old, l1) = (self.l1_in_use(), self.l1_of(&snapshot).await?);
         // Less first: counts may have no room for more.
         shadow.count_tree(&old, false).await?;
         self.counted(shadow.count_tree(&l1, true).await)?;
         let size = self.size_of(&snapshot)?;
-        l1.resize(self.l1_length(size, &l1), 0);
+        let entries = self.l1_length(size, &l1);
         shadow.header.size = size;
-        shadow.set_l1(l1).await?;
+        shadow.set_l1(l1, entries).await?;
         Ok(shadow.finish().await?)
     }
 
@@ -133,8 +133,8 @@ impl<S: Storage> Qcow2<S> {
         let others = self.snapshots().into_iter().filter(|other| other.id != snapshot.id);
         let others: Vec<Snapshot> = others.collect();
         self.set_snapshots(&mut shadow, &others).await?;
-        let own = self.state.borrow().l1.clone();
-        shadow.set_l1(own).await?;
+        let entries = self.state.borrow().l1.len() as u64;
+        shadow.set_l1(self.l1_in_use(), entries).await?;
         Ok(shadow.finish().await?)
     }
 
@@ -159,19 +159,18 @@ impl<S: Storage> Qcow2<S> {
         }
         let missing = || SnapshotError::Missing(id_or_name.to_owned());
         let snapshot = self.snapshot(id_or_name).ok_or_else(missing)?;
-        let mut l1 = self.l1_of(&snapshot).await?;
         let size = self.size_of(&snapshot)?;
-        l1.resize(self.l1_length(size, &l1), 0);
+        let mut l1 = self.l1_of(&snapshot).await?;
+        l1.resize(self.l1_length(size, &l1) as usize, 0);
         let mut state = self.state.borrow_mut();
         state.header.size = size;
         state.l1 = l1;
         Ok(())
     }
 
-    /// Entries that a disk of `size` bytes needs, or that are in use: a table that only claims to be long is cut off.
-    fn l1_length(&self, size: u64, l1: &[u64]) -> usize {
-        let used = l1.iter().rposition(|entry| *entry != 0).map_or(0, |last| last + 1);
-        used.max(self.geometry.l1_entries(size) as usize)
+    /// Entries that a disk of `size` bytes needs, or that are in use.
+    fn l1_length(&self, size: u64, l1: &[u64]) -> u64 {
+        self.geometry.l1_entries(size).max(l1.len() as u64)
     }
 
     /// A snapshot's size, if a disk can have it.
@@ -183,9 +182,11 @@ impl<S: Storage> Qcow2<S> {
         Ok(size)
     }
 
+    /// Its L1 table, up to the last entry that is in use.
     async fn l1_of(&self, snapshot: &Snapshot) -> Result<Vec<u64>, Failure> {
         let entries = snapshot.l1_entries as usize;
-        read_numbers(&self.file, snapshot.l1_at, entries, self.file.size()?).await
+        let l1 = read_numbers(&self.file, snapshot.l1_at, entries, self.file.size()?).await?;
+        Ok(in_use(l1))
     }
 
     /// Another snapshot table.

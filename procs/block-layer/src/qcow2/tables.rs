@@ -22,7 +22,21 @@ pub(super) struct Place {
     pub(super) offset: usize,
 }
 
+/// The entries of an L1 table up to the last one that is in use: a table may only claim to be long.
+pub(super) fn in_use(mut l1: Vec<u64>) -> Vec<u64> {
+    l1.truncate(l1.iter().rposition(|entry| *entry != 0).map_or(0, |last| last + 1));
+    l1.shrink_to_fit();
+    l1
+}
+
 impl<S: Storage> Qcow2<S> {
+    /// A copy of the L1 table up to the last entry that is in use.
+    pub(super) fn l1_in_use(&self) -> Vec<u64> {
+        let l1 = &self.state.borrow().l1;
+        let used = l1.iter().rposition(|entry| *entry != 0).map_or(0, |last| last + 1);
+        l1.get(..used).unwrap_or_default().to_vec()
+    }
+
     /// Reads a slice into memory if it is not there.
     pub(super) async fn load(&self, at: u64, kind: Kind) -> Outcome {
         loop {

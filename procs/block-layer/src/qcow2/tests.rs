@@ -67,9 +67,44 @@ fn what_one_stops_using_is_used_again() {
         rig.verify("discarded");
         finish(rig.image().close()).unwrap();
     }
+    finish(rig.image().shut()).unwrap();
     let len = rig.file.bytes().len();
     assert!(len < 1 << 20, "the file has {len} bytes");
     rig.close_and_check("a disk that was emptied");
+}
+
+#[test]
+fn room_is_made_ahead_and_given_back_when_the_image_is_left() {
+    let mut rig = Rig::new(&KINDS[0], 5);
+    rig.write(0, &[1; 512]);
+    let ahead = rig.file.bytes().len();
+    assert!(ahead > 1 << 20, "there are {ahead} bytes");
+    rig.write(64 << 10, &[2; 8192]);
+    assert_eq!(rig.file.bytes().len(), ahead, "it is used before there is more");
+    finish(rig.image().shut()).unwrap();
+    let used = rig.image().state.borrow().fresh as usize;
+    assert!(used < ahead / 2);
+    assert_eq!(rig.file.bytes().len(), used);
+    rig.reopen();
+    rig.verify("room that was given back");
+    rig.write(128 << 10, &[3; 8192]);
+    // Its successor finds room that nobody used, and uses it.
+    rig.reopen();
+    let left = rig.file.bytes().len();
+    rig.write(192 << 10, &[4; 8192]);
+    assert_eq!(rig.file.bytes().len(), left);
+    rig.close_and_check("room that was left behind");
+}
+
+#[test]
+fn a_file_without_room_to_spare_takes_what_fits() {
+    let mut rig = Rig::new(&KINDS[0], 5);
+    for after in 0..4 {
+        rig.file.fail_once(crate::storage::memory::Call::Resize, after, Failure::NO_SPACE);
+        rig.write(u64::from(after as u32) << 18, &[after as u8 + 1; 4096]);
+    }
+    rig.verify("no room ahead");
+    rig.close_and_check("no room ahead");
 }
 
 #[test]

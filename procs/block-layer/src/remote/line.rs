@@ -43,6 +43,10 @@ pub(super) struct Line {
     phase: Phase,
     pub(super) reading: Reading,
     pub(super) outstanding: usize,
+    /// What it is asked is not to be mixed with anything else.
+    apart: bool,
+    /// Something has come or gone since this was last asked.
+    pub(super) moved: bool,
     /// There may be more to read than the socket shows.
     pub(super) more: bool,
 }
@@ -57,6 +61,8 @@ impl Line {
             phase: Phase::Negotiating(negotiation, until),
             reading: Reading::Header,
             outstanding: 0,
+            apart: false,
+            moved: false,
             more: false,
         }
     }
@@ -65,8 +71,13 @@ impl Line {
         self.id
     }
 
-    pub(super) fn phase(&self) -> &Phase {
-        &self.phase
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    /// Whether something has come or gone since this was last asked.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     pub(super) fn agreed(&self) -> Option<Agreed> {
@@ -93,8 +104,10 @@ impl Line {
         !self.output.is_empty()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.agreed().is_some() && self.outstanding < MOST_OUTSTANDING
+    /// Whether it takes another request; a suspect only by itself.
+    pub(super) fn has_room(&self, suspect: bool) -> bool {
+        let most = if suspect || self.apart { 1 } else { MOST_OUTSTANDING };
+        self.is_open() && self.outstanding < most
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -102,7 +115,7 @@ impl Line {
     }
 
     /// Puts a request behind what is to be sent.
-    pub(super) fn ask(&mut self, cookie: u64, requests: &mut Requests) {
+    pub(super) fn ask(&mut self, cookie: u64, suspect: bool, requests: &mut Requests) {
         let (Some(agreed), Some(question)) = (self.agreed(), requests.send(cookie, self.id)) else {
             return;
         };
@@ -125,10 +138,12 @@ impl Line {
             self.output.memory(memory);
         }
         self.outstanding += 1;
+        self.apart = suspect;
     }
 
     pub(super) fn send(&mut self) -> io::Result<()> {
-        self.output.send(&mut self.stream)
+        self.moved |= self.output.send(&mut self.stream)?;
+        Ok(())
     }
 
     /// Sends and receives what can be. An error says why the line is lost.
@@ -178,7 +193,10 @@ impl Line {
     /// Reads once; `false`: nothing is there.
     pub(super) fn fill(&mut self, room: usize) -> Result<bool, String> {
         match self.input.fill(&mut self.stream, room) {
-            Ok(Filled::More) => Ok(true),
+            Ok(Filled::More) => {
+                self.moved = true;
+                Ok(true)
+            }
             Ok(Filled::Nothing) => Ok(false),
             Ok(Filled::Closed) => Err("it closed the connection".to_owned()),
             Err(error) => Err(lost(&error)),

@@ -8,7 +8,7 @@ use bulkhead_protocol::block::RemotePlan;
 use bulkhead_protocol::device::DiskInfo;
 use bulkhead_stream::tls::{Client, TlsError};
 
-use super::{Inner, Remote};
+use super::{Alone, Inner, Remote};
 use crate::clock::Clock;
 use bulkhead_nbd::option::flag;
 
@@ -39,7 +39,7 @@ impl Remote {
         socket: OwnedFd,
         read_only: bool,
         clock: Rc<dyn Clock>,
-        alone: Rc<Cell<bool>>,
+        alone: Rc<Alone>,
     ) -> Result<Self, RemoteError> {
         let tls = plan.tls.as_ref().map(Client::new).transpose()?;
         let known = plan.known;
@@ -56,7 +56,10 @@ impl Remote {
             requests: RefCell::default(),
             lost: Cell::new(None),
             given_up: Cell::new(false),
-            refused: RefCell::default(),
+            abandoned: Cell::new(false),
+            expires: Cell::new(None),
+            quiet: Cell::new(None),
+            reason: RefCell::default(),
             waiting: crate::task::Waiting::default(),
             news: RefCell::default(),
             edges: crate::task::RangeLock::default(),
@@ -68,14 +71,17 @@ impl Remote {
     /// Waits until the server has said what its export is, unless the plan knew that already.
     pub async fn known(&self) -> Result<(), RemoteError> {
         let inner = &self.0;
-        let decided = || inner.export.get().is_some() || inner.refused.borrow().is_some();
-        if inner.alone.get() {
+        let decided = || inner.export.get().is_some() || inner.reason.borrow().is_some();
+        if inner.alone.is_so() {
             self.wait_alone(decided);
         } else {
             inner.waiting.until(decided).await;
         }
         let Some(export) = inner.export.get() else {
-            let why = inner.refused.take().unwrap_or_else(|| "it says nothing".to_owned());
+            let why = inner.reason.take().unwrap_or_else(|| "it says nothing".to_owned());
+            if inner.alone.is_so() {
+                inner.miss(&why);
+            }
             return Err(RemoteError::Server(why));
         };
         match export.minimum {
@@ -88,7 +94,13 @@ impl Remote {
     pub fn info(&self, discard: bool) -> DiskInfo {
         let read_only = self.0.read_only;
         let export = self.0.export.get().unwrap_or_default();
-        let logical_block = export.minimum.clamp(SECTOR, MOST_BLOCK);
+        // Requests of less than the server's blocks are served as well, by reading what is around them. A guest is
+        // better off if it asks for none: but that it was told, or not, when its disk was first opened. It may have
+        // been another disk then, from which a job has moved it here.
+        let logical_block = match self.0.plan.known {
+            None => export.minimum.clamp(SECTOR, MOST_BLOCK),
+            Some(_) => SECTOR,
+        };
         DiskInfo {
             size: export.size,
             logical_block,

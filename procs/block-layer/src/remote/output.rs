@@ -51,8 +51,9 @@ impl Output {
         self.pieces.push_back(Piece::Memory(memory));
     }
 
-    /// Sends what there is room for.
-    pub(super) fn send(&mut self, stream: &mut Stream) -> io::Result<()> {
+    /// Sends what there is room for; `true`: that was something.
+    pub(super) fn send(&mut self, stream: &mut Stream) -> io::Result<bool> {
+        let mut moved = false;
         // An empty piece is nothing to wait for.
         self.advance(0);
         while let Some(front) = self.pieces.front() {
@@ -67,12 +68,16 @@ impl Output {
                 (Piece::Memory(memory), _) => with(memory, self.sent, |data| stream.send(&[data])),
             };
             match sent {
-                Ok(count) => self.advance(count),
+                Ok(count) => {
+                    moved |= count > 0;
+                    self.advance(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        stream.flush().map(drop)
+        stream.flush()?;
+        Ok(moved)
     }
 
     fn advance(&mut self, count: usize) {

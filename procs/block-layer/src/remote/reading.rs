@@ -145,7 +145,10 @@ impl Line {
             let there = receive_into(&mut self.stream, &memory.part(start, left));
             return match there {
                 Ok(0) => Err("it closed the connection".to_owned()),
-                Ok(count) => Ok(count as u64),
+                Ok(count) => {
+                    self.moved = true;
+                    Ok(count as u64)
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 Err(error) => Err(lost(&error)),
             };

@@ -2,6 +2,10 @@
 //!
 //! Cookies are numbers that never come again, in the order in which requests were made: an answer to
 //! something that is over finds nobody, and what is sent again goes in its first order.
+//!
+//! A request may be what kills its lines: a server that dies of it, or cannot stand it. The oldest that is not
+//! answered when a line is lost is charged with that. After the second time, what was under way together is sent
+//! one by one, so that the innocent get their answers; after the fifth it fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Poll, Waker};
@@ -22,6 +26,12 @@ pub(super) struct Question {
     pub(super) memory: Option<Memory>,
 }
 
+/// Lines that a request may cost as the oldest on them before all that is sent with it goes one by one.
+const SUSPICIOUS: u32 = 2;
+
+/// The same before it fails.
+const MOST_LOSSES: u32 = 5;
+
 /// How a request ended.
 pub(super) type Ended = Result<Vec<Extent>, Failure>;
 
@@ -36,7 +46,17 @@ enum State {
 struct Request {
     question: Question,
     state: State,
+    /// Lines that were lost while it was the oldest on them.
+    losses: u32,
+    /// It is sent by itself.
+    suspect: bool,
     waker: Option<Waker>,
+}
+
+impl Request {
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
+    }
 }
 
 /// See the module.
@@ -50,7 +70,9 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn insert(&mut self, question: Question) -> u64 {
         self.made += 1;
-        self.all.insert(self.made, Request { question, state: State::Waiting, waker: None });
+        let (state, waker) = (State::Waiting, None);
+        let request = Request { question, state, losses: 0, suspect: false, waker };
+        self.all.insert(self.made, request);
         self.waiting.insert(self.made);
         self.made
     }
@@ -95,13 +117,27 @@ impl Requests {
         }
     }
 
-    /// What was sent on this line waits again.
+    /// Whether it is to be sent by itself.
+    pub(super) fn is_suspect(&self, cookie: u64) -> bool {
+        self.all.get(&cookie).is_some_and(|request| request.suspect)
+    }
+
+    /// What was sent on this line waits again, but for what has cost too many.
     pub(super) fn lose(&mut self, lost: u64) {
+        let mut charged = None;
         for (cookie, request) in &mut self.all {
             if matches!(request.state, State::Sent { line, .. } if line == lost) {
                 request.state = State::Waiting;
                 self.waiting.insert(*cookie);
+                let (_, losses) = *charged.get_or_insert_with(|| {
+                    request.losses += 1;
+                    (*cookie, request.losses)
+                });
+                request.suspect |= losses >= SUSPICIOUS;
             }
+        }
+        if let Some((cookie, MOST_LOSSES..)) = charged {
+            self.end(cookie, Err(Failure::IO));
         }
     }
 
@@ -112,11 +148,22 @@ impl Requests {
         }
     }
 
+    /// All that are not over fail.
+    pub(super) fn fail_all(&mut self, failure: Failure) {
+        let left = self.all.iter().filter(|(_, request)| !request.is_over());
+        let left: Vec<u64> = left.map(|(cookie, _)| *cookie).collect();
+        for cookie in left {
+            self.end(cookie, Err(failure));
+        }
+    }
+
+    /// Whether nothing is asked that is not over.
+    pub(super) fn is_idle(&self) -> bool {
+        self.all.values().all(Request::is_over)
+    }
+
     pub(super) fn is_over(&self, cookie: u64) -> bool {
-        !matches!(
-            self.all.get(&cookie),
-            Some(Request { state: State::Waiting | State::Sent { .. }, .. })
-        )
+        self.all.get(&cookie).is_none_or(Request::is_over)
     }
 
     pub(super) fn poll(&mut self, cookie: u64, waker: &Waker) -> Poll<Ended> {
@@ -131,5 +178,54 @@ impl Requests {
             Some(Request { state: State::Over(ended), .. }) => Poll::Ready(ended),
             _ => Poll::Ready(Err(Failure::IO)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_nbd::request::Command;
+
+    use super::*;
+
+    fn three() -> Requests {
+        let mut requests = Requests::default();
+        for offset in 0..3 {
+            let asked = Asked { command: Command::Write, offset, len: 1 };
+            requests.insert(Question { asked, flags: 0, memory: None });
+        }
+        requests
+    }
+
+    fn send_all(requests: &mut Requests, line: u64) {
+        while let Some(cookie) = requests.first_waiting() {
+            requests.send(cookie, line);
+        }
+    }
+
+    #[test]
+    fn the_innocent_are_told_from_the_culprit_by_being_sent_alone() {
+        let mut requests = three();
+        // The server dies of the second, before it has answered the first.
+        for line in 0..2 {
+            assert!(!requests.is_suspect(1) && !requests.is_suspect(3));
+            send_all(&mut requests, line);
+            requests.lose(line);
+        }
+        assert!((1..=3).all(|cookie| requests.is_suspect(cookie)));
+        requests.send(1, 2);
+        requests.end(1, Ok(Vec::new()));
+        for line in 2..7 {
+            assert_eq!(requests.first_waiting(), Some(2), "{line}");
+            requests.send(2, line);
+            requests.lose(line);
+        }
+        let ended = |requests: &mut Requests, cookie| requests.poll(cookie, Waker::noop());
+        assert_eq!(ended(&mut requests, 2), Poll::Ready(Err(Failure::IO)));
+        assert_eq!(requests.first_waiting(), Some(3));
+        assert_eq!(ended(&mut requests, 1), Poll::Ready(Ok(Vec::new())));
+        assert!(!requests.is_idle());
+        requests.fail_all(Failure::NO_SPACE);
+        assert!(requests.is_idle());
+        assert_eq!(ended(&mut requests, 3), Poll::Ready(Err(Failure::NO_SPACE)));
     }
 }

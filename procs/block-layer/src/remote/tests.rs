@@ -41,9 +41,20 @@ fn plan() -> RemotePlan {
 /// A disk on this server, whose requests are waited for where they are made.
 fn alone(server: Server) -> Result<Remote, RemoteError> {
     let clock = Rc::new(Still::default());
-    let remote = Remote::begin(plan(), server.run(), false, clock, Rc::new(Cell::new(true)))?;
+    let remote = Remote::begin(plan(), server.run(), false, clock, nobody_else())?;
     finish(remote.known())?;
     Ok(remote)
+}
+
+fn nobody_else() -> Rc<Alone> {
+    let alone = Rc::new(Alone::default());
+    alone.set(true);
+    alone
+}
+
+/// A disk on this server, whose requests wait as tasks.
+fn begun(server: Server, clock: &Rc<Still>) -> Remote {
+    Remote::begin(plan(), server.run(), false, Rc::clone(clock) as _, Rc::default()).unwrap()
 }
 
 fn bytes(remote: &Remote, at: u64, len: usize) -> Result<Vec<u8>, Failure> {
@@ -156,8 +167,7 @@ fn what_was_asked_on_a_lost_line_is_asked_again_in_its_order() {
         // It takes three requests and dies.
         (request.cookie < 3).then(Vec::new)
     }));
-    let remote =
-        Remote::begin(plan(), deaf.run(), false, clock, Rc::new(Cell::new(false))).unwrap();
+    let remote = Remote::begin(plan(), deaf.run(), false, clock, Rc::default()).unwrap();
     let (mut tasks, done) = (Tasks::default(), Rc::new(RefCell::new(Vec::new())));
     drive(&remote, &mut tasks, |news| matches!(news, News::Connected(_)));
     for number in 0..5_u8 {
@@ -189,8 +199,7 @@ fn what_was_asked_on_a_lost_line_is_asked_again_in_its_order() {
 fn without_a_server_requests_wait_for_the_delay_and_then_fail_until_it_is_back() {
     let clock = Rc::new(Still::default());
     let gone = Server::new(Box::new(|_, _, _| None));
-    let alone = Rc::new(Cell::new(false));
-    let remote = Remote::begin(plan(), gone.run(), false, Rc::clone(&clock) as _, alone).unwrap();
+    let remote = begun(gone, &clock);
     let mut tasks = Tasks::default();
     drive(&remote, &mut tasks, |news| matches!(news, News::Connected(_)));
     let ended = Rc::new(Cell::new(None));
@@ -219,22 +228,112 @@ fn without_a_server_requests_wait_for_the_delay_and_then_fail_until_it_is_back()
 }
 
 #[test]
+fn a_request_that_costs_one_line_after_another_fails_and_those_beside_it_do_not() {
+    let clock = Rc::new(Still::default());
+    let picky = || {
+        let mut honest = honest();
+        Server::new(Box::new(move |style, request, payload| match request.offset {
+            4096 => None,
+            _ => honest(style, request, payload),
+        }))
+    };
+    let remote = begun(picky(), &clock);
+    let (mut tasks, done) = (Tasks::default(), Rc::new(RefCell::new(Vec::new())));
+    drive(&remote, &mut tasks, |news| matches!(news, News::Connected(_)));
+    for number in 0..4_u64 {
+        let (remote, done) = (remote.clone(), Rc::clone(&done));
+        tasks.spawn(async move {
+            let outcome = remote.write(number * 2048, Heap::copy_of(&[1; 512]).into()).await;
+            done.borrow_mut().push((number, outcome));
+        });
+    }
+    let mut lines = 1;
+    while tasks.running() > 0 {
+        turn(&remote, &mut tasks);
+        if remote.news().contains(&News::Wanted) {
+            lines += 1;
+            remote.take(picky().run());
+        }
+    }
+    let mut done = done.take();
+    done.sort_by_key(|(number, _)| *number);
+    let expected = [Ok(()), Ok(()), Err(Failure::IO), Ok(())];
+    assert!(done.iter().map(|(_, outcome)| outcome).eq(&expected), "{done:?}");
+    // An answer that has come is lost with its line if that is found out by what cannot be sent.
+    assert!((6..=12).contains(&lines), "{lines}");
+}
+
+#[test]
+fn a_server_that_is_left_fails_what_it_was_asked_and_is_asked_for_nothing() {
+    let clock = Rc::new(Still::default());
+    let remote = begun(Server::new(Box::new(|_, _, _| Some(Vec::new()))), &clock);
+    let mut tasks = Tasks::default();
+    drive(&remote, &mut tasks, |news| matches!(news, News::Connected(_)));
+    clock.0.set(Duration::from_secs(3));
+    assert_eq!(remote.quiet_since(), None, "it was asked nothing");
+    let ended = Rc::new(Cell::new(None));
+    let (asked, end) = (remote.clone(), Rc::clone(&ended));
+    tasks.spawn(async move { end.set(Some(asked.sync().await)) });
+    turn(&remote, &mut tasks);
+    assert_eq!(remote.quiet_since(), Some(Duration::from_secs(3)));
+    remote.expire(Some(Duration::from_secs(9)));
+    assert_eq!(remote.next_due(), Some(Duration::from_secs(9)));
+    clock.0.set(Duration::from_secs(9));
+    remote.due(clock.now());
+    tasks.run();
+    assert_eq!(ended.take(), Some(Err(Failure::IO)));
+    assert!(remote.is_abandoned() && remote.sockets().is_empty());
+    let (asked, end) = (remote.clone(), Rc::clone(&ended));
+    tasks.spawn(async move { end.set(Some(asked.sync().await)) });
+    assert_eq!(ended.take(), Some(Err(Failure::IO)), "at once");
+    remote.pump();
+    assert!(!remote.news().contains(&News::Wanted), "it wants a socket");
+}
+
+#[test]
+fn a_server_that_cannot_tell_what_it_holds_has_data() {
+    for style in [Style::Simple, Style::Structured, Style::Extended] {
+        let mut honest = honest();
+        let server = Server::new(Box::new(move |style, request, payload| {
+            let to = Addressee { cookie: request.cookie, offset: request.offset };
+            match Command::from_code(request.command) {
+                Some(Command::BlockStatus) => {
+                    let mut out = Vec::new();
+                    // Some say so in the old way, whatever was agreed on.
+                    let old = if style == Style::Extended { style } else { Style::Simple };
+                    reply::encode_error(&mut out, old, to, Error::Invalid, "cannot say");
+                    Some(out)
+                }
+                _ => honest(style, request, payload),
+            }
+        }));
+        let remote = alone(Server { style, tells_holes: true, ..server }).unwrap();
+        assert_eq!(finish(remote.reads_zero(0, 4096)), Ok((false, 4096)));
+        assert_eq!(bytes(&remote, 0, 4).unwrap(), [0; 4]);
+        assert!(!remote.news().iter().any(|news| matches!(news, News::Lost(_))));
+    }
+}
+
+#[test]
 fn an_export_that_comes_back_with_another_size_is_not_taken() {
     let known = KnownExport { size: BYTES / 2, flags: 1, minimum: 1, maximum: 32 << 20 };
     let plan = RemotePlan { known: Some(known), ..plan() };
     let clock = Rc::new(Still::default());
     let server = Server::new(honest()).run();
-    let remote = Remote::begin(plan, server, false, clock, Rc::new(Cell::new(true))).unwrap();
+    let alone = nobody_else();
+    let remote = Remote::begin(plan, server, false, clock, Rc::clone(&alone)).unwrap();
     finish(remote.known()).unwrap();
     assert_eq!(bytes(&remote, 0, 512), Err(Failure::IO));
+    let (layer, why) = alone.missed().unwrap();
+    assert!(layer == 0 && why.contains("not what it was"), "{why}");
 }
 
 #[test]
 fn a_server_that_says_nothing_is_left_in_time() {
     let clock = Rc::new(Still::default());
     let (silent, _kept) = bulkhead_sys::seqpacket::stream_pair().unwrap();
-    let alone = Rc::new(Cell::new(false));
-    let remote = Remote::begin(plan(), silent, false, Rc::clone(&clock) as _, alone).unwrap();
+    let remote =
+        Remote::begin(plan(), silent, false, Rc::clone(&clock) as _, Rc::default()).unwrap();
     assert_eq!(remote.next_due(), Some(HANDSHAKE));
     clock.0.set(HANDSHAKE);
     remote.due(clock.now());

@@ -32,6 +32,10 @@ pub enum Entry {
         /// What.
         bytes: Rc<[u8]>,
     },
+    /// The file became that long, or longer than that it was before.
+    Grow(u64),
+    /// The file became that short.
+    Cut(u64),
     /// The first `covered` entries are durable: what was done when it began.
     Sync {
         /// How many.
@@ -56,12 +60,14 @@ pub enum Call {
     Sync,
     /// How long it is.
     Size,
+    /// To become longer or shorter.
+    Resize,
 }
 
 impl Call {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Read, Self::Write, Self::Zero, Self::Discard, Self::Sync, Self::Size];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Write, Self::Zero, Self::Discard, Self::Sync, Self::Size, Self::Resize];
 }
 
 /// A call that is to fail, once.
@@ -155,13 +161,18 @@ impl MemoryFile {
         let durable = covered.max().unwrap_or(0);
         let mut bytes = self.0.start.borrow().clone();
         for (index, entry) in issued.iter().enumerate() {
-            let Entry::Write { at, bytes: written } = entry else {
-                continue;
-            };
-            for (sector, piece) in written.chunks(SECTOR).enumerate() {
-                if index < durable || keeps() {
-                    put(&mut bytes, *at as usize + sector * SECTOR, piece);
+            let mut reached = || index < durable || keeps();
+            match entry {
+                Entry::Write { at, bytes: written } => {
+                    for (sector, piece) in written.chunks(SECTOR).enumerate() {
+                        if reached() {
+                            put(&mut bytes, *at as usize + sector * SECTOR, piece);
+                        }
+                    }
                 }
+                Entry::Grow(end) if reached() => put(&mut bytes, *end as usize, &[]),
+                Entry::Cut(end) if reached() => bytes.truncate(*end as usize),
+                _ => {}
             }
         }
         bytes
@@ -279,6 +290,27 @@ impl Storage for MemoryFile {
         let covered = self.0.log.borrow().len();
         self.turn(Call::Sync).await?;
         self.0.log.borrow_mut().push(Entry::Sync { covered });
+        Ok(())
+    }
+
+    fn wants_room(&self) -> bool {
+        true
+    }
+
+    async fn make_room(&self, at: u64, len: u64) -> Outcome {
+        self.turn(Call::Resize).await?;
+        if at + len > LONGEST {
+            return Err(Failure::TOO_LARGE);
+        }
+        put(&mut self.0.bytes.borrow_mut(), (at + len) as usize, &[]);
+        self.0.log.borrow_mut().push(Entry::Grow(at + len));
+        Ok(())
+    }
+
+    async fn cut(&self, end: u64) -> Outcome {
+        self.turn(Call::Resize).await?;
+        self.0.bytes.borrow_mut().truncate(end as usize);
+        self.0.log.borrow_mut().push(Entry::Cut(end));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use bulkhead_protocol::block_control::ErrorPolicy;
 use bulkhead_protocol::filters::Filters;
 use std::path::PathBuf;
 
-use bulkhead_protocol::spec::{CacheMode, DiskSource, DiskSpec, OnError, ServerSpec};
+use bulkhead_protocol::spec::{AioMode, CacheMode, DiskSource, DiskSpec, OnError, ServerSpec};
 
 use super::keyed::{Keyed, nearest};
 use super::server;
@@ -21,12 +21,14 @@ const KEYS: &[&str] = &[
     "id",
     "serial",
     "cache",
+    "aio",
     "discard",
     "queues",
     "cpu",
     "delay",
     "copy-on-read",
     "inject",
+    "verify",
     "throttling.bps-total",
     "throttling.bps-total-max",
     "throttling.bps-total-max-length",
@@ -93,21 +95,33 @@ pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
         return Err(keyed.refuse("the serial is longer than 20 bytes", "shorten it"));
     }
     let queues = keyed.number("queues", 1, 16)?.unwrap_or(0);
+    let aio = aio(&mut keyed)?;
     let disk = DiskSpec {
         id,
         serial,
         queues: u16::try_from(queues)?,
         cpu: keyed.number("cpu", 0, 1023)?,
         filters: filters::filters(&mut keyed)?,
+        verify: keyed.value("verify")?.map(PathBuf::from),
         on_error: OnError {
             read: policy(&mut keyed, "rerror", ErrorPolicy::Report)?,
             write: policy(&mut keyed, "werror", ErrorPolicy::Enospc)?,
         },
         source: source(&mut keyed)?,
+        aio,
     };
+    let direct = matches!(disk.source, DiskSource::Image { cache: CacheMode::None, .. });
+    if aio == AioMode::Native && !direct {
+        let reason = "'aio=native' is for images past the page cache";
+        return Err(keyed.refuse(reason, "write cache=none too, or leave it out"));
+    }
     if matches!(disk.source, DiskSource::VhostUser { .. }) && disk.filters != Filters::default() {
         let reason = "limits, delays and faults are of our block layer, not of another program's";
         return Err(keyed.refuse(reason, "leave them out"));
+    }
+    if disk.verify.is_some() && !matches!(disk.source, DiskSource::Image { .. }) {
+        let reason = "'verify' is of an image: only such a disk can be held against another file";
+        return Err(keyed.refuse(reason, "leave it out"));
     }
     keyed.refuse_rest()?;
     Ok(disk)
@@ -207,6 +221,17 @@ fn cache(keyed: &mut Keyed) -> anyhow::Result<CacheMode> {
         Some(other) => {
             let remedy = nearest(other, &["none", "writeback", "unsafe"]);
             Err(keyed.refuse(&format!("'cache={other}' is not known"), &remedy))
+        }
+    }
+}
+
+fn aio(keyed: &mut Keyed) -> anyhow::Result<AioMode> {
+    match keyed.value("aio")?.as_deref() {
+        None | Some("threads") => Ok(AioMode::Threads),
+        Some("native") => Ok(AioMode::Native),
+        Some(other) => {
+            let remedy = nearest(other, &["threads", "native"]);
+            Err(keyed.refuse(&format!("'aio={other}' is not known"), &remedy))
         }
     }
 }

@@ -64,6 +64,9 @@ fn line(kind: &EventKind) -> Option<String> {
         EventKind::ServerLost { id, path, reason } => {
             format!("disk {id}: {} is lost: {reason}; its requests wait", path.display())
         }
+        EventKind::VerifyMismatch { id, at } => {
+            format!("disk {id} does not read as its reference does, from byte {at} on")
+        }
         EventKind::ServerBack { id, path } => format!("disk {id}: {} is back", path.display()),
         EventKind::JobReady { id, job } => format!("job {job} on disk {id} is ready"),
         EventKind::JobCompleted { id, job, .. } => format!("job {job} on disk {id} is completed"),

@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 
 use crate::client::Client;
 use crate::limits::MOST_CLIENTS;
-use crate::link::Owner;
+use crate::owner::Owner;
 
 /// Tokens below are not clients'.
 const FIRST: Token = 16;

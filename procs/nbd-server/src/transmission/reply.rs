@@ -1,16 +1,18 @@
 //! What completions come to.
 
+use bulkhead_block_client::LinkFault;
 use bulkhead_nbd::error::Error;
 use bulkhead_nbd::reply::{
     Style, encode_data, encode_done, encode_error, encode_last, encode_status,
 };
 use bulkhead_ring::ArenaSpan;
 
-use super::{Desk, Transmission};
+use super::Transmission;
 use crate::client::Gone;
+use crate::desk::Desk;
 use crate::judge::{Range, Task};
-use crate::link::{Done, LinkFault, Piece};
 use crate::output::Output;
+use crate::owner::{ClientDone, ClientPiece};
 use crate::status;
 use crate::work::{Work, wanted};
 
@@ -18,12 +20,12 @@ impl Transmission {
     /// A piece is over.
     pub fn finish(
         &mut self,
-        done: Done,
+        done: ClientDone,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) -> Result<(), Gone> {
-        let Done { piece, span, status } = done;
-        let slot = usize::from(piece.request);
+        let ClientDone { piece, span, status } = done;
+        let slot = usize::from(piece.whose.request);
         self.ranges = self.ranges.saturating_sub(u32::from(piece.span() == 0));
         let Some(mut work) = self.works.get_mut(slot).and_then(Option::take) else {
             self.drop_span(span, desk);
@@ -58,11 +60,11 @@ impl Transmission {
         }
         if work.is_whole() && work.left == 0 {
             if work.make_durable() {
-                self.waiting.push_back(piece.request);
+                self.waiting.push_back(piece.whose.request);
             } else {
                 self.conclude(&work, output);
-                *desk.completed += 1;
-                self.free.push(piece.request);
+                desk.completed += 1;
+                self.free.push(piece.whose.request);
                 return Ok(());
             }
         }
@@ -72,14 +74,14 @@ impl Transmission {
         Ok(self.retry(desk)?)
     }
 
-    fn retry(&mut self, desk: &mut Desk<'_>) -> Result<(), LinkFault> {
+    fn retry(&mut self, desk: &mut Desk) -> Result<(), LinkFault> {
         self.cut_waiting(desk)
     }
 
     /// Gives a span back.
-    fn drop_span(&mut self, span: Option<ArenaSpan>, desk: &mut Desk<'_>) -> Option<ArenaSpan> {
+    fn drop_span(&mut self, span: Option<ArenaSpan>, desk: &mut Desk) -> Option<ArenaSpan> {
         if let Some(span) = span {
-            self.share.give_back(desk.pool, span.len());
+            self.share.give_back(&mut desk.pool, span.len());
             desk.link.release(Some(span));
         }
         None
@@ -90,10 +92,10 @@ impl Transmission {
         &mut self,
         work: &Work,
         range: Range,
-        piece: Piece,
+        piece: ClientPiece,
         span: Option<ArenaSpan>,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) {
         let Some(span) = span else { return };
         let (from, to) = wanted(range, piece.offset, piece.len);
@@ -109,7 +111,7 @@ impl Transmission {
         work: &mut Work,
         range: Range,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) -> Result<(), Gone> {
         let blocks = work.blocks;
         while let Some((len, span)) =
@@ -148,10 +150,10 @@ impl Transmission {
         work: &mut Work,
         range: Range,
         one: bool,
-        piece: Piece,
+        piece: ClientPiece,
         span: Option<ArenaSpan>,
         output: &mut Output,
-        desk: &mut Desk<'_>,
+        desk: &mut Desk,
     ) {
         let Some(span) = span else { return };
         let told = status::take(desk.link.arena(), &span);

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bulkhead_protocol::block::{KnownExport, LayerNumber, MOST_CONNECTIONS, RemotePlan};
+use bulkhead_protocol::block::{
+    KnownExport, LayerNumber, MOST_CONNECTIONS, MOST_SOCKETS, RemotePlan,
+};
 use bulkhead_protocol::block_control::MOST_ADDRESSES;
 use bulkhead_protocol::nbd::{LONGEST_EXPORT, OwnCertificate, TlsClientPlan};
 use bulkhead_protocol::session::Refusal;
@@ -166,20 +168,34 @@ impl Remote {
         std::mem::take(&mut self.lost)
     }
 
-    /// It is no more.
-    pub fn disconnected(&mut self, now: Instant) {
-        self.lost = true;
+    /// It is no more; `true`: that is news.
+    pub fn disconnected(&mut self, now: Instant) -> bool {
         // One that breaks at once, again and again, is waited with longer and longer.
         let lasted = self.connected.take().map(|since| now.saturating_duration_since(since));
         if lasted.is_some_and(|lasted| lasted >= GOOD) {
             self.tries = 0;
         }
+        !std::mem::replace(&mut self.lost, true)
     }
 
     /// How many sockets a block-layer may ask for at a time.
     pub fn most_wanted(&self) -> u16 {
         self.plan.connections
     }
+}
+
+/// Refuses a server more whose connections a disk's block-layer has no descriptors for. `others`: those that it may
+/// have already.
+pub fn refuse_too_many(option: &str, others: u16, spec: &ServerSpec) -> Result<(), Refusal> {
+    let all = u32::from(others) + u32::from(spec.connections);
+    if all <= u32::from(MOST_SOCKETS) {
+        return Ok(());
+    }
+    let value = format!("connections={}", spec.connections);
+    let reason = format!(
+        "all layers and targets of the disk together would have {all} connections, and {MOST_SOCKETS} are the most"
+    );
+    Err(refuse(option, value, reason, "give fewer connections= to one of them"))
 }
 
 fn dial_at(place: &Place) -> io::Result<OwnedFd> {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use bulkhead_protocol::core::DeviceKind;
 use bulkhead_protocol::device::RingShape;
 use bulkhead_protocol::nbd::NBD_RING;
+use bulkhead_protocol::spec::AioMode;
 use bulkhead_sys::poller::Poller;
 
 use super::consumer::{Consumer, Kind};
@@ -167,7 +168,12 @@ impl Instance {
         let blk_queues = if has_blk { usize::from(queues) } else { 0 };
         // Threads are made before the seal: those of exports that are added later are there from the start.
         let threads = (blk_queues + MOST_EXPORTS).min(MOST_RINGS);
-        let server = self.post(Role::BlockLayer(disk), id, cpus, vec![threads.to_string()]);
+        let mut arguments = vec![threads.to_string()];
+        if planned_disk.is_some_and(|disk| disk.aio == AioMode::Native) {
+            // The host has so many contexts for all of them: exports that may come later do without.
+            arguments.push(format!("aio={}", blk_queues.max(1)));
+        }
+        let server = self.post(Role::BlockLayer(disk), id, cpus, arguments);
         let mut consumers = Vec::new();
         if has_blk {
             let post = self.post(Role::Blk(disk), id, cpus, vec![queues.to_string()]);

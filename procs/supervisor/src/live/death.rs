@@ -64,6 +64,14 @@ impl Instance {
         self.timers.set(limit, Due::Reaped(post, ticket));
     }
 
+    /// Ends a process that cannot do yet what it is for. Its successor comes after `pause`.
+    pub(super) fn retire(&mut self, post: PostIndex, reason: String, pause: Duration) {
+        if let Some(process) = self.posts.get_mut(post).and_then(|post| post.planned_mut()) {
+            process.retired = Some(pause);
+        }
+        self.condemn(post, reason);
+    }
+
     /// Core blames a process, of which it may have seen no more than the death.
     pub(super) fn suspect(&mut self, post: PostIndex, reason: String) {
         let Some(process) = self.posts.get_mut(post).and_then(|post| post.planned_mut()) else {
@@ -117,7 +125,7 @@ impl Instance {
         let fall = Fall {
             class: place.role.class(),
             id: place.id.clone(),
-            cause: Cause::of(death, process.condemned.is_some()),
+            cause: cause(death, &process),
             how: how(death, &process),
             last_words: process.log.last_words(),
             degraded_before,
@@ -163,7 +171,7 @@ impl Instance {
         if is_the_machine || (never_served && !self.started && fall.cause != Cause::Outside) {
             return self.fail(sentence(&fall));
         }
-        place.own_fault |= fall.cause != Cause::Outside;
+        place.own_fault |= matches!(fall.cause, Cause::OwnFault | Cause::Security);
         let verdict = place.restart.died(now, fall.cause);
         match verdict {
             Verdict::Now => {
@@ -176,8 +184,14 @@ impl Instance {
             }
             Verdict::Quarantined => place.phase = Phase::Quarantined,
         }
-        self.lost(role);
-        self.tell_of(role, &fall, verdict);
+        match fall.cause {
+            // It had nothing, and that it waits was told.
+            Cause::Retired(_) => self.unplanned(role),
+            _ => {
+                self.lost(role);
+                self.tell_of(role, &fall, verdict);
+            }
+        }
     }
 
     fn wait_for_successor(&mut self, post: PostIndex, until: Instant) {
@@ -200,8 +214,7 @@ impl Instance {
     fn lost(&mut self, role: Role) {
         match role {
             Role::BlockLayer(disk) => {
-                self.fenced_all(disk, Fence::server_reaped);
-                self.introductions_lost(disk);
+                self.unplanned(role);
                 self.block_layer_lost(disk);
             }
             Role::Blk(disk) => {
@@ -216,6 +229,14 @@ impl Instance {
                 self.forget_callers();
             }
             Role::Core | Role::SoftCpu(_) | Role::Gdb | Role::Sink(_) => {}
+        }
+    }
+
+    /// A block-layer is gone, and with it the plan that it had.
+    fn unplanned(&mut self, role: Role) {
+        if let Role::BlockLayer(disk) = role {
+            self.fenced_all(disk, Fence::server_reaped);
+            self.introductions_lost(disk);
         }
     }
 
@@ -250,6 +271,13 @@ impl Instance {
         };
         let (role, id) = (place.role.class(), place.id.clone());
         self.tell(EventKind::NotReaped { role, id });
+    }
+}
+
+fn cause(death: Death, process: &Process) -> Cause {
+    match (Cause::of(death, process.condemned.is_some()), process.retired) {
+        (Cause::OwnFault, Some(pause)) => Cause::Retired(pause),
+        (cause, _) => cause,
     }
 }
 

@@ -5,9 +5,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_channel::ChannelError;
-use bulkhead_protocol::block::{BlockCommand, BlockEvent, BlockPlan, ExportPlan, JobReport};
+use bulkhead_protocol::block::{BlockCommand, BlockEvent, JobReport};
 use bulkhead_protocol::device::{BlkCommand, BlkPlan, DiskInfo, RingShape};
-use bulkhead_protocol::filters::{Filters, Limits};
+use bulkhead_protocol::filters::Limits;
 use bulkhead_protocol::nbd::NbdCommand;
 
 use super::block::job::Job;
@@ -243,30 +243,16 @@ impl Instance {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
-        let Some(planned) = self.plan.disks.get(here.planned) else {
+        let planned = self.plan.disks.get(here.planned);
+        let Some((command, fds)) = planned.and_then(|planned| here.block_plan(planned)) else {
             return;
         };
-        let Source::Image(image) = &planned.source else {
-            return;
-        };
-        let exports = here.consumers.iter().map(|consumer| planned.export_plan(consumer));
-        let command = BlockCommand::Plan(Box::new(BlockPlan {
-            node: image.chain.plan(image.service),
-            layers: image.chain.named(),
-            remotes: image.chain.remotes(),
-            exports: exports.collect(),
-            filters: Filters { limits: here.limits, ..planned.filters.clone() },
-            on_error: planned.on_error,
-            jobs: here.jobs.iter().map(|job| job.plan.clone()).collect(),
-        }));
-        let mut fds: Vec<_> = planned.group.iter().map(AsFd::as_fd).collect();
-        fds.extend(image.chain.fds(image.service));
-        fds.extend(here.consumers.iter().flat_map(Consumer::ring_fds));
-        fds.extend(here.jobs.iter().flat_map(|job| job.fds(&image.chain)));
         let post = here.server;
         let process = self.posts.get_mut(post).and_then(|post| post.process_mut());
         let sent = process.map_or(Ok(()), |process| process.command(command, &fds));
-        if let Err(ChannelError::Codec(error)) = sent {
+        if let Err(error) = sent
+            && error.is_of_the_message()
+        {
             return self.condemn(post, format!("its plan cannot be sent: {error}"));
         }
         self.was_planned(post);
@@ -331,6 +317,7 @@ impl Instance {
         match event {
             BlockEvent::Opened(info) => self.on_opened(disk, post, info),
             BlockEvent::Refused { reason } => self.on_image_refused(disk, post, reason),
+            BlockEvent::Away { layer, reason } => self.on_server_away(disk, post, layer, reason),
             BlockEvent::Detached { export } => {
                 self.fenced(disk, export as usize, Fence::server_detached);
                 self.part_if_apart(disk, export as usize);
@@ -373,7 +360,7 @@ impl Instance {
             && known.logical_block.is_multiple_of(info.logical_block.max(1))
     }
 
-    fn on_image_refused(&mut self, disk: usize, post: PostIndex, reason: String) {
+    pub(super) fn on_image_refused(&mut self, disk: usize, post: PostIndex, reason: String) {
         let planned = self.disks.get(disk).map(|disk| disk.planned);
         let Some(planned) = planned.and_then(|index| self.plan.disks.get(index)) else {
             return;
@@ -390,24 +377,5 @@ impl Instance {
         let option = format!("--disk {}", planned.id);
         let refusal = refuse(option, path, reason, "check the image");
         self.conclude(Outcome::Refused(refusal));
-    }
-}
-
-impl crate::plan::Disk {
-    /// What the block-layer is told of a consumer of this disk.
-    fn export_plan(&self, consumer: &Consumer) -> ExportPlan {
-        let (read_only, cpus) = match consumer.kind {
-            Kind::Blk => {
-                let export = self.export.as_ref();
-                (export.is_some_and(|export| export.read_only), self.cpus.clone())
-            }
-            Kind::Nbd => (self.nbd(consumer.number).is_none_or(|nbd| nbd.read_only), Vec::new()),
-        };
-        let bitmap = self.nbd(consumer.number).and_then(|nbd| nbd.bitmap.clone());
-        let image = match &self.source {
-            Source::Image(image) => image.service.read_only,
-            Source::Foreign(_) => true,
-        };
-        consumer.plan(image || read_only, bitmap, cpus)
     }
 }

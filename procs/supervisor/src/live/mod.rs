@@ -18,6 +18,7 @@
 mod allowance;
 mod begin;
 mod block;
+mod block_plan;
 mod consumer;
 mod control;
 mod cords;

@@ -170,6 +170,11 @@ impl Post {
         }
     }
 
+    /// Whether its process has its plan, and has not said yet what came of it.
+    pub fn is_planned(&self) -> bool {
+        matches!(self.phase, Phase::Planned(_))
+    }
+
     /// Takes its process, which leaves the post vacant.
     pub fn vacate(&mut self) -> Option<Process> {
         match std::mem::replace(&mut self.phase, Phase::Vacant) {

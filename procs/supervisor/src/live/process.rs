@@ -1,7 +1,7 @@
 //! One process of a post, from the order to start it until it is reaped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_channel::{Channel, ChannelError, Message};
 use bulkhead_protocol::block::BlockEvent;
@@ -39,6 +39,8 @@ pub struct Process {
     pub seal: Option<SealReport>,
     /// Why the supervisor killed it, if it did.
     pub condemned: Option<String>,
+    /// It was killed for no fault of its own, and its successor comes after this time.
+    pub retired: Option<Duration>,
     /// What core blames it for, if it does at this moment.
     pub suspicion: Option<String>,
     /// Inodes of the descriptors that it was given: channel and log pipe.
@@ -117,6 +119,7 @@ impl Process {
             birth: None,
             seal: None,
             condemned: None,
+            retired: None,
             suspicion: None,
             given: Given { channel: inode(&theirs)?, log: inode(&pipe)? },
             messages: Allowance::new(now, MESSAGES.0, MESSAGES.1),

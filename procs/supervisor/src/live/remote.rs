@@ -8,6 +8,9 @@
 //!
 //! A block-layer asks as often as it loses a connection; the pauses between two sockets grow as long as no
 //! connection lasts ([`Remote::pause`]). What was asked for by a process that is dead is forgotten with it.
+//!
+//! A disk with a format cannot be opened without its server. A successor that finds it away says so and is
+//! retired; the next one comes after such a pause as well ([`Instance::on_server_away`]).
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -94,6 +97,30 @@ impl Instance {
         self.tell(EventKind::ServerLost { id, path, reason });
     }
 
+    /// A successor cannot open the disk without its server. Nobody is to blame: another one tries later, again
+    /// and again, and meanwhile the disk's users wait as for any successor.
+    pub(super) fn on_server_away(
+        &mut self,
+        disk: usize,
+        post: PostIndex,
+        layer: LayerNumber,
+        reason: String,
+    ) {
+        if !self.started {
+            return self.on_image_refused(disk, post, reason);
+        }
+        let has_graph = self.posts.get(post).is_some_and(|post| !post.is_planned());
+        let Some(remote) = self.remote_mut(disk, layer).filter(|_| !has_graph) else {
+            return self.condemn(post, "it waits for a server that it has not".into());
+        };
+        let pause = remote.pause();
+        if remote.disconnected(Instant::now()) {
+            let (id, path) = (self.disk_name(disk), self.layer_path(disk, layer));
+            self.tell(EventKind::ServerLost { id, path, reason: reason.clone() });
+        }
+        self.retire(post, reason, pause);
+    }
+
     /// Sees that every layer on a server has a socket for the plan of its disk's next block-layer.
     pub(super) fn prepare_sockets(&mut self, disk: usize) -> std::io::Result<()> {
         self.all_remotes(disk).try_for_each(Remote::prepare)
@@ -106,6 +133,12 @@ impl Instance {
 
     fn all_remotes(&mut self, disk: usize) -> impl Iterator<Item = &mut Remote> {
         self.all_layers(disk).filter_map(Layer::remote_mut)
+    }
+
+    /// Connections that the disk's block-layer may have.
+    pub(super) fn connections(&mut self, disk: usize) -> u16 {
+        let most = self.all_remotes(disk).map(|remote| remote.most_wanted());
+        most.fold(0, u16::saturating_add)
     }
 
     fn remote_mut(&mut self, disk: usize, number: LayerNumber) -> Option<&mut Remote> {

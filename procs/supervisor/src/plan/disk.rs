@@ -9,13 +9,13 @@ use bulkhead_protocol::filters::{Filters, GROUP_BYTES, Limits};
 use bulkhead_protocol::record::InstanceRecord;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{
-    BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part, ServerSpec,
-    Spec,
+    AioMode, BackingFormat, BackingSpec, CacheMode, DiskSource, DiskSpec, Format, OnError, Part,
+    ServerSpec, Spec,
 };
 
 use super::{Export, NbdExport, checked_wish};
 use crate::images::chain::{Chain, Layer, Place, Service};
-use crate::images::remote::Remote;
+use crate::images::remote::{Remote, refuse_too_many};
 use crate::images::take::{LockedFile, Wanted};
 use crate::images::{owner, secret};
 use crate::open::{Identity, Kind, find};
@@ -40,8 +40,12 @@ pub struct Disk {
     pub group: Option<OwnedFd>,
     /// What is done about errors.
     pub on_error: OnError,
+    /// Who makes its direct transfers.
+    pub aio: AioMode,
     /// Where its bytes are.
     pub source: Source,
+    /// The file that it is held against.
+    pub reference: Option<LockedFile>,
     /// Its listening socket, in a storage instance.
     pub export: Option<Export>,
     /// Its NBD exports.
@@ -137,6 +141,18 @@ impl Disk {
                 Source::Image(Image { chain, service })
             }
         };
+        let reference = match (&source, &spec.verify) {
+            (_, None) => None,
+            (Source::Image(Image { chain, service }), Some(path)) if chain.top().is_some() => {
+                let neighbours = Neighbours { option: &option, instances, before };
+                Some(neighbours.take(path, Service { cache: CacheMode::Writeback, ..*service })?)
+            }
+            (_, Some(path)) => {
+                let value = format!("verify={}", path.display());
+                let reason = "only a disk of an image can be held against another file";
+                return Err(refuse(option, value, reason, "leave it out"));
+            }
+        };
         Ok(Self {
             id: spec.id.clone(),
             serial: spec.serial.clone(),
@@ -144,7 +160,9 @@ impl Disk {
             filters: Filters { limits, ..spec.filters.clone() },
             group,
             on_error: spec.on_error,
+            aio: spec.aio,
             source,
+            reference,
             export: None,
             nbd: Vec::new(),
             exports_made: 0,
@@ -240,6 +258,7 @@ impl Neighbours<'_> {
         format: &Format,
         service: Service,
     ) -> Result<Vec<Layer>, Refusal> {
+        check_connections(self.option, server, format)?;
         let place = self.place(path, server, service)?;
         let (secret, data_file, backing) = match format {
             Format::Raw(part) => {
@@ -276,6 +295,25 @@ impl Neighbours<'_> {
         }
         Ok(layers)
     }
+}
+
+/// Before anything is connected.
+fn check_connections(
+    option: &str,
+    server: Option<&ServerSpec>,
+    format: &Format,
+) -> Result<(), Refusal> {
+    let backing = match format {
+        Format::Qcow2 { backing, .. } => backing.as_slice(),
+        Format::Raw(_) | Format::Luks { .. } => &[],
+    };
+    let below = backing.iter().filter_map(|layer| layer.server.as_ref());
+    let mut others: u16 = 0;
+    for server in server.into_iter().chain(below) {
+        refuse_too_many(option, others, server)?;
+        others = others.saturating_add(server.connections);
+    }
+    Ok(())
 }
 
 fn layer(path: &Path, format: LayerFormat, place: Place) -> Layer {

@@ -63,6 +63,7 @@ impl Host {
 
     fn disk(&self, id: &str, file: &str) -> DiskSpec {
         DiskSpec {
+            verify: None,
             id: id.into(),
             source: DiskSource::Image {
                 path: self.path(file),
@@ -77,6 +78,7 @@ impl Host {
             cpu: None,
             filters: Default::default(),
             on_error: Default::default(),
+            aio: Default::default(),
         }
     }
 

@@ -122,3 +122,14 @@ fn a_kill_while_degraded_is_tried_again_at_once() {
     assert_eq!(post.dies_after(ms(1), KILL), Verdict::Now);
     assert_eq!(post.dies_after(ms(1), SEGV), Verdict::Degraded(ms(30_000)));
 }
+
+#[test]
+fn one_that_waits_for_something_outside_is_tried_as_often_as_that_allows() {
+    let mut post = Bench::new();
+    for _ in 0..100 {
+        post.now += ms(1);
+        let verdict = post.restart.died(post.now, Cause::Retired(ms(70)));
+        assert_eq!(verdict, Verdict::After(ms(70)));
+    }
+    assert_eq!(post.dies_after(ms(1), SEGV), Verdict::Now, "nothing of that counts");
+}

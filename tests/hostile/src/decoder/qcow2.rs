@@ -10,6 +10,7 @@ use bulkhead_block_layer::storage::memory::MemoryFile;
 use bulkhead_block_layer::task::finish;
 
 use super::Verdict;
+use crate::file::SparseFile;
 
 /// Bytes that are written and read back.
 const PIECE: u64 = 6000 / 512 * 512;
@@ -27,7 +28,7 @@ pub fn run(bytes: &[u8]) -> Verdict {
 pub(super) fn attempt(bytes: &[u8]) -> Verdict {
     let mut verdict = Verdict::Refused;
     for options in [Options::READ, Options::WRITE] {
-        let file = MemoryFile::with(bytes.to_vec());
+        let file = SparseFile::with(bytes);
         let files = Files { file, data: None, backing: None };
         let Ok(image) = finish(Qcow2::open(files, Box::new(Nothing), options)) else {
             continue;
@@ -56,7 +57,7 @@ pub(super) fn attempt(bytes: &[u8]) -> Verdict {
 }
 
 /// Snapshots and bitmaps, those that are there too.
-fn change(image: &Qcow2<MemoryFile>) {
+fn change(image: &Qcow2<SparseFile>) {
     for bitmap in image.bitmaps().iter().take(4) {
         let _bits = finish(image.bitmap_bits(bitmap.name()));
         let _cleared = finish(image.bitmap_clear(bitmap.name()));
@@ -74,7 +75,7 @@ fn change(image: &Qcow2<MemoryFile>) {
 
 /// What was repaired, and is said to be right, is right.
 fn repair(bytes: &[u8]) {
-    let file = MemoryFile::with(bytes.to_vec());
+    let file = SparseFile::with(bytes);
     let files = Files { file: file.clone(), data: None, backing: None };
     let options = Options { repair: true, alone: true, ..Options::WRITE };
     let Ok(image) = finish(Qcow2::open(files, Box::new(Nothing), options)) else {

@@ -22,6 +22,13 @@ fn serve(stage: &Stage, uri: &str, more: &str) -> Served {
     Served::of(stage, &format!("nbd={uri}{format}{more}"), "", &[])
 }
 
+/// Hundredths of a second that a process has run (proc(5): `utime` and `stime` of `stat`).
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
 /// Copies noise into the disk and back.
 fn there_and_back(stage: &Stage, served: &Served, noise: &Path) {
     let back = stage.path("back");
@@ -140,6 +147,11 @@ fn a_disk_is_carried_in_tls_and_a_stranger_is_refused() {
     let credentials = |folder: &str| format!(",tls-creds={}", theirs.path(folder).display());
     let served = serve(&stage, &secure, &credentials("client"));
     there_and_back(&stage, &served, &noise);
+    // Connections on which nothing happens cost nothing.
+    let before = ticks(served.process("block-layer").pid);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let spent = ticks(served.process("block-layer").pid) - before;
+    assert!(spent <= 10, "{spent} ticks of CPU in two idle seconds");
     assert!(served.end().0);
     for (uri, more, reason) in [
         // An authority of the same name, and so a signature that is not its own.

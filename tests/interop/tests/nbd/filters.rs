@@ -167,3 +167,48 @@ fn a_disk_of_zeroes_is_as_large_as_it_is_told_to_be() {
     assert!(io("discard 0 1M").contains("discard 1048576"));
     assert!(served.end().0);
 }
+
+#[test]
+fn an_image_is_held_against_a_raw_file_and_the_first_difference_is_told() {
+    let stage = Stage::new();
+    let (image, reference) = (stage.path("image"), stage.empty("reference", 8));
+    succeed("qemu-img", &["create", "-q", "-f", "qcow2", text(&image), "8M"]);
+    let keys = format!(",format=qcow2,verify={}", text(&reference));
+    let served = Served::start(&stage, &image, &keys, "");
+    let noise = stage.noise("noise", 8);
+    let writing = std::process::Command::new("nbdcopy").arg(&noise).arg(served.uri()).spawn();
+    served.kill("block-layer");
+    assert!(writing.unwrap().wait().unwrap().success());
+    succeed("qemu-io", &["-f", "raw", "-c", "write -z 1M 1M", "-c", "flush", &served.uri()]);
+    let back = stage.path("back");
+    succeed("nbdcopy", &[&served.uri(), text(&back)]);
+    same(&back, &reference);
+    let mut events = programs::bulkhead();
+    let events = events.args(["events", served.name()]).stdout(std::process::Stdio::piped());
+    let events = events.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let file = std::fs::OpenOptions::new().write(true).open(&reference).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"other", (3 << 20) + 700).unwrap();
+    let said = fail("qemu-io", &["-f", "raw", "-c", "read 3M 64k", &served.uri()]);
+    assert!(said.contains("Input/output error"), "{said}");
+    succeed("qemu-io", &["-f", "raw", "-c", "read 4M 64k", &served.uri()]);
+    assert!(served.end().0);
+    let told = events.wait_with_output().unwrap().stdout;
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("verify-mismatch") && told.contains("3146240"), "{told}");
+    succeed("qemu-img", &["check", "-q", "-f", "qcow2", text(&image)]);
+    for (reference, reason) in [
+        (text(&stage.empty("small", 4)).to_owned(), "give one of the same size"),
+        (text(&image).to_owned(), "it is locked"),
+        (text(&stage.path("none")).to_owned(), "no such file"),
+    ] {
+        let disk = format!("id=d0,path={},format=qcow2,verify={reference}", text(&image));
+        let socket = format!("nbd,disk=d0,socket={}", text(&stage.path("s")));
+        let bulkhead = programs::folder().join("bulkhead");
+        let arguments = ["storage", "--disk", &disk, "--export", &socket];
+        let output = run(text(&bulkhead), &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(reason), "{reason}: {said}");
+    }
+}

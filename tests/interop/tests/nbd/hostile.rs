@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::rig::{Served, Stage, succeed};
 
 /// The client's flags and `NBD_OPT_GO` of the default export.
-const HELLO: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
+pub const HELLO: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
 
 fn connect(served: &Served) -> UnixStream {
     let stream = UnixStream::connect(served.socket()).expect("it listens");
@@ -16,7 +16,7 @@ fn connect(served: &Served) -> UnixStream {
 }
 
 /// A client in the transmission phase, with simple replies.
-fn established(served: &Served) -> UnixStream {
+pub fn established(served: &Served) -> UnixStream {
     let mut stream = connect(served);
     stream.write_all(HELLO).unwrap();
     let mut greeting = [0; 18];
@@ -46,7 +46,7 @@ fn request(command: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
 }
 
 /// One read of 4 KiB; how long it took.
-fn ping(stream: &mut UnixStream, cookie: u64) -> Duration {
+pub fn ping(stream: &mut UnixStream, cookie: u64) -> Duration {
     let start = Instant::now();
     stream.write_all(&request(0, cookie, cookie % 256 * 4096, 4096)).unwrap();
     let mut reply = [0; 16 + 4096];

@@ -1,6 +1,7 @@
 //! Other people's NBD clients at `bulkhead storage --export nbd,…`.
 
 mod client;
+mod crowd;
 mod dirty;
 mod exports;
 mod filters;

@@ -129,10 +129,16 @@ impl Served {
         found.unwrap_or_else(|| panic!("there is no {role}"))
     }
 
-    /// Kills a class's process and waits for its successor.
-    pub fn kill(&self, role: &str) {
+    /// Kills a class's process.
+    pub fn strike(&self, role: &str) -> Process {
         let before = self.process(role);
         assert!(before.signal(Signal::SIGKILL), "{role} is gone");
+        before
+    }
+
+    /// Kills a class's process and waits for its successor.
+    pub fn kill(&self, role: &str) {
+        let before = self.strike(role);
         let start = Instant::now();
         loop {
             let now = self.process(role);

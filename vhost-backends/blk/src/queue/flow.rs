@@ -1,15 +1,15 @@
 //! The way of a request: taken, cut, copied, submitted, completed, answered.
 
 use bulkhead_backend_kit::{LiveQueue, Taken, Token};
+use bulkhead_block_client::{Done, LinkFault, Piece};
 use bulkhead_memory::{AccessError, GuestMemory};
 use bulkhead_protocol::block_ring::{FLAG_FUA, Operation};
 use bulkhead_ring::{Arena, ArenaSpan, OutOfArena};
 use bulkhead_virtqueue::{Chain, Scatter, ScatterError};
 
-use super::BlkQueue;
 use super::requests::Plan;
+use super::{BlkQueue, Part};
 use crate::disk::ID;
-use crate::link::{Done, LinkFault, Piece};
 use crate::request::{HEADER, Status, Wish, understand};
 
 /// Most bytes of a piece without data (block ring: up to 2³¹).
@@ -98,25 +98,24 @@ impl BlkQueue {
         Ok(true)
     }
 
-    fn next_piece(&self, place: u32, plan: Plan) -> (Piece, u64) {
+    fn next_piece(&self, place: u32, plan: Plan) -> (Piece<Part>, u64) {
         let has_data = matches!(plan.operation, Operation::Read | Operation::Write);
         let most = if has_data { self.link.longest() } else { MOST_ZEROES };
         let len = (plan.len - plan.cut).min(most);
         let durable = plan.durable && plan.operation != Operation::Read;
         let piece = Piece {
-            request: place,
+            whose: Part { request: place, from: plan.cut },
             operation: plan.operation,
             flags: if durable { FLAG_FUA } else { 0 },
             offset: plan.offset + plan.cut,
-            from: plan.cut,
             len: len as u32,
         };
         (piece, len)
     }
 
     /// Copies a piece's data to the arena and submits it.
-    fn send(&mut self, queue: &LiveQueue, piece: Piece) -> Result<Sent, LinkFault> {
-        let Some(span) = self.link.reserve(&piece) else {
+    fn send(&mut self, queue: &LiveQueue, piece: Piece<Part>) -> Result<Sent, LinkFault> {
+        let Some(span) = self.reserve(&piece) else {
             self.stuck = true;
             return Ok(Sent::NoRoom);
         };
@@ -128,37 +127,52 @@ impl BlkQueue {
         Ok(Sent::Out)
     }
 
+    /// Room for a piece: a tag and, if it has data, a span. `None`: not now, a completion makes room.
+    fn reserve(&mut self, piece: &Piece<Part>) -> Option<Option<ArenaSpan>> {
+        match (self.link.has_tag(), piece.span()) {
+            (false, _) => None,
+            (true, 0) => Some(None),
+            (true, bytes) => self.link.take_span(bytes).map(Some),
+        }
+    }
+
     /// Copies what a piece writes to its span.
-    fn load(&mut self, memory: &GuestMemory, piece: &Piece, span: Option<&ArenaSpan>) -> bool {
+    fn load(
+        &mut self,
+        memory: &GuestMemory,
+        piece: &Piece<Part>,
+        span: Option<&ArenaSpan>,
+    ) -> bool {
         let (Operation::Write, Some(span)) = (piece.operation, span) else { return true };
-        let Some(request) = self.requests.get(piece.request) else { return false };
+        let Some(request) = self.requests.get(piece.whose.request) else { return false };
         let data = &request.chain.readable;
-        to_arena(data, memory, HEADER + piece.from, self.link.arena(), span).is_ok()
+        to_arena(data, memory, HEADER + piece.whose.from, self.link.arena(), span).is_ok()
     }
 
     /// Submits a piece again that a dead block-layer had; `false`: no room.
-    fn send_again(&mut self, queue: &mut LiveQueue, piece: Piece) -> Result<bool, LinkFault> {
+    fn send_again(&mut self, queue: &mut LiveQueue, piece: Piece<Part>) -> Result<bool, LinkFault> {
         match self.send(queue, piece)? {
             Sent::NoRoom => return Ok(false),
             Sent::Out => {}
-            Sent::Lost => self.account(queue, piece.request, true),
+            Sent::Lost => self.account(queue, piece.whose.request, true),
         }
         Ok(true)
     }
 
     /// A piece is completed.
-    pub(super) fn finish(&mut self, queue: &mut LiveQueue, done: Done) {
-        let Done { piece, span, mut failed } = done;
+    pub(super) fn finish(&mut self, queue: &mut LiveQueue, done: Done<Part>) {
+        let Done { piece, span, status } = done;
+        let mut failed = status != 0;
         if let (Operation::Read, false, Some(span)) = (piece.operation, failed, &span) {
             let (arena, memory) = (self.link.arena(), queue.memory());
-            let request = self.requests.get(piece.request);
+            let request = self.requests.get(piece.whose.request);
             let copied = request.map(|request| {
-                from_arena(&request.chain.writable, memory, piece.from, arena, span)
+                from_arena(&request.chain.writable, memory, piece.whose.from, arena, span)
             });
             failed = !matches!(copied, Some(Ok(())));
         }
         self.link.release(span);
-        self.account(queue, piece.request, failed);
+        self.account(queue, piece.whose.request, failed);
     }
 
     fn account(&mut self, queue: &mut LiveQueue, place: u32, failed: bool) {
@@ -191,7 +205,7 @@ impl BlkQueue {
             if plan.left == 0 || !queue.count_attempt(plan.token) {
                 continue;
             }
-            self.again.retain(|piece| piece.request != place);
+            self.again.retain(|piece| piece.whose.request != place);
             if self.cutting == Some(place) {
                 self.cutting = None;
             }

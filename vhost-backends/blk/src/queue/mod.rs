@@ -18,29 +18,38 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bulkhead_backend_kit::{Device, DeviceFault, LiveQueue, Queues, Rest};
+use bulkhead_block_client::{BlockClient, Link, LinkFault, Piece, Unfinished};
 use bulkhead_ring::{Pace, Step};
 use bulkhead_sys::cpu;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
 
 use crate::commands::Order;
 use crate::disk::Disk;
-use crate::link::{Link, LinkFault, Piece};
 use requests::Requests;
 
 /// Most completions and most requests of one turn: orders and heartbeats are looked at between turns,
 /// and answers are shown.
 const MOST_PER_TURN: usize = 128;
 
+/// What part of which request a piece is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Which request of the queue.
+    request: u32,
+    /// First byte in the request's data.
+    from: u64,
+}
+
 /// A queue's part of the device.
 #[derive(Debug)]
 pub struct BlkQueue {
     disk: Disk,
-    link: Link,
+    link: Link<Part>,
     requests: Requests,
     /// The request whose pieces are being cut.
     cutting: Option<u32>,
     /// What was out when block-layer was replaced, and poison among it was sorted out.
-    again: VecDeque<Piece>,
+    again: VecDeque<Piece<Part>>,
     /// No room for the next piece.
     stuck: bool,
     pace: Pace,
@@ -51,7 +60,7 @@ pub struct BlkQueue {
 impl BlkQueue {
     /// A queue of `disk` that submits on `link` and holds at most `queue_size` requests. Its thread
     /// goes to `cpu`.
-    pub fn new(disk: Disk, link: Link, queue_size: u16, cpu: Option<u32>) -> Self {
+    pub fn new(disk: Disk, link: Link<Part>, queue_size: u16, cpu: Option<u32>) -> Self {
         Self {
             disk,
             link,
@@ -105,8 +114,14 @@ impl BlkQueue {
         Ok(any)
     }
 
-    fn replace(&mut self, queues: &mut Queues, client: crate::BlockClient, own_fault: bool) {
-        let out = self.link.replace(client);
+    fn replace(&mut self, queues: &mut Queues, client: BlockClient, own_fault: bool) {
+        // What is to be written is still in the guest's memory: a piece finds a new span like any other.
+        let (_, unfinished) = self.link.replace(client);
+        let mut out = Vec::with_capacity(unfinished.len());
+        for Unfinished { piece, span, .. } in unfinished {
+            self.link.release(span);
+            out.push(piece);
+        }
         // What still waited for its second time is behind what was out.
         let waited = std::mem::take(&mut self.again);
         self.again = out.into_iter().chain(waited).collect();
@@ -117,10 +132,9 @@ impl BlkQueue {
     }
 }
 
-impl From<LinkFault> for DeviceFault {
-    fn from(fault: LinkFault) -> Self {
-        Self::Peer(fault.to_string())
-    }
+/// Block-layer is the peer.
+fn blamed(fault: LinkFault) -> DeviceFault {
+    DeviceFault::Peer(fault.to_string())
 }
 
 impl Device for BlkQueue {
@@ -131,14 +145,14 @@ impl Device for BlkQueue {
             // Placement is for speed: where the CPU is not allowed, any will do.
             let _ = cpu::restrict(0, &[cpu as usize]);
         }
-        poller.add(&self.link.complete, first, Interest::Read)
+        poller.add(self.link.bell(), first, Interest::Read)
     }
 
     fn serve(&mut self, queues: &mut Queues) -> Result<bool, DeviceFault> {
         // A queue is stopped when nothing of it is out: without one there is nothing to do.
         let Some(Some(queue)) = queues.first_mut() else { return Ok(false) };
-        let mut any = self.take_completions(queue)?;
-        any |= self.take_requests(queue)?;
+        let mut any = self.take_completions(queue).map_err(blamed)?;
+        any |= self.take_requests(queue).map_err(blamed)?;
         if any {
             self.pace.found();
         }
@@ -150,7 +164,7 @@ impl Device for BlkQueue {
         match self.pace.next(shared, self.now()) {
             Step::Spin => std::hint::spin_loop(),
             Step::YieldOnce => self.yield_once(),
-            Step::Arm if self.link.arm()? => return Ok(Rest::Sleep),
+            Step::Arm if self.link.arm().map_err(blamed)? => return Ok(Rest::Sleep),
             Step::Arm => {}
         }
         Ok(Rest::Look)
@@ -162,7 +176,7 @@ impl Device for BlkQueue {
     }
 
     fn event(&mut self, _poller: &Poller, _event: Event) -> Result<(), DeviceFault> {
-        self.link.complete.clear();
+        self.link.bell().clear();
         Ok(())
     }
 

@@ -267,7 +267,7 @@ impl Rig {
 fn ring(
     geometry: RingGeometry,
     incarnation: u64,
-) -> (crate::BlockClient, Server<BlockRequest, BlockCompletion>) {
+) -> (BlockClient, Server<BlockRequest, BlockCompletion>) {
     let fd = create(geometry, incarnation).unwrap();
     let client = Client::attach(&fd, geometry, incarnation).unwrap();
     (client, Server::attach(&fd, geometry, incarnation).unwrap())
@@ -275,7 +275,7 @@ fn ring(
 
 fn device(
     info: DiskInfo,
-    client: crate::BlockClient,
+    client: BlockClient,
     geometry: RingGeometry,
     bells: &[Doorbell; 2],
 ) -> BlkQueue {

@@ -31,6 +31,8 @@ pub struct Disk {
     file: NamedTempFile,
     cache: CacheMode,
     qcow2: bool,
+    /// Linux AIO.
+    native: bool,
 }
 
 impl Disk {
@@ -43,10 +45,15 @@ impl Disk {
         Self::new(cache, env!("CARGO_MANIFEST_DIR"))
     }
 
+    /// A file past the page cache, of which the kernel makes the transfers by itself.
+    pub fn native() -> Self {
+        Self { native: true, ..Self::file(CacheMode::None) }
+    }
+
     fn new(cache: CacheMode, folder: &str) -> Self {
         let file = NamedTempFile::new_in(folder).unwrap();
         file.as_file().set_len(SIZE).unwrap();
-        Self { file, cache, qcow2: false }
+        Self { file, cache, qcow2: false, native: false }
     }
 
     /// An empty image.
@@ -56,6 +63,11 @@ impl Disk {
         let plain = Plain::new(disk.file.reopen().unwrap().into(), true).unwrap();
         finish(create(&plain, &Wanted { size: SIZE, ..Wanted::default() })).unwrap();
         disk
+    }
+
+    fn direct(&self, lanes: usize) -> Vec<Direct> {
+        let lanes = if self.native { lanes } else { 0 };
+        (0..lanes).map(|_| Direct::new().unwrap()).collect()
     }
 
     fn open(&self) -> OwnedFd {
@@ -76,8 +88,10 @@ impl Disk {
     }
 }
 
-pub fn disks() -> [Disk; 3] {
-    [Disk::memory(), Disk::file(CacheMode::Writeback), Disk::file(CacheMode::None)]
+pub fn disks() -> [Disk; 4] {
+    let files = [CacheMode::Writeback, CacheMode::None].map(Disk::file);
+    let [cached, direct] = files;
+    [Disk::memory(), cached, direct, Disk::native()]
 }
 
 pub fn stamp(number: u8) -> Vec<u8> {
@@ -172,7 +186,7 @@ impl Rig {
             submit,
         });
         let queues = queues.collect();
-        let mut executor = Executor::start(lanes, 4).unwrap();
+        let mut executor = Executor::start(lanes, 4, disk.direct(lanes)).unwrap();
         executor.command(BlockCommand::Plan(Box::new(plan)), fds).unwrap();
         let opened = executor.events().next();
         assert!(matches!(opened, Some(BlockEvent::Opened(_))), "{opened:?}");

@@ -22,8 +22,12 @@ impl Control {
     /// Decides about a failure. When it returns, what failed is to be done again: it has waited, for a while or
     /// for somebody to resume the job. An error: the job is to end.
     ///
-    /// `ignore` is tried again as well, as in QEMU: a copy that lacks something is none.
+    /// `ignore` is tried again as well, as in QEMU: a copy that lacks something is none. What fails in a job that was
+    /// cancelled before is nobody's trouble.
     pub async fn failed(&self, side: Side, failure: Failure) -> Result<(), Ended> {
+        if self.is_cancelled() {
+            return Err(Ended::Cancelled);
+        }
         let action = self.policy(side).action(failure);
         // It is told once, however often it is tried.
         if self.waits_after.get() != Some(failure) {

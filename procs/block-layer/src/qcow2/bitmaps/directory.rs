@@ -16,8 +16,11 @@ use crate::storage::Storage;
 /// Bytes of an entry without its texts.
 const FIXED: usize = 24;
 
-/// Most bytes of the directory, as in QEMU.
-const MOST_BYTES: u64 = 64 << 20;
+/// Most bytes of the directory: a hundred for each of as many as there can be. QEMU reads eight times as many.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// Most entries of all tables together: those of inconsistent bitmaps may be of a disk of any size.
+const MOST_ENTRIES: u64 = 1 << 21;
 
 /// Somebody uses it, or died using it.
 const IN_USE: u32 = 1 << 0;
@@ -152,18 +155,19 @@ impl<S: Storage> Qcow2<S> {
         let len = place.directory_bytes as usize;
         let bytes = read_bytes(&self.file, place.directory_at, len).await?;
         let (mut rest, mut bitmaps, mut names) = (&bytes[..], Vec::new(), HashSet::new());
-        let mut granules = 0;
+        let (mut granules, mut tables) = (0, 0);
         for _ in 0..place.count {
             let (mut entry, used) = Entry::read(rest)?;
             let name = String::from_utf8_lossy(&entry.name).into_owned();
             if !names.insert(name.clone()) {
                 return wrong(format!("two are called '{name}'"));
             }
-            entry.table = self.read_table(&header, &entry, &name, file_size).await?;
+            tables += u64::from(entry.entries);
             granules += header.size.div_ceil(entry.granularity());
-            if granules > MOST_GRANULES {
+            if granules > MOST_GRANULES || tables > MOST_ENTRIES {
                 return wrong("they have more bits than fit into memory".to_owned());
             }
+            entry.table = self.read_table(&header, &entry, &name, file_size).await?;
             rest = rest.get(used..).unwrap_or_default();
             // Memory for bits comes with the bits.
             let since = Bitmap::new(0, entry.granularity());

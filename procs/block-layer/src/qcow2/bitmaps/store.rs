@@ -101,7 +101,7 @@ impl<S: Storage> Qcow2<S> {
                 // What is set from here on is not in what is written.
                 bitmap.changed.set(false);
                 let table = self.place_bits(&mut shadow, &bits).await?;
-                entry.set_table(shadow.place_numbers(&table).await?, table);
+                entry.set_table(shadow.place_numbers(&table, table.len() as u64).await?, table);
             }
             let usable = bitmap.bits.borrow().is_some();
             if usable {

@@ -1,5 +1,6 @@
 //! Walking everything that refers to clusters.
 
+use super::uses::Uses;
 use super::{Report, TOLD};
 use crate::outcome::{Failure, Outcome};
 use crate::qcow2::Qcow2;
@@ -16,9 +17,6 @@ const COPIED: u64 = 1 << 63;
 /// Bits of an L1 entry that must be zero.
 const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 
-/// Most clusters of a file that is checked: 16 TiB of clusters of 64 KiB, a gigabyte of memory.
-const MOST_CLUSTERS: u64 = 1 << 28;
-
 /// Bits of a compressed entry's descriptor.
 const COMPRESSED: u64 = 1 << 62;
 
@@ -27,13 +25,13 @@ pub(super) struct Walk<'a, S> {
     image: &'a Qcow2<S>,
     pub(super) report: Report,
     /// Uses of each cluster of the file.
-    pub(super) uses: Vec<u32>,
+    pub(super) uses: Uses,
     /// Nothing refers to where nothing can be: counts may be repaired.
     pub(super) sound: bool,
-    /// Of them those by refcount table and blocks.
-    pub(super) own: Vec<u32>,
     /// A block of counts is not where it can be.
     pub(super) lost: bool,
+    /// A cluster was used once more.
+    shared: bool,
     file_size: u64,
     next_host: Option<u64>,
 }
@@ -42,17 +40,14 @@ impl<'a, S: Storage> Walk<'a, S> {
     pub(super) fn new(image: &'a Qcow2<S>) -> Result<Self, Failure> {
         let file_size = image.file.size()?;
         let clusters = file_size.div_ceil(image.geometry.cluster());
-        if clusters > MOST_CLUSTERS {
-            return Err(Failure::TOO_LARGE);
-        }
         let total = image.size().div_ceil(image.geometry.cluster());
         Ok(Self {
             image,
             report: Report { total, ..Report::default() },
-            uses: vec![0; clusters as usize],
+            uses: Uses::new(clusters),
             sound: true,
-            own: vec![0; clusters as usize],
             lost: false,
+            shared: false,
             file_size,
             next_host: None,
         })
@@ -90,8 +85,8 @@ impl<'a, S: Storage> Walk<'a, S> {
     /// The counts themselves. What is wrong with them is no harm to anything else: they can be made anew.
     fn counts(&mut self, table_at: u64, clusters: u64, table: &[u64]) {
         let geometry = self.image.geometry;
-        let others = self.uses.clone();
         let sound = self.sound;
+        self.shared = false;
         self.use_range(table_at, clusters * geometry.cluster(), "the refcount table");
         for (index, entry) in table.iter().enumerate().filter(|(_, entry)| **entry != 0) {
             let at = entry & !511;
@@ -101,13 +96,9 @@ impl<'a, S: Storage> Walk<'a, S> {
                 self.use_range(at, geometry.cluster(), "a refcount block");
             }
         }
-        self.lost = sound && !self.sound;
+        // Counts that are nowhere, or lie in something else.
+        self.lost = self.shared || (sound && !self.sound);
         self.sound = sound;
-        for ((own, uses), others) in self.own.iter_mut().zip(&self.uses).zip(others) {
-            *own = uses - others;
-            // Counts that lie in something else.
-            self.lost |= *own > 1 || (*own > 0 && others > 0);
-        }
     }
 
     fn wrong(&mut self, finding: impl FnOnce() -> String) {
@@ -124,8 +115,8 @@ impl<'a, S: Storage> Walk<'a, S> {
         let bits = self.image.geometry.cluster_bits;
         let (first, last) = (at >> bits, at.saturating_add(len - 1) >> bits);
         for cluster in first..=last {
-            match self.uses.get_mut(cluster as usize) {
-                Some(uses) => *uses = uses.saturating_add(1),
+            match self.uses.add(cluster) {
+                Some(had) => self.shared |= had > 0,
                 None => {
                     self.wrong(|| {
                         format!("ERROR {what} at {at:#x} lies behind the end of the file")

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use bulkhead_nbd::context;
 use bulkhead_nbd::handshake::{self, OPTION_HEADER, OptionHeader, Refusal, ReplyKind};
 use bulkhead_nbd::option::{Info, OptionCode, flag};
 use bulkhead_nbd::reply::{self, Addressee, Style};
@@ -18,12 +19,14 @@ pub type Answers = Box<dyn FnMut(Style, Request, &[u8]) -> Option<Vec<u8>> + Sen
 pub struct Server {
     pub style: Style,
     pub minimum: u32,
+    /// It offers `base:allocation`.
+    pub tells_holes: bool,
     pub answers: Answers,
 }
 
 impl Server {
     pub fn new(answers: Answers) -> Self {
-        Self { style: Style::Structured, minimum: 1, answers }
+        Self { style: Style::Structured, minimum: 1, tells_holes: false, answers }
     }
 
     /// Starts it; the client's end of its socket.
@@ -80,6 +83,10 @@ impl Server {
             for info in [Info::Export { size: BYTES, flags }, sizes] {
                 handshake::encode_reply(&mut out, code, ReplyKind::Info, &info.encode());
             }
+        }
+        if option == OptionCode::SetMetaContext && self.tells_holes {
+            let context = [&1_u32.to_be_bytes()[..], context::ALLOCATION.as_bytes()].concat();
+            handshake::encode_reply(&mut out, code, ReplyKind::MetaContext, &context);
         }
         let kind = if able { ReplyKind::Ack } else { ReplyKind::Error(Refusal::Unsupported) };
         handshake::encode_reply(&mut out, code, kind, &[]);

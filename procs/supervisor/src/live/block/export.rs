@@ -8,7 +8,7 @@
 //! Absent on purpose: exports for vhost-user frontends. Their queues and in-flight tables are laid out before
 //! anything is started.
 
-use bulkhead_protocol::block::BlockCommand;
+use bulkhead_protocol::block::{BlockCommand, ExportPlan};
 use bulkhead_protocol::block_control::{BlockResponse, ExportState};
 use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::nbd::{NBD_RING, NbdCommand};
@@ -26,6 +26,19 @@ use crate::plan;
 use crate::refusal::refuse;
 use crate::restart::Cause;
 
+/// As large a plan as the export will have.
+fn like(spec: &NbdSpec) -> ExportPlan {
+    ExportPlan {
+        export: 0,
+        queues: 1,
+        ring: NBD_RING,
+        incarnation: 0,
+        read_only: spec.read_only,
+        bitmap: spec.bitmap.clone(),
+        cpus: Vec::new(),
+    }
+}
+
 impl Instance {
     /// Binds the socket and orders the server. Answered when it serves.
     pub(super) fn add_export(&mut self, call: u64, spec: &NbdSpec) -> Result<(), Refusal> {
@@ -38,6 +51,7 @@ impl Instance {
                 "an export that was removed holds its place until nothing of it is under way";
             return Err(refuse(option, &spec.disk, reason, "try again"));
         }
+        self.refuse_full(&option, disk, &BlockCommand::AddExport(like(spec)))?;
         let vm = self.machine.is_some();
         let (planned, number) = plan::add_nbd(spec, &mut self.plan.disks, vm, false)?;
         let disk = self.disks.iter().position(|disk| disk.planned == planned);

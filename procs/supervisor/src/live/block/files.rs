@@ -7,7 +7,7 @@ use bulkhead_protocol::spec::{CacheMode, Part, ServerSpec};
 
 use crate::images::chain::{Layer, Place};
 use crate::images::fresh::Fresh;
-use crate::images::remote::Remote;
+use crate::images::remote::{Remote, refuse_too_many};
 use crate::images::take::Wanted;
 use crate::live::Instance;
 use crate::open::Identity;
@@ -67,6 +67,7 @@ impl Instance {
         file: &FileSpec,
         server: &ServerSpec,
     ) -> Result<Target, Refusal> {
+        refuse_too_many(option, self.connections(disk), server)?;
         let mut remote = Remote::new(option, &file.path, server)?;
         let socket = remote.prepare();
         socket.map_err(|error| refuse_path(option, &file.path, &error))?;

@@ -13,7 +13,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bulkhead_protocol::block::{
-    BlockOrder, JobEnd, JobKind, JobPlan, JobReport, JobStatus, LayerFormat, LayerNumber,
+    BlockCommand, BlockOrder, JobEnd, JobKind, JobPlan, JobReport, JobStatus, LayerFormat,
+    LayerNumber,
 };
 use bulkhead_protocol::block_control::{BlockResponse, Extent, JobAction, JobSpec, StartSpec};
 use bulkhead_protocol::event::EventKind;
@@ -21,7 +22,7 @@ use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::CacheMode;
 
 use super::lineage;
-use super::order::Purpose;
+use super::order::{NOBODY, Purpose};
 use crate::images::chain::{Chain, Layer};
 use crate::images::fresh::Fresh;
 use crate::live::Instance;
@@ -105,6 +106,13 @@ impl Instance {
             paused: false,
             kind: kind_plan,
         };
+        let order = BlockOrder::Start(plan.clone());
+        let command = BlockCommand::Order { call: NOBODY, order: order.clone() };
+        if let Err(refusal) = self.refuse_full(&option, disk, &command) {
+            // A base that was opened for writing is only read again.
+            self.close_base(disk, &plan.kind);
+            return Err(refusal);
+        }
         let report = JobReport {
             job: job.clone(),
             kind: kind.to_owned(),
@@ -114,8 +122,7 @@ impl Instance {
             speed,
             error: None,
         };
-        let (order, made) = (BlockOrder::Start(plan.clone()), (false, false));
-        let (runs, switched) = made;
+        let (runs, switched) = (false, false);
         let job_record = Job { plan, target, report, keep, fresh, runs, switched };
         let fds: Vec<_> = match self.image(disk) {
             Some(image) => {
@@ -290,7 +297,13 @@ impl Instance {
         let here = self.disks.get_mut(disk)?;
         let at = here.jobs.iter().position(|job| job.name() == name)?;
         let job = here.jobs.remove(at);
-        if let JobKind::Commit { base, .. } = job.plan.kind
+        self.close_base(disk, &job.plan.kind);
+        Some(job)
+    }
+
+    /// The base of a commit, if it is still below the top, is only read again.
+    fn close_base(&mut self, disk: usize, kind: &JobKind) {
+        if let JobKind::Commit { base, .. } = *kind
             && let Some(image) = self.image_mut(disk)
             && image.chain.top().is_some_and(|top| top.number != base)
             && let Some(layer) = image.chain.layer_mut(base)
@@ -299,7 +312,6 @@ impl Instance {
         {
             layer.only_read(readers);
         }
-        Some(job)
     }
 
     fn job_mut(&mut self, disk: usize, name: &str) -> Option<&mut Job> {

@@ -2,7 +2,6 @@
 
 use std::os::fd::BorrowedFd;
 
-use bulkhead_channel::ChannelError;
 use bulkhead_protocol::block::{BlockAnswer, BlockCommand, BlockOrder};
 use bulkhead_protocol::block_control::{BlockResponse, JobAction};
 use bulkhead_protocol::filters::Limits;
@@ -99,7 +98,9 @@ impl Instance {
         };
         let command = BlockCommand::Order { call: number, order };
         // A message that cannot be made is nobody's death: there is none to wait for.
-        if let Err(ChannelError::Codec(error)) = self.tell_server(server, command, fds) {
+        if let Err(error) = self.tell_server(server, command, fds)
+            && error.is_of_the_message()
+        {
             let reason = format!("it cannot be asked of its block layer: {error}");
             self.settle(disk, number, BlockAnswer::Refused(reason));
         }

@@ -67,6 +67,8 @@ impl Instance {
                 return Err(refuse(option, &overlay.disk, reason, remedy));
             }
             let target = self.take_target(&option, disk, &overlay.file, 0)?;
+            let order = BlockOrder::Snapshot(target.plan.clone());
+            self.refuse_full(&option, disk, &BlockCommand::Order { call: NOBODY, order })?;
             members.push(Member { disk, target, ready: None });
         }
         let number = self.number();

@@ -38,9 +38,14 @@ impl Instance {
                 let id = self.disk_name(disk);
                 self.tell(EventKind::BlockErrorOver { id });
             }
+            BlockEvent::Differs { at } => {
+                let id = self.disk_name(disk);
+                self.tell(EventKind::VerifyMismatch { id, at });
+            }
             // Told elsewhere.
             BlockEvent::Opened(_)
             | BlockEvent::Refused { .. }
+            | BlockEvent::Away { .. }
             | BlockEvent::Detached { .. }
             | BlockEvent::SocketWanted { .. }
             | BlockEvent::Connected { .. }

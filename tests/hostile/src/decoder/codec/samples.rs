@@ -25,8 +25,8 @@ use bulkhead_protocol::launch::{CgroupFolder, LauncherCommand, LauncherEvent, La
 use bulkhead_protocol::session::{Refusal, SessionCommand, SessionEvent};
 use bulkhead_protocol::sink::SinkCommand;
 use bulkhead_protocol::spec::{
-    Address, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec, NbdSpec,
-    OnCrash, Part, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
+    Address, AioMode, CacheMode, DiskSource, DiskSpec, EngineSpec, ExportSpec, Format, GdbSpec,
+    NbdSpec, OnCrash, Part, SoftSpec, Spec, StorageSpec, TlsSpec, VmSpec,
 };
 use bulkhead_protocol::start::{FromHelper, Nothing, SealReport, ToHelper};
 use serde::Serialize;
@@ -163,7 +163,17 @@ fn vm() -> VmSpec {
 
 fn disk(source: DiskSource) -> DiskSpec {
     let (id, serial, on_error) = ("d0".into(), "s".into(), Default::default());
-    DiskSpec { id, source, serial, queues: 2, cpu: Some(1), filters: filters(), on_error }
+    DiskSpec {
+        id,
+        source,
+        serial,
+        queues: 2,
+        cpu: Some(1),
+        filters: filters(),
+        verify: Some("reference".into()),
+        on_error,
+        aio: AioMode::Native,
+    }
 }
 
 fn filters() -> Filters {

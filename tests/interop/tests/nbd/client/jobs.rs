@@ -82,3 +82,106 @@ fn a_target_that_is_too_small_or_away_is_refused_and_the_disk_goes_on() {
     succeed("qemu-io", &["-f", "raw", "-c", "read 0 4M", &served.uri()]);
     assert!(served.end().0);
 }
+
+/// Waits until nothing is heard of jobs any more.
+fn no_job_is_left(name: &str) {
+    let start = std::time::Instant::now();
+    loop {
+        let (_, said) = bulkhead(&["block", "jobs", name]);
+        if !said.contains("mirror") && !said.contains("backup") {
+            return;
+        }
+        assert!(start.elapsed().as_secs() < 60, "{said}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_job_whose_server_falls_silent_is_cancelled_and_lets_the_guest_go_on() {
+    for kind in ["backup", "mirror"] {
+        let (stage, theirs) = (Stage::new(), Stage::new());
+        let image = stage.noise("image", 16);
+        let served = Served::start(&stage, &image, "", "");
+        let (name, uri) = (served.name(), served.uri());
+        // It says what it is, and nothing more.
+        let silent = ["--filter=delay", "memory", "16M", "delay-write=600", "delay-zero=600"];
+        let server = Server::nbdkit(&theirs, &silent);
+        let target = format!("nbd={},format=raw", server.uri());
+        block(&[kind, name, "d0", "--target", &target, "--job", kind]);
+        // A backup has to copy what is about to be written first.
+        let mut writing = std::process::Command::new("qemu-io");
+        writing.args(["-f", "raw", "-c", "write -P 3 1M 64k", &uri]);
+        let mut writing = writing.stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        block(&["job", "cancel", name, kind]);
+        assert!(writing.wait().unwrap().success(), "{kind}: the write failed");
+        no_job_is_left(name);
+        succeed("qemu-io", &["-f", "raw", "-c", "read -P 3 1M 64k", &uri]);
+        // The graph is free for others.
+        let copy = stage.path("copy");
+        let target = format!("path={},format=raw", copy.display());
+        block(&["backup", name, "d0", "--target", &target, "--wait"]);
+        same(&image, &copy);
+        assert!(served.end().0, "{kind}");
+    }
+}
+
+#[test]
+fn a_target_that_says_nothing_when_it_is_opened_is_refused() {
+    let (stage, theirs, other) = (Stage::new(), Stage::new(), Stage::new());
+    let image = stage.noise("image", 16);
+    let served = Served::start(&stage, &image, "", "");
+    let name = served.name();
+    // Connections are taken by the kernel alone.
+    let listener = std::os::unix::net::UnixListener::bind(other.path("s")).unwrap();
+    let deaf = format!("nbd+unix:///?socket={}", other.path("s").display());
+    let (code, said) =
+        bulkhead(&["block", "mirror", name, "d0", "--target", &format!("nbd={deaf},format=raw")]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("did not finish its handshake"), "{said}");
+    drop(listener);
+    let server = Server::nbdkit(&theirs, &["--filter=delay", "memory", "32M", "delay-read=600"]);
+    let target = format!("nbd={},format=qcow2", server.uri());
+    let (code, said) = bulkhead(&["block", "backup", name, "d0", "--target", &target]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("does not answer within 4 seconds"), "{said}");
+    let overlay = format!("d0,path={}", stage.path("overlay").display());
+    block(&["snapshot", name, "--disk", &overlay]);
+    assert!(served.end().0);
+}
+
+#[test]
+fn a_disk_that_has_moved_to_a_server_with_larger_blocks_outlives_its_block_layer() {
+    let (stage, theirs) = (Stage::new(), Stage::new());
+    let image = stage.noise("image", 4);
+    let served = Served::start(&stage, &image, "", "");
+    let large = [
+        "--filter=blocksize-policy",
+        "memory",
+        "4M",
+        "blocksize-minimum=4096",
+        "blocksize-preferred=4096",
+        "blocksize-maximum=64K",
+        "blocksize-error-policy=error",
+    ];
+    let server = Server::nbdkit(&theirs, &large);
+    let (name, uri) = (served.name(), served.uri());
+    let target = format!("nbd={},format=raw", server.uri());
+    block(&["mirror", name, "d0", "--target", &target, "--job", "m", "--wait"]);
+    block(&["job", "complete", name, "m"]);
+    no_job_is_left(name);
+    for (at, pattern) in [("512", "5"), ("7680", "6")] {
+        let write = format!("write -P {pattern} {at} 512");
+        succeed("qemu-io", &["-f", "raw", "-c", &write, "-c", "flush", &uri]);
+        served.kill("block-layer");
+    }
+    let checks = ["read -P 5 512 512", "read -P 6 7680 512"];
+    succeed("qemu-io", &["-f", "raw", "-c", checks[0], "-c", checks[1], &uri]);
+    let back = stage.path("back");
+    succeed("nbdcopy", &[&uri, text(&back)]);
+    let mut expected = std::fs::read(&image).unwrap();
+    expected[512..1024].fill(5);
+    expected[7680..8192].fill(6);
+    assert!(expected == std::fs::read(&back).unwrap(), "the rest was not kept");
+    assert!(served.end().0);
+}

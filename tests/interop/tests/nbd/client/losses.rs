@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use bulkhead_harness::programs;
+
 use super::{Server, serve, text};
 use crate::rig::{Served, Stage, fail, same, succeed};
 
@@ -91,4 +93,67 @@ fn a_server_that_stays_away_costs_errors_until_it_is_back() {
     }
     same(&image, &back);
     assert!(served.end().0);
+}
+
+/// An image of a format in a file of 48 MiB, and the keys with which it is served.
+fn formatted(theirs: &Stage, format: &str) -> (std::path::PathBuf, String) {
+    let image = theirs.path("image");
+    let secret = theirs.path("secret");
+    std::fs::write(&secret, "open sesame").expect("room");
+    let object = format!("secret,id=s,file={}", secret.display());
+    let key = ["--object", &object, "-o", "key-secret=s,iter-time=10"];
+    let (more, keys): (&[&str], _) = match format {
+        "luks" => (&key, format!(",format=luks,key-secret={}", secret.display())),
+        _ => (&[], ",format=qcow2".to_owned()),
+    };
+    let made = [&["create", "-q", "-f", format], more, &[text(&image), "16M"]].concat();
+    succeed("qemu-img", &made);
+    if format == "qcow2" {
+        // An export does not grow: there is room from the beginning.
+        let file = std::fs::OpenOptions::new().write(true).open(&image).expect("the image");
+        file.set_len(48 << 20).expect("room");
+    }
+    (image, keys)
+}
+
+#[test]
+fn a_disk_with_a_format_waits_for_its_server_when_its_block_layer_dies_as_well() {
+    for format in ["qcow2", "luks"] {
+        let (stage, theirs) = (Stage::new(), Stage::new());
+        let (image, keys) = formatted(&theirs, format);
+        let mut server = Server::qemu(&theirs, &image, "raw", &[]);
+        let served = serve(&stage, &server.uri(), &format!("{keys},reconnect-delay=2"));
+        let mut listener = programs::bulkhead();
+        let listener = listener.args(["events", served.name()]).stdout(Stdio::piped()).spawn();
+        let listener = listener.expect("bulkhead starts");
+        std::thread::sleep(Duration::from_millis(300));
+        let before = ["-f", "raw", "-c", "write -P 7 0 1M"];
+        succeed("qemu-io", &[&before[..], &[&served.uri()]].concat());
+        server.kill();
+        let dead = served.strike("block-layer");
+        // Longer than five deaths take, and longer than requests wait for a server by themselves.
+        let mut writing = Command::new("qemu-io");
+        writing.args(["-f", "raw", "-c", "write -P 9 1M 64k", "-c", "flush", &served.uri()]);
+        let mut writing =
+            writing.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("qemu-io");
+        std::thread::sleep(Duration::from_secs(4));
+        assert!(writing.try_wait().expect("a status").is_none(), "{format}: nobody was waited for");
+        let waiting = served.process("block-layer");
+        assert_ne!(waiting.state, "degraded", "{format}");
+        assert!(waiting.restarts > dead.restarts, "{format}: {waiting:?}");
+        server.again();
+        assert!(writing.wait().expect("a status").success(), "{format}: the write failed");
+        let read = ["-f", "raw", "-c", "read -P 7 0 1M", "-c", "read -P 9 1M 64k"];
+        succeed("qemu-io", &[&read[..], &[&served.uri()]].concat());
+        assert!(served.end().0);
+        let events = listener.wait_with_output().expect("its output").stdout;
+        let events = String::from_utf8_lossy(&events);
+        for (kind, times) in [("server-lost", 1), ("server-back", 1), ("helper-died", 1)] {
+            assert_eq!(events.matches(kind).count(), times, "{format}: {kind} in {events}");
+        }
+        drop(server);
+        if format == "qcow2" {
+            succeed("qemu-img", &["check", "-q", "-f", "qcow2", text(&image)]);
+        }
+    }
 }

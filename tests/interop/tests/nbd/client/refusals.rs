@@ -18,6 +18,11 @@ pub fn refused(disk: &str) -> String {
     said
 }
 
+/// What stands behind the name of an option for the so-and-so-many-th layer.
+fn number(layer: u32) -> String {
+    if layer == 1 { String::new() } else { layer.to_string() }
+}
+
 #[test]
 fn what_is_wrong_is_said() {
     let theirs = Stage::new();
@@ -56,6 +61,11 @@ fn what_is_wrong_is_said() {
         let said = refused(&format!("nbd={named}{keys}"));
         assert!(said.contains(reason), "{keys}: {said}");
     }
+    // Five servers at sixteen connections each.
+    let below = |n: u32| format!(",backing{}={named},backing{}-format=qcow2", number(n), number(n));
+    let chain: String = (1..=4).map(below).collect();
+    let said = refused(&format!("nbd={named},format=qcow2{chain},connections=16"));
+    assert!(said.contains("80 connections") && said.contains("64 are the most"), "{said}");
     let said = refused("path=/dev/null,format=raw,reconnect-delay=3");
     assert!(said.contains("does not go with"), "{said}");
 }
