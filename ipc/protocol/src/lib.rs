@@ -20,6 +20,7 @@
 //! | [`inflight`] | layout of the in-flight tables that outlive a device process |
 //! | [`record`] | what an instance's folder says to other commands |
 //! | [`spec`], [`filters`], [`event`], [`class`] | what several of them carry |
+//! | [`uri`] | how users name exports of NBD servers |
 #![forbid(unsafe_code)]
 
 pub mod block;
@@ -43,6 +44,7 @@ pub mod soft_cpu;
 pub mod spec;
 pub mod start;
 pub mod tool;
+pub mod uri;
 
 /// Version of all protocols between our own processes; both ends come from one build, so a
 /// difference is an installation fault and is refused.

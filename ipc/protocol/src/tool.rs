@@ -20,7 +20,8 @@ pub use command::{
     SizeChange, SnapshotAction, ToolCommand,
 };
 pub use event::{
-    BitmapFacts, CheckFacts, Compared, ImageFacts, Qcow2Facts, Range, SnapshotFacts, ToolEvent,
+    BitmapFacts, CheckFacts, Compared, ImageFacts, LuksFacts, Qcow2Facts, Range, SlotFacts,
+    SnapshotFacts, ToolEvent,
 };
 pub use image::{Compression, NewImage, Preallocation};
 

@@ -87,6 +87,11 @@ impl Stream {
         }
     }
 
+    /// Whether a read that found less than it had room for has taken all there was.
+    pub fn short_is_all(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// Reads into the arena.
     pub fn receive_into(&mut self, slice: ArenaSlice<'_>) -> io::Result<usize> {
         match self {

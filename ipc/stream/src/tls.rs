@@ -7,10 +7,10 @@ mod client;
 mod pem;
 mod server;
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use bulkhead_sys::stream::{self, Part};
+use bulkhead_sys::stream::{self, MOST_PARTS, Part};
 use rustls::Connection;
 
 pub use client::{Client, ClientConfig};
@@ -23,14 +23,16 @@ use crate::stream::Socket as Shared;
 /// Bytes in TLS that may wait for the socket before nothing more is taken.
 const MOST_WAITING: usize = 128 << 10;
 
-/// Bytes of the arena that are made TLS at once: a record.
-const STEP: usize = 16 << 10;
+/// Most bytes of a record, and as many go into one: each costs the peer as much as it costs us.
+const RECORD: usize = 16 << 10;
 
 /// One peer's TLS.
 #[derive(Debug)]
 pub struct Session {
     socket: Shared,
     connection: Connection,
+    /// What becomes the next record.
+    record: Vec<u8>,
     /// The socket has nothing more to read, ever.
     ended: bool,
 }
@@ -39,7 +41,7 @@ impl Session {
     /// Begins TLS on a socket from which nothing of it has been read.
     pub(crate) fn new(socket: Shared, mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(MOST_WAITING));
-        Self { socket, connection, ended: false }
+        Self { socket, connection, record: Vec::new(), ended: false }
     }
 
     /// Decrypted bytes. `WouldBlock` only when neither TLS nor the socket has any: the socket tells when there
@@ -72,14 +74,17 @@ impl Session {
     /// Encrypts some bytes and sends what there is room for.
     pub fn send(&mut self, parts: &[Part<'_>]) -> io::Result<usize> {
         let mut sent = 0;
-        for part in parts {
-            let count = self.encrypt(part)?;
+        let mut rest = parts.iter().copied();
+        let mut part = rest.next();
+        while part.is_some() {
+            self.record.clear();
+            while let Some(some) = part.filter(|_| self.record.len() < RECORD) {
+                let left = self.gather(some)?;
+                part = if left.is_empty() { rest.next() } else { Some(left) };
+            }
+            let count = self.connection.writer().write(&self.record)?;
             sent += count;
-            let whole = match part {
-                Part::Bytes(bytes) => bytes.len(),
-                Part::Mapped { len, .. } => *len,
-            };
-            if count < whole {
+            if count < self.record.len() {
                 break;
             }
         }
@@ -90,24 +95,20 @@ impl Session {
         }
     }
 
-    fn encrypt(&mut self, part: &Part<'_>) -> io::Result<usize> {
-        match *part {
-            Part::Bytes(bytes) => self.connection.writer().write(bytes),
-            Part::Mapped { mapping, offset, len } => {
-                let mut done = 0;
-                let mut bytes = [0; STEP];
-                while done < len {
-                    let step = bytes.get_mut(..(len - done).min(STEP)).unwrap_or_default();
-                    mapping.copy_in(offset + done, step).map_err(io::Error::other)?;
-                    let count = self.connection.writer().write(step)?;
-                    done += count;
-                    if count < step.len() {
-                        break;
-                    }
-                }
-                Ok(done)
+    /// Copies what there is room for into the next record, and answers what is left of the part. A peer may
+    /// change what is mapped: what is encrypted is a copy.
+    fn gather<'a>(&mut self, part: Part<'a>) -> io::Result<Part<'a>> {
+        let count = part.len().min(RECORD - self.record.len());
+        match part {
+            Part::Bytes(bytes) => self.record.extend(bytes.iter().take(count)),
+            Part::Mapped { mapping, offset, .. } => {
+                let from = self.record.len();
+                self.record.resize(from + count, 0);
+                let room = self.record.get_mut(from..).unwrap_or_default();
+                mapping.copy_in(offset, room).map_err(io::Error::other)?;
             }
         }
+        Ok(part.after(count))
     }
 
     /// Sends what is encrypted; `true`: all of it.
@@ -153,6 +154,16 @@ impl Read for Socket<'_> {
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         stream::send(self.0, &[Part::Bytes(bytes)])
+    }
+
+    /// All records at once.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut parts = [Part::Bytes(&[]); MOST_PARTS];
+        let count = slices.len().min(MOST_PARTS);
+        for (part, slice) in parts.iter_mut().zip(slices) {
+            *part = Part::Bytes(slice);
+        }
+        stream::send(self.0, parts.get(..count).unwrap_or_default())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -7,6 +7,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
+
 use crate::mapping::{OutOfMapping, SharedMapping};
 
 /// Most parts of one [`send`].
@@ -29,6 +32,30 @@ pub enum Part<'a> {
 }
 
 impl Part<'_> {
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Mapped { len, .. } => *len,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What follows the first `count` bytes.
+    pub fn after(self, count: usize) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.get(count..).unwrap_or_default()),
+            Self::Mapped { mapping, offset, len } => {
+                let count = count.min(len);
+                Self::Mapped { mapping, offset: offset + count, len: len - count }
+            }
+        }
+    }
+
     fn iov(&self) -> Result<libc::iovec, OutOfMapping> {
         Ok(match *self {
             Self::Bytes(bytes) => {
@@ -57,6 +84,11 @@ pub fn send(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
     // SAFETY: `message` names `count` entries of `iov`, each of which names bytes that live longer than
     // this call; the kernel only reads them.
     repeat(|| unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &message, flags) })
+}
+
+/// Lets about `bytes` wait in a UNIX socket for its peer, or as many as the host allows at most.
+pub fn hold(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    Ok(setsockopt(&socket, SndBuf, &bytes)?)
 }
 
 /// Receives up to `into.len()` bytes; 0: the peer has closed.
@@ -133,6 +165,33 @@ mod tests {
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         drop(a);
         assert_eq!(receive(&b, &mut head).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_left_of_a_part_is_what_was_not_sent() {
+        let (a, b) = stream_pair().unwrap();
+        let arena = create_sealed("arena", 4096).unwrap();
+        let mapping = SharedMapping::map(&arena, 4096, Rights::ReadWrite).unwrap();
+        mapping.copy_out(0, b"stamp").unwrap();
+        let mapped = Part::Mapped { mapping: &mapping, offset: 0, len: 5 };
+        let parts = [Part::Bytes(b"head").after(3), mapped.after(2)];
+        assert_eq!((parts[0].len(), parts[1].len()), (1, 3));
+        assert_eq!(send(&a, &parts).unwrap(), 4);
+        let mut bytes = [0; 8];
+        assert_eq!(receive(&b, &mut bytes).unwrap(), 4);
+        assert_eq!(&bytes[..4], b"damp");
+        assert!(Part::Bytes(b"x").after(2).is_empty() && mapped.after(9).is_empty());
+    }
+
+    #[test]
+    fn a_socket_holds_more_when_it_is_told_to() {
+        let waiting = |room: Option<usize>| {
+            let (a, _b) = stream_pair().unwrap();
+            room.map_or(Ok(()), |room| hold(&a, room)).unwrap();
+            let bytes = [0; 4096];
+            std::iter::from_fn(|| send(&a, &[Part::Bytes(&bytes)]).ok()).sum::<usize>()
+        };
+        assert!(waiting(Some(16 << 10)) < waiting(None));
     }
 
     #[test]

@@ -36,6 +36,8 @@ mod raw;
 mod rebase;
 mod report;
 mod resize;
+mod secret;
+mod servers;
 mod snapshot;
 mod store;
 
@@ -64,6 +66,10 @@ pub fn live(start: Start) -> Result<()> {
     let (command, fds) = helper.plan(Deadline::after(PLAN_DEADLINE))?;
     let report = Report::new(helper);
     let done = obey(command, &mut Files::new(fds, hands.clone()), &hands, &report);
+    let done = done.map_err(|error| match hands.servers().lost() {
+        Some(reason) => error.context(format!("the server: {reason}")),
+        None => error,
+    });
     report.end(done)
 }
 
@@ -105,6 +111,6 @@ fn obey(command: ToolCommand, files: &mut Files, hands: &Hands, report: &Report)
         ToolCommand::Dd { source, target, skip, count } => {
             dd::run(&source, target, skip, count, files, hands, report)
         }
-        ToolCommand::Bench { disk, plan } => bench::run(&disk, &plan, files, report),
+        ToolCommand::Bench { disk, plan } => bench::run(&disk, &plan, files, hands, report),
     }
 }

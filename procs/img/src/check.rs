@@ -10,7 +10,7 @@ use crate::cli::Output;
 use crate::cli::image::{self, Check};
 use crate::disk::{Disk, files};
 use crate::file::Access;
-use crate::out::{clean, line};
+use crate::out::{clean, complaint, line};
 use crate::tool::Front;
 
 /// `check`
@@ -21,12 +21,12 @@ pub fn run(options: &Check, front: &mut Front) -> Result<ExitCode> {
         Some(image::Repair::All) => (Repair::All, Access::WRITE),
     };
     let disk = Disk::alone(options.format, &options.file, access)?;
-    let for_people = !options.quiet && options.output == Output::Human;
     let mut checked = None;
     let command = ToolCommand::Check { disk: disk.plan.clone(), repair };
     front.run(command, &files([&disk]), |event| {
         match event {
-            ToolEvent::Finding(finding) if for_people => line(clean(&finding))?,
+            // As qemu-img does: what is printed for programs stays whole.
+            ToolEvent::Finding(finding) if !options.quiet => complaint(clean(&finding))?,
             ToolEvent::Checked(facts) => checked = Some(facts),
             _ => {}
         }

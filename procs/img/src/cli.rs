@@ -16,6 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Formats are always stated and never guessed. Sizes take k, M, G, T and P, powers of 1024.
+An image may lie on an NBD server: nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH, with TLS nbds….
 
 Exit codes:
   0  as asked
@@ -36,6 +37,13 @@ pub struct Arguments {
         hide_short_help = true
     )]
     pub weaker: Vec<String>,
+    /// Folder of ca-cert.pem and, if a server asks, client-cert.pem and client-key.pem, for nbds:// and
+    /// nbds+unix://
+    #[arg(long, value_name = "DIR", global = true, hide_short_help = true)]
+    pub tls_creds: Option<PathBuf>,
+    /// The name of the servers' certificate, if not their host's
+    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
+    pub tls_hostname: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -98,6 +106,8 @@ pub enum Format {
     Raw,
     /// QEMU's format
     Qcow2,
+    /// A LUKS volume, version 1
+    Luks,
 }
 
 impl Format {
@@ -106,6 +116,7 @@ impl Format {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Luks => "luks",
         }
     }
 
@@ -114,6 +125,7 @@ impl Format {
         match self {
             Self::Raw => LayerFormat::Raw,
             Self::Qcow2 => LayerFormat::Qcow2,
+            Self::Luks => LayerFormat::Luks,
         }
     }
 }
@@ -133,9 +145,15 @@ pub struct Chain {
     /// A backing file; the nearest first
     #[arg(long = "backing", value_name = "FORMAT:PATH", value_parser = layer)]
     pub backing: Vec<(Format, PathBuf)>,
+    /// The backing files that headers name, with their formats, for images that you trust
+    #[arg(long, conflicts_with = "backing")]
+    pub backing_chain: bool,
     /// The external data file
     #[arg(long, value_name = "PATH")]
     pub data_file: Option<PathBuf>,
+    /// A file whose bytes are the passphrase of a LUKS volume or an encrypted image
+    #[arg(long, value_name = "FILE")]
+    pub key_secret: Option<PathBuf>,
 }
 
 /// Whether a program that uses an image is in the way.

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bulkhead_protocol::tool::ToolCommand;
 
+use crate::chain;
+use crate::cli::Share;
 use crate::cli::chain::Commit;
 use crate::disk::{Disk, files};
 use crate::file::Access;
@@ -14,7 +16,9 @@ use crate::tool::Front;
 /// `commit`
 pub fn run(options: &Commit, front: &mut Front) -> Result<ExitCode> {
     front.show_progress(options.progress && !options.quiet);
-    let backing = &options.chain.backing;
+    let share = Share::default();
+    let chain = &chain::of(&options.chain, options.format, &options.file, share, front)?;
+    let backing = &chain.backing;
     let base: u16 = match &options.base {
         None if backing.is_empty() => bail!("give the backing file with --backing FORMAT:PATH"),
         None => 1,
@@ -30,7 +34,7 @@ pub fn run(options: &Commit, front: &mut Front) -> Result<ExitCode> {
     // Files between the image and the base keep what they have: the image can only be emptied if there
     // are none, or it would read as they do.
     let empties = options.base.is_none() && !options.keep;
-    let (format, path, chain) = (options.format, &options.file, &options.chain);
+    let (format, path) = (options.format, &options.file);
     let disk = Disk::open_onto(format, path, chain, Access::WRITE, Some(base))?;
     let command = ToolCommand::Commit { disk: disk.plan.clone(), base, empties };
     front.run(command, &files([&disk]), |_| Ok(()))?;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bulkhead_protocol::tool::{Compared, ToolCommand, ToolEvent};
 
+use crate::chain;
+use crate::cli::Chain;
 use crate::cli::copy::Compare;
 use crate::disk::{Disk, files};
 use crate::file::Access;
@@ -19,8 +21,11 @@ pub fn run(options: &Compare, front: &mut Front) -> Result<ExitCode> {
     front.show_progress(options.progress && !options.quiet);
     let tell = |text: &str| if options.quiet { Ok(()) } else { out::line(text) };
     let access = Access::reading(options.share.force_share);
-    let first = Disk::open(options.first_format, &options.first, &options.chain, access)?;
-    let second = Disk::alone(options.second_format, &options.second, access)?;
+    let (format, path) = (options.first_format, &options.first);
+    let chain = chain::of(&options.chain, format, path, options.share, front)?;
+    let first = Disk::open(format, path, &chain, access)?;
+    let chain = Chain { key_secret: options.second_key_secret.clone(), ..Chain::default() };
+    let second = Disk::open(options.second_format, &options.second, &chain, access)?;
     let command = ToolCommand::Compare {
         first: first.plan.clone(),
         second: second.plan.clone(),
@@ -42,6 +47,10 @@ pub fn run(options: &Compare, front: &mut Front) -> Result<ExitCode> {
         }
         Compared::OtherSize => {
             tell("Strict mode: Image size mismatch!")?;
+            false
+        }
+        Compared::OtherStatus(at) => {
+            tell(&format!("Strict mode: Offset {at} block status mismatch!"))?;
             false
         }
         Compared::OtherBytes(at) => {

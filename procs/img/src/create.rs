@@ -36,7 +36,7 @@ pub fn run(options: &Create, front: &mut Front) -> Result<ExitCode> {
         bail!("a disk of {size} bytes is too large");
     };
     image.size = size;
-    let target = Target::make(&options.file, &image, &[])?;
+    let target = Target::make(&options.file, &mut image, options.key_secret.as_deref(), &[])?;
     let files: Vec<_> = target.files().collect();
     let done = front.run(ToolCommand::Create(image), &files, |_| Ok(()));
     target.after(done, front.has_emptied())?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bulkhead_protocol::tool::{NewImage, ToolCommand};
 
+use crate::chain;
 use crate::cli::copy::Dd;
 use crate::convert::THREADS;
 use crate::disk::Disk;
@@ -55,9 +56,10 @@ pub fn run(options: &Dd, front: &mut Front) -> Result<ExitCode> {
         bail!("bs={block}: give 1 to 2G");
     }
     let access = Access::reading(options.share.force_share);
-    let disk = Disk::open(options.format, &source, &options.chain, access)?;
-    let image = NewImage::new(options.target_format.plan());
-    let made = Target::make(&target, &image, &[&disk])?;
+    let chain = chain::of(&options.chain, options.format, &source, options.share, front)?;
+    let disk = Disk::open(options.format, &source, &chain, access)?;
+    let mut image = NewImage::new(options.target_format.plan());
+    let made = Target::make(&target, &mut image, options.target_key_secret.as_deref(), &[&disk])?;
     let command = ToolCommand::Dd {
         source: disk.plan.clone(),
         target: image,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use bulkhead_protocol::block::LayerPlan;
+use bulkhead_protocol::block::{LayerNumber, LayerPlan, RemotePlan};
 use bulkhead_protocol::spec::Part;
 use bulkhead_protocol::tool::PlannedDisk;
 
@@ -39,33 +39,59 @@ impl Disk {
         base: Option<u16>,
     ) -> Result<Self> {
         let below = Access { write: false, direct: false, ..access };
-        let mut files = vec![OpenFile::open(path, access)?];
-        let data_file = chain.data_file.is_some();
+        let mut opening = Opening::default();
+        opening.layer(format, OpenFile::open(path, access)?)?;
         if let Some(data) = &chain.data_file {
-            files.push(OpenFile::open(data, access)?);
+            opening.data(OpenFile::open(data, access)?);
         }
-        let mut layers = vec![LayerPlan {
-            format: format.plan(),
-            data_file,
-            part: Part::default(),
-            secret: false,
-        }];
+        if let Some(secret) = &chain.key_secret {
+            opening.secret(OpenFile::secret(secret)?);
+        }
         for ((format, path), number) in chain.backing.iter().zip(1..) {
             let access = if base == Some(number) { Access::WRITE } else { below };
-            let file = OpenFile::open(path, access)?;
-            if files.iter().any(|other| other.identity == file.identity) {
-                bail!("{}: it is in the chain twice, which is a loop", path.display());
-            }
-            files.push(file);
-            layers.push(LayerPlan {
-                format: format.plan(),
-                data_file: false,
-                part: Part::default(),
-                secret: false,
-            });
+            opening.layer(*format, OpenFile::open(path, access)?)?;
         }
         let written = access.write.then_some(0).into_iter().chain(base).collect();
-        Ok(Self { plan: PlannedDisk { layers, written }, files })
+        let Opening { layers, remotes, files } = opening;
+        Ok(Self { plan: PlannedDisk { layers, written, remotes }, files })
+    }
+}
+
+/// A disk whose files are being opened, layer by layer.
+#[derive(Debug, Default)]
+struct Opening {
+    layers: Vec<LayerPlan>,
+    remotes: Vec<RemotePlan>,
+    files: Vec<OpenFile>,
+}
+
+impl Opening {
+    fn layer(&mut self, format: Format, file: OpenFile) -> Result<()> {
+        if self.files.iter().any(|other| other.identity == file.identity) {
+            bail!("{}: it is in the chain twice, which is a loop", file.path.display());
+        }
+        if let Some(remote) = &file.remote {
+            let layer = LayerNumber::try_from(self.layers.len())?;
+            self.remotes.push(RemotePlan { layer, ..remote.clone() });
+        }
+        let (format, part) = (format.plan(), Part::default());
+        self.layers.push(LayerPlan { format, data_file: false, part, secret: false });
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn data(&mut self, file: OpenFile) {
+        if let Some(layer) = self.layers.last_mut() {
+            layer.data_file = true;
+            self.files.push(file);
+        }
+    }
+
+    fn secret(&mut self, secret: OpenFile) {
+        if let Some(layer) = self.layers.last_mut() {
+            layer.secret = true;
+            self.files.push(secret);
+        }
     }
 }
 

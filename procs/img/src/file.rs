@@ -8,10 +8,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use bulkhead_protocol::block::RemotePlan;
 use bulkhead_supervisor::images::lock::{ImageLock, LockError, Use};
 use bulkhead_supervisor::images::owner;
 use bulkhead_supervisor::open::{Found, Identity, Kind, find};
 use nix::fcntl::OFlag;
+
+use crate::server;
 
 /// How a file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,12 +48,18 @@ pub struct OpenFile {
     pub fd: OwnedFd,
     /// Which object it is.
     pub identity: Identity,
+    /// Of an export, what is said of it.
+    pub remote: Option<RemotePlan>,
     _lock: Option<ImageLock>,
 }
 
 impl OpenFile {
-    /// Opens and locks what is there.
+    /// Opens and locks what is there; an export is its server's to lock.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
+        if let Some(uri) = server::uri(path) {
+            let (fd, remote) = server::connect(uri)?;
+            return Self::unlocked(path, fd, Some(remote));
+        }
         let found = found(path)?;
         let fail = |error: io::Error| anyhow::anyhow!("{}: {error}", path.display());
         let rights = if access.write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
@@ -60,13 +69,32 @@ impl OpenFile {
             true => None,
             false => Some(lock(path, &found, &fd, found.open(rights).map_err(fail)?, access)?),
         };
-        Ok(Self { path: path.to_owned(), fd, identity: found.identity(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            fd,
+            identity: found.identity(),
+            remote: None,
+            _lock: lock,
+        })
     }
 
-    /// Bytes that it takes on the host.
-    pub fn room(&self) -> u64 {
-        let stat = nix::sys::stat::fstat(&self.fd);
-        stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
+    /// The passphrase in a file, in an object of its own.
+    pub fn secret(path: &Path) -> Result<Self> {
+        let object = bulkhead_supervisor::images::secret::take("--key-secret", path);
+        let object = object.map_err(server::refused)?;
+        Self::unlocked(path, object, None)
+    }
+
+    fn unlocked(path: &Path, fd: OwnedFd, remote: Option<RemotePlan>) -> Result<Self> {
+        let stat = nix::sys::stat::fstat(&fd)?;
+        let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
+        Ok(Self { path: path.to_owned(), fd, identity, remote, _lock: None })
+    }
+
+    /// Bytes that it takes on the host, unless it is elsewhere.
+    pub fn room(&self) -> Option<u64> {
+        let stat = nix::sys::stat::fstat(&self.fd).ok().filter(|_| self.remote.is_none())?;
+        Some(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
     }
 }
 
@@ -113,6 +141,10 @@ pub struct Fresh {
 impl Fresh {
     /// Makes it, or opens what is there and nobody uses.
     pub fn make(path: &Path) -> Result<Self> {
+        if server::uri(path).is_some() {
+            let file = OpenFile::open(path, Access::WRITE)?;
+            return Ok(Self { file, overwritten: true, kept: false });
+        }
         let mut how = File::options();
         how.write(true).create_new(true).custom_flags(OFlag::O_NOCTTY.bits());
         let overwritten = match how.open(path) {

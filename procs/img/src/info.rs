@@ -18,6 +18,7 @@ use crate::tool::Front;
 
 mod human;
 mod json;
+mod luks;
 
 pub use human::print_snapshots;
 
@@ -39,10 +40,12 @@ pub fn add<T>(known: &mut Vec<T>, one: T) -> Result<()> {
 /// What is known of one image.
 #[derive(Debug)]
 pub struct Facts {
-    path: PathBuf,
-    format: Format,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
     /// Bytes on the host.
-    room: u64,
+    room: Option<u64>,
     image: ImageFacts,
     snapshots: Vec<SnapshotFacts>,
     bitmaps: Vec<BitmapFacts>,
@@ -51,9 +54,21 @@ pub struct Facts {
 /// `info`
 pub fn run(options: &Info, front: &mut Front) -> Result<ExitCode> {
     let access = Access::reading(options.share.force_share);
-    let mut seen = Vec::new();
-    let mut all: Vec<Facts> = Vec::new();
-    let mut next = Some((options.file.clone(), options.format));
+    let all = all(options.backing_chain, &options.file, options.format, access, front)?;
+    print(&all, options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is known of an image, and with `follow` of those below it, as their headers name them.
+pub fn all(
+    follow: bool,
+    path: &Path,
+    format: Format,
+    access: Access,
+    front: &mut Front,
+) -> Result<Vec<Facts>> {
+    let (mut seen, mut all) = (Vec::new(), Vec::<Facts>::new());
+    let mut next = Some((path.to_owned(), format));
     while let Some((path, format)) = next {
         let disk = Disk::alone(format, &path, access)?;
         let identity = disk.files.first().context("an image has a file")?.identity;
@@ -65,11 +80,10 @@ pub fn run(options: &Info, front: &mut Front) -> Result<ExitCode> {
         }
         seen.push(identity);
         let facts = look(&disk, path, format, front)?;
-        next = if options.backing_chain { below(&facts)? } else { None };
+        next = if follow { below(&facts)? } else { None };
         all.push(facts);
     }
-    print(&all, options)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(all)
 }
 
 fn look(disk: &Disk, path: PathBuf, format: Format, front: &mut Front) -> Result<Facts> {

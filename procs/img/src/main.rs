@@ -12,6 +12,7 @@
 mod amend;
 mod bench;
 mod bitmap;
+mod chain;
 mod check;
 mod cli;
 mod commit;
@@ -29,6 +30,7 @@ mod out;
 mod progress;
 mod rebase;
 mod resize;
+mod server;
 mod signals;
 mod size;
 mod snapshot;
@@ -89,6 +91,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         cli::completions(options);
         return Ok(ExitCode::SUCCESS);
     }
+    server::use_tls(arguments.tls_creds.as_ref(), arguments.tls_hostname.as_ref())?;
     let signals = out::obey(Signals::take()?);
     let front = &mut Front::start(&arguments.weaker, signals)?;
     match &arguments.command {

@@ -1,14 +1,15 @@
 //! `map`, printed as it comes: a disk may have any number of ranges.
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use bulkhead_protocol::tool::{Range, ToolCommand, ToolEvent};
 
-use crate::cli::Output;
+use crate::chain;
 use crate::cli::chain::Map;
+use crate::cli::{Chain, Output};
 use crate::disk::{Disk, files};
 use crate::file::Access;
 use crate::out::Out;
@@ -17,8 +18,9 @@ use crate::tool::Front;
 /// `map`
 pub fn run(options: &Map, front: &mut Front) -> Result<ExitCode> {
     let access = Access::reading(options.share.force_share);
-    let disk = Disk::open(options.format, &options.file, &options.chain, access)?;
-    let mut out = BufWriter::new(Out);
+    let chain = chain::of(&options.chain, options.format, &options.file, options.share, front)?;
+    let disk = Disk::open(options.format, &options.file, &chain, access)?;
+    let mut out = BufWriter::new(Out::Standard);
     let json = options.output == Output::Json;
     if !json {
         writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")?;
@@ -34,7 +36,7 @@ pub fn run(options: &Map, front: &mut Front) -> Result<ExitCode> {
                 write_json(&mut out, &range)?;
                 before = ",\n";
             } else if range.data {
-                write_for_people(&mut out, &range, options)?;
+                write_for_people(&mut out, &range, &options.file, &chain)?;
             }
         }
         Ok(())
@@ -58,9 +60,14 @@ fn write_json(out: &mut impl Write, range: &Range) -> Result<()> {
     Ok(write!(out, "}}")?)
 }
 
-fn write_for_people(out: &mut impl Write, range: &Range, options: &Map) -> Result<()> {
-    let names = std::iter::once(&options.file);
-    let mut names = names.chain(options.chain.backing.iter().map(|(_, path)| path));
+fn write_for_people(
+    out: &mut impl Write,
+    range: &Range,
+    file: &PathBuf,
+    chain: &Chain,
+) -> Result<()> {
+    let names = std::iter::once(file);
+    let mut names = names.chain(chain.backing.iter().map(|(_, path)| path));
     let name = names.nth(range.depth as usize).map_or(Path::new(""), |path| path).display();
     let place = range.offset.map_or("compressed".to_owned(), hexadecimal);
     let (start, length) = (hexadecimal(range.start), hexadecimal(range.length));

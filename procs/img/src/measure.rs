@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use bulkhead_protocol::tool::{ToolCommand, ToolEvent};
 use serde_json::json;
 
+use crate::chain;
 use crate::cli::Output;
 use crate::cli::copy::Measure;
 use crate::disk::{Disk, files};
@@ -20,7 +21,8 @@ pub fn run(options: &Measure, front: &mut Front) -> Result<ExitCode> {
     let disk = match (&options.file, options.format, options.size) {
         (Some(file), Some(format), None) => {
             let access = Access::reading(options.share.force_share);
-            Some(Disk::open(format, file, &options.chain, access)?)
+            let chain = chain::of(&options.chain, format, file, options.share, front)?;
+            Some(Disk::open(format, file, &chain, access)?)
         }
         (None, None, Some(size)) => {
             image.size = size;

@@ -44,6 +44,8 @@ impl Wanted {
             "backing_file" => image.backing = Some(value.to_owned()),
             "backing_fmt" => image.backing_format = Some(value.to_owned()),
             "data_file" => image.data_file = Some(value.to_owned()),
+            "encrypt.format" if value == "luks" => {}
+            "encrypt.format" => bail!("write luks, and give --key-secret FILE"),
             "data_file_raw" => image.data_file_raw = switch(value)?,
             "preallocation" => {
                 image.preallocation = match value {

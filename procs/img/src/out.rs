@@ -28,13 +28,24 @@ pub fn obey(signals: Signals) -> &'static Signals {
     SIGNALS.get_or_init(|| signals)
 }
 
-/// The standard output. What is written is written at once: see [`std::io::BufWriter`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Out;
+/// The standard output, or the one for errors. What is written is written at once: see
+/// [`std::io::BufWriter`].
+#[derive(Debug, Clone, Copy)]
+pub enum Out {
+    /// For results.
+    Standard,
+    /// For what is wrong.
+    Error,
+}
 
 /// A line on the standard output.
 pub fn line(text: impl Display) -> io::Result<()> {
-    Out.write_all(format!("{text}\n").as_bytes())
+    Out::Standard.write_all(format!("{text}\n").as_bytes())
+}
+
+/// A line on the standard error.
+pub fn complaint(text: impl Display) -> io::Result<()> {
+    Out::Error.write_all(format!("{text}\n").as_bytes())
 }
 
 /// Text without characters that a terminal obeys.
@@ -47,9 +58,13 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let out = io::stdout();
+        let (standard, error) = (io::stdout(), io::stderr());
+        let out = match self {
+            Self::Standard => standard.as_fd(),
+            Self::Error => error.as_fd(),
+        };
         if let Some(signals) = SIGNALS.get() {
-            wait_for_room(out.as_fd(), signals)?;
+            wait_for_room(out, signals)?;
         }
         let most = if out.is_terminal() { ON_TERMINAL } else { AT_ONCE };
         let some = bytes.get(..most).unwrap_or(bytes);

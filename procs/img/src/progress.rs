@@ -31,7 +31,7 @@ impl Progress {
             return Ok(());
         }
         (self.part, self.shown) = (part, true);
-        write!(Out, "    ({}.{:02}/100%)\r", part / 100, part % 100)?;
+        write!(Out::Standard, "    ({}.{:02}/100%)\r", part / 100, part % 100)?;
         Ok(())
     }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bulkhead_protocol::tool::ToolCommand;
 
+use crate::chain;
 use crate::cli::chain::Rebase;
-use crate::cli::{Chain, Format};
+use crate::cli::{Chain, Format, Share};
 use crate::disk::{Disk, files};
 use crate::file::Access;
 use crate::tool::Front;
@@ -21,7 +22,9 @@ pub fn run(options: &Rebase, front: &mut Front) -> Result<ExitCode> {
         (Some(name), Some(format)) => Some((name, format)),
         (None, _) => None,
     };
-    let disk = Disk::open(options.format, &options.file, &options.chain, Access::WRITE)?;
+    let share = Share::default();
+    let chain = chain::of(&options.chain, options.format, &options.file, share, front)?;
+    let disk = Disk::open(options.format, &options.file, &chain, Access::WRITE)?;
     let new = match named.filter(|_| !options.no_check) {
         Some((name, format)) => Some(open_new(options, name, format)?),
         None => None,
@@ -39,7 +42,7 @@ pub fn run(options: &Rebase, front: &mut Front) -> Result<ExitCode> {
 /// The new backing file, which is named relative to the image.
 fn open_new(options: &Rebase, name: &str, format: Format) -> Result<Disk> {
     let folder = options.file.parent().unwrap_or(Path::new(""));
-    let chain = Chain { backing: options.new_backing.clone(), data_file: None };
+    let chain = Chain { backing: options.new_backing.clone(), ..Chain::default() };
     let disk = Disk::open(format, &folder.join(name), &chain, Access::READ);
     disk.context("the new backing file")
 }

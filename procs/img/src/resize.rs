@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bulkhead_protocol::tool::{Preallocation, SizeChange, ToolCommand};
 
+use crate::chain;
+use crate::cli::Share;
 use crate::cli::image::{Reserve, Resize};
 use crate::disk::{Disk, files};
 use crate::file::Access;
@@ -15,7 +17,9 @@ use crate::tool::Front;
 /// `resize`
 pub fn run(options: &Resize, front: &mut Front) -> Result<ExitCode> {
     let size = wanted(&options.size)?;
-    let disk = Disk::open(options.format, &options.file, &options.chain, Access::WRITE)?;
+    let share = Share::default();
+    let chain = chain::of(&options.chain, options.format, &options.file, share, front)?;
+    let disk = Disk::open(options.format, &options.file, &chain, Access::WRITE)?;
     let command = ToolCommand::Resize {
         disk: disk.plan.clone(),
         size,

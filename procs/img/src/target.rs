@@ -11,17 +11,27 @@ use bulkhead_supervisor::open::{Identity, find};
 
 use crate::disk::Disk;
 use crate::file::{Fresh, OpenFile};
+use crate::server;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Target(Vec<Fresh>);
+pub struct Target {
+    files: Vec<Fresh>,
+    secret: Option<OpenFile>,
+}
 
 impl Target {
     /// Makes the files. None of them may be one of a disk that is read, or the image's own backing file.
-    pub fn make(path: &Path, image: &NewImage, sources: &[&Disk]) -> Result<Self> {
+    /// `image` learns what the files are; `secret` names the file of its passphrase.
+    pub fn make(
+        path: &Path,
+        image: &mut NewImage,
+        secret: Option<&Path>,
+        sources: &[&Disk],
+    ) -> Result<Self> {
         for source in sources.iter().flat_map(|disk| &disk.files) {
-            let same = std::fs::canonicalize(path).ok() == std::fs::canonicalize(&source.path).ok();
-            if same {
+            let real = |path| std::fs::canonicalize(path).ok();
+            if real(path).is_some() && real(path) == real(&source.path) {
                 bail!("{}: it is the source itself", path.display());
             }
         }
@@ -29,6 +39,9 @@ impl Target {
         if image.has_data_file()
             && let Some(name) = &image.data_file
         {
+            if server::uri(path).is_some() {
+                bail!("-o data_file={name}: an image on a server has no other file");
+            }
             files.push(Fresh::make(&beside(path, name))?);
         }
         let backing = image.backing.as_ref().and_then(|name| identity(&beside(path, name)));
@@ -43,20 +56,22 @@ impl Target {
                 bail!("{path}: it is the source itself");
             }
         }
-        Ok(Self(files))
+        image.remote = files.first().and_then(|fresh| fresh.file.remote.clone());
+        image.secret = secret.is_some();
+        Ok(Self { files, secret: secret.map(OpenFile::secret).transpose()? })
     }
 
     /// Its files.
     pub fn files(&self) -> impl Iterator<Item = &OpenFile> {
-        self.0.iter().map(|fresh| &fresh.file)
+        self.files.iter().map(|fresh| &fresh.file).chain(&self.secret)
     }
 
     /// Keeps them if all went well; otherwise what was made goes away, and what was `emptied` is told of.
     pub fn after(mut self, done: Result<()>, emptied: bool) -> Result<()> {
         if done.is_ok() {
-            self.0.iter_mut().for_each(Fresh::keep);
+            self.files.iter_mut().for_each(Fresh::keep);
         }
-        let ruined = self.0.iter().find(|fresh| emptied && fresh.is_ruined());
+        let ruined = self.files.iter().find(|fresh| emptied && fresh.is_ruined());
         match (done, ruined) {
             (Err(error), Some(fresh)) => {
                 let path = fresh.file.path.display();

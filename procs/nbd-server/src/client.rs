@@ -157,7 +157,7 @@ impl Client {
         match served {
             Served::Again => Ok(true),
             // What it waited for was sent just now: nothing else would wake it.
-            Served::Blocked if waits_to_send && !self.waits_to_send() => Ok(true),
+            Served::Blocked | Served::Idle if waits_to_send && !self.waits_to_send() => Ok(true),
             Served::Over if self.output.is_empty() && !self.withheld => {
                 self.stream.farewell();
                 Err(Gone::Closed)
@@ -168,8 +168,9 @@ impl Client {
 
     /// Whether it goes on once it has taken some of its answers.
     fn waits_to_send(&self) -> bool {
-        match self.phase {
+        match &self.phase {
             Phase::Securing(_) => !self.output.is_empty(),
+            Phase::Transmission(transmission) if transmission.is_behind(&self.output) => true,
             _ => self.output.heads() > MOST_OUTPUT,
         }
     }
@@ -264,6 +265,13 @@ impl Client {
                 desk.link.release(done.span);
                 Ok(())
             }
+        }
+    }
+
+    /// Its socket has something.
+    pub fn news(&mut self) {
+        if let Phase::Transmission(transmission) = &mut self.phase {
+            transmission.news();
         }
     }
 

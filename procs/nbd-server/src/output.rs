@@ -26,6 +26,8 @@ pub struct Output {
     items: VecDeque<Item>,
     /// Bytes that are not in the arena.
     heads: usize,
+    /// Bytes that are.
+    data: u64,
     /// When the item in front got there, if there is one.
     since: Option<Instant>,
 }
@@ -39,6 +41,11 @@ impl Output {
     /// Bytes that wait in private memory.
     pub fn heads(&self) -> usize {
         self.heads
+    }
+
+    /// Bytes that wait in the arena.
+    pub fn data(&self) -> u64 {
+        self.data
     }
 
     /// Since when the client has not taken what is in front.
@@ -63,6 +70,7 @@ impl Output {
 
     /// Adds the bytes `from..to` of a span of `arena`, which is given back when they are sent.
     pub fn push_data(&mut self, arena: Arena, span: ArenaSpan, from: u32, to: u32) {
+        self.data += u64::from(to - from);
         self.items.push_back(Item::Data { arena, span, from, to });
     }
 
@@ -111,7 +119,10 @@ impl Output {
                     *from += done;
                     self.heads -= done;
                 }
-                Item::Data { from, .. } => *from += done as u32,
+                Item::Data { from, .. } => {
+                    *from += done as u32;
+                    self.data -= done as u64;
+                }
                 Item::Zeroes(count) => *count -= done as u32,
             }
             sent -= done;
@@ -134,7 +145,7 @@ impl Output {
                 link.release(Some(span));
             }
         }
-        (self.heads, self.since) = (0, None);
+        (self.heads, self.data, self.since) = (0, 0, None);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The loop: sockets, the ring, the supervisor, the clock.
 //!
-//! One turn takes what has come, in this order: the supervisor's words, completions, newcomers, clients.
+//! One turn takes what has come, in this order: the supervisor's words, newcomers, completions, clients.
 //! Then everything that went on the ring is shown to block-layer at once. Between two turns it waits as
-//! [`Pace`] says while something is out, and sleeps otherwise.
+//! [`Pace`] says while something is out, and sleeps otherwise. A turn that begins with completions does
+//! not look at the sockets; the next one does.
 
 mod clients;
 
@@ -15,13 +16,14 @@ use bulkhead_block_client::LinkFault;
 use bulkhead_protocol::nbd::{NbdCommand, NbdEvent};
 use bulkhead_ring::{Client as Ring, Pace, Step};
 use bulkhead_runtime::{Helper, Incoming, RuntimeError};
-use bulkhead_sys::accept::accept;
+use bulkhead_sys::accept::accept_any;
 use bulkhead_sys::poller::{Event, Interest, Poller, Token};
+use bulkhead_sys::stream;
 use rustls::ServerConfig;
 
 use crate::client::Gone;
 use crate::desk::Desk;
-use crate::limits::SWEEP;
+use crate::limits::{ROOM, ROOMY_CLIENTS, SWEEP};
 use crate::owner::ClientDone;
 use crate::plan::Live;
 use crate::replay::replay;
@@ -54,6 +56,19 @@ pub enum ServerError {
     Host(#[from] io::Error),
 }
 
+/// How a turn begins.
+enum Rest {
+    /// With completions that are there.
+    Completions,
+    /// With news, for which it waits so long.
+    Wait(Option<Duration>),
+}
+
+impl Rest {
+    /// With news, if there are any.
+    const LOOK: Self = Self::Wait(Some(Duration::ZERO));
+}
+
 /// The server.
 pub struct Server {
     helper: Helper<NbdCommand, NbdEvent>,
@@ -67,6 +82,8 @@ pub struct Server {
     tls: Option<Arc<ServerConfig>>,
     clients: Clients,
     pace: Pace,
+    /// The last turn began without a look at the sockets.
+    skipped: bool,
     began: Instant,
     swept: Instant,
     /// A line about a client was written since.
@@ -96,6 +113,7 @@ impl Server {
             tls,
             clients: Clients::default(),
             pace: Pace::new(),
+            skipped: false,
             began: now,
             swept: now,
             complained: false,
@@ -117,9 +135,11 @@ impl Server {
     }
 
     fn turn(&mut self, news: &mut Vec<Event>) -> Result<(), ServerError> {
-        let time = self.rest()?;
         news.clear();
-        self.poller.wait(time, news)?;
+        match self.rest()? {
+            Rest::Completions => {}
+            Rest::Wait(time) => self.poller.wait(time, news)?,
+        }
         self.desk.link.disarm();
         let now = Instant::now();
         self.desk.now = now;
@@ -135,7 +155,7 @@ impl Server {
         }
         self.complete()?;
         self.serve()?;
-        self.desk.link.publish();
+        self.desk.publish();
         self.tell_progress()?;
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.sweep(now)?;
@@ -143,26 +163,35 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for a completion as long as that is worth while; how long the sockets may be waited for.
-    fn rest(&mut self) -> Result<Option<Duration>, ServerError> {
-        if self.clients.are_due() {
-            return Ok(Some(Duration::ZERO));
-        }
+    /// Waits for a completion as long as that is worth while, and says how the turn begins.
+    fn rest(&mut self) -> Result<Rest, ServerError> {
+        let looked = !std::mem::take(&mut self.skipped);
         while self.desk.link.outstanding() > 0 {
             if self.desk.link.is_ready()? {
                 self.pace.found();
-                return Ok(Some(Duration::ZERO));
+                self.skipped = looked;
+                return Ok(if looked { Rest::Completions } else { Rest::LOOK });
             }
             let shared = self.desk.link.shares_cpu();
+            let due = self.clients.are_due();
             match self.pace.next(shared, self.began.elapsed()) {
-                Step::Spin => std::hint::spin_loop(),
                 Step::YieldOnce => self.yield_once(),
+                // There is something to do; a look at the ring comes with the next turn.
+                _ if due => {
+                    self.pace.found();
+                    return Ok(Rest::LOOK);
+                }
+                Step::Spin => std::hint::spin_loop(),
                 Step::Arm if self.desk.link.arm()? => break,
-                Step::Arm => return Ok(Some(Duration::ZERO)),
+                Step::Arm => return Ok(Rest::LOOK),
             }
         }
         let idle = self.clients.is_empty() && !self.closed;
-        Ok(if idle { None } else { Some(SWEEP) })
+        Ok(match (self.clients.are_due(), idle) {
+            (true, _) => Rest::LOOK,
+            (false, true) => Rest::Wait(None),
+            (false, false) => Rest::Wait(Some(SWEEP)),
+        })
     }
 
     fn yield_once(&mut self) {
@@ -229,8 +258,14 @@ impl Server {
             if self.over {
                 break;
             }
-            match accept(&self.listener) {
-                Ok(Some(socket)) => self.admit(socket, now)?,
+            match accept_any(&self.listener) {
+                Ok(Some((socket, local))) => {
+                    if local && self.clients.count() < ROOMY_CLIENTS {
+                        // A host that refuses it has slower clients and nothing else.
+                        let _ = stream::hold(&socket, ROOM);
+                    }
+                    self.admit(socket, now)?;
+                }
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     self.closed = true;
@@ -289,7 +324,9 @@ impl Server {
 
     /// Serves every client that has news or is due.
     fn serve(&mut self) -> Result<(), ServerError> {
+        let mut again = Vec::new();
         for place in self.clients.take_due() {
+            let had_batch = self.desk.has_batch();
             let Some(client) = self.clients.at(place) else { continue };
             let served = client.serve(&mut self.desk);
             let served = served.and_then(|again| {
@@ -297,11 +334,14 @@ impl Server {
                 Ok(again)
             });
             match served {
-                Ok(true) => self.clients.wake(place),
+                // Whoever found the batch full comes before those who filled it.
+                Ok(true) if had_batch => self.clients.wake(place),
+                Ok(true) => again.push(place),
                 Ok(false) => {}
                 Err(gone) => self.part(place, gone)?,
             }
         }
+        again.into_iter().for_each(|place| self.clients.wake(place));
         if std::mem::take(&mut self.desk.freed) {
             self.clients.wake_blocked();
         }

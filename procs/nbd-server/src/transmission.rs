@@ -25,7 +25,7 @@ use crate::client::Gone;
 use crate::desk::Desk;
 use crate::handshake::{Agreement, Context};
 use crate::judge::{Judgement, Task, Verdict, judge};
-use crate::limits::{MOST_OUTPUT, MOST_RANGES, MOST_REQUESTS, TURN};
+use crate::limits::{MOST_OUTPUT, MOST_RANGES, MOST_REQUESTS, MOST_UNSENT, TURN};
 use crate::output::Output;
 use crate::owner::{ClientPiece, Owner, Whose};
 use crate::replay::carry_over;
@@ -84,6 +84,8 @@ pub struct Transmission {
     intake: Intake,
     share: Share,
     leaving: bool,
+    /// All that had come was read, and the socket has told of nothing since.
+    drained: bool,
 }
 
 impl Transmission {
@@ -100,7 +102,13 @@ impl Transmission {
             intake: Intake::Head,
             share: Share::default(),
             leaving: false,
+            drained: false,
         }
+    }
+
+    /// The socket tells that there is something.
+    pub fn news(&mut self) {
+        self.drained = false;
     }
 
     /// Since when a piece of a write is coming. One that is there waits for the disk, not for the client.
@@ -122,7 +130,10 @@ impl Transmission {
         desk: &mut Desk,
     ) -> Result<Served, Gone> {
         for _ in 0..TURN {
-            self.cut_waiting(desk)?;
+            self.cut_waiting(output, desk)?;
+            if desk.has_batch() {
+                break;
+            }
             let served = match &self.intake {
                 Intake::Head => self.head(stream, input, output, desk)?,
                 Intake::Data { .. } => self.data(stream, input, desk)?,
@@ -157,7 +168,7 @@ impl Transmission {
             _ => input.head::<COMPACT>().map(Request::decode_compact),
         };
         let Some(request) = request else {
-            return more(stream, input, USUAL);
+            return self.more(stream, input);
         };
         let request = request.map_err(|error| Gone::Fault(error.to_string()))?;
         input.consume(if self.style == Style::Extended { EXTENDED } else { COMPACT });
@@ -181,9 +192,10 @@ impl Transmission {
         match verdict {
             Verdict::Do(Task::Status { range, one, .. }) => {
                 let dirty = self.contexts.contains(&Context::Dirty);
-                return self.undertake(to, Task::Status { range, one, dirty }, desk);
+                let task = Task::Status { range, one, dirty };
+                return self.undertake(to, task, output, desk);
             }
-            Verdict::Do(task) => return self.undertake(to, task, desk),
+            Verdict::Do(task) => return self.undertake(to, task, output, desk),
             Verdict::Done => output.write(|out| encode_done_of(out, style, request.command, to)),
             Verdict::Refuse(error, why) => {
                 output.write(|out| encode_error(out, style, to, error, why));
@@ -195,7 +207,13 @@ impl Transmission {
         Ok(())
     }
 
-    fn undertake(&mut self, to: Addressee, task: Task, desk: &mut Desk) -> Result<(), Gone> {
+    fn undertake(
+        &mut self,
+        to: Addressee,
+        task: Task,
+        output: &Output,
+        desk: &mut Desk,
+    ) -> Result<(), Gone> {
         let Some(slot) = self.free.pop() else { return Ok(()) };
         if let Some(place) = self.works.get_mut(usize::from(slot)) {
             *place = Some(Work::new(to, task, desk.export.block()));
@@ -204,12 +222,18 @@ impl Transmission {
             Task::Write { .. } => self.intake = Intake::Data { slot, filling: None },
             _ => self.waiting.push_back(slot),
         }
-        self.cut_waiting(desk)?;
+        self.cut_waiting(output, desk)?;
         Ok(())
     }
 
+    /// Whether something waits to go out until the client has taken more of its answers.
+    pub fn is_behind(&self, output: &Output) -> bool {
+        output.data() > MOST_UNSENT && !self.waiting.is_empty()
+    }
+
     /// Sends pieces of the works that wait, as far as there is room.
-    fn cut_waiting(&mut self, desk: &mut Desk) -> Result<(), LinkFault> {
+    fn cut_waiting(&mut self, output: &Output, desk: &mut Desk) -> Result<(), LinkFault> {
+        let is_behind = self.is_behind(output);
         while let Some(slot) = self.waiting.front().copied() {
             let Some(Some(work)) = self.works.get_mut(usize::from(slot)) else {
                 self.waiting.pop_front();
@@ -218,7 +242,8 @@ impl Transmission {
             while !work.is_whole() {
                 let need = work.next();
                 let is_range = need.span == 0;
-                if !desk.link.has_tag() || (is_range && self.ranges >= MOST_RANGES) {
+                let is_full = desk.has_batch() || !desk.link.has_tag();
+                if is_behind || is_full || (is_range && self.ranges >= MOST_RANGES) {
                     return Ok(());
                 }
                 let span = match need.span {
@@ -237,7 +262,7 @@ impl Transmission {
                     offset: need.offset,
                     len: len as u32,
                 };
-                desk.link.submit(piece, span)?;
+                desk.submit(piece, span)?;
                 work.sent(len);
                 self.ranges += u32::from(is_range);
             }
@@ -281,17 +306,22 @@ impl Transmission {
                 part.copy_out(input.bytes().get(..here).unwrap_or_default()).map_err(outside)?;
                 input.consume(here);
                 filling.filled += here as u64;
+            } else if self.drained {
+                return Ok(Some(Served::Idle));
             } else if rest.len() as u64 > DIRECT {
                 match stream.receive_into(rest) {
                     Ok(0) => return Err(Gone::Closed),
-                    Ok(count) => filling.filled += count as u64,
+                    Ok(count) => {
+                        filling.filled += count as u64;
+                        self.drained = stream.short_is_all() && count < rest.len();
+                    }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                         return Ok(Some(Served::Idle));
                     }
                     Err(error) => return Err(error.into()),
                 }
             } else {
-                return more(stream, input, USUAL);
+                return self.more(stream, input);
             }
             if filling.filled < len {
                 return Ok(None);
@@ -315,7 +345,7 @@ impl Transmission {
         if whole {
             self.intake = Intake::Head;
         }
-        desk.link.submit(piece, span)?;
+        desk.submit(piece, span)?;
         Ok(None)
     }
 
@@ -326,12 +356,27 @@ impl Transmission {
         left: u64,
     ) -> Result<Option<Served>, Gone> {
         if input.bytes().is_empty() {
-            return more(stream, input, USUAL);
+            return self.more(stream, input);
         }
         let here = left.min(input.bytes().len() as u64);
         input.consume(here as usize);
         self.intake = if here == left { Intake::Head } else { Intake::Skip(left - here) };
         Ok(None)
+    }
+
+    /// Reads more; `None`: there is more now.
+    fn more(&mut self, stream: &mut Stream, input: &mut Input) -> Result<Option<Served>, Gone> {
+        if self.drained {
+            return Ok(Some(Served::Idle));
+        }
+        match input.fill(stream, USUAL)? {
+            Filled::More => {
+                self.drained = stream.short_is_all() && input.bytes().len() < USUAL;
+                Ok(None)
+            }
+            Filled::Nothing => Ok(Some(Served::Idle)),
+            Filled::Closed => Err(Gone::Closed),
+        }
     }
 
     /// Block-layer was replaced: the data of a write that is still coming moves to the new arena.
@@ -370,16 +415,10 @@ fn encode_done_of(out: &mut Vec<u8>, style: Style, command: u16, to: Addressee) 
     }
 }
 
-/// Reads more; `None`: there is more now.
-fn more(stream: &mut Stream, input: &mut Input, room: usize) -> Result<Option<Served>, Gone> {
-    match input.fill(stream, room)? {
-        Filled::More => Ok(None),
-        Filled::Nothing => Ok(Some(Served::Idle)),
-        Filled::Closed => Err(Gone::Closed),
-    }
-}
-
 /// Spans are of this arena.
 fn outside(error: bulkhead_ring::OutOfArena) -> Gone {
     Gone::Fault(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

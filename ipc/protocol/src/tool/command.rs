@@ -4,21 +4,25 @@ use bulkhead_channel::Message;
 use serde::{Deserialize, Serialize};
 
 use super::image::NewImage;
-use crate::block::LayerPlan;
+use crate::block::{LayerPlan, RemotePlan};
 
-/// A disk. Descriptors: of each layer its file, and its data file if it has one.
+/// A disk. Descriptors: of each layer its file, or a socket to its server; its data file if it has one; its
+/// secret if it has one, as [`secret`](crate::block::secret) lays it out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedDisk {
     /// The layers, the top one first.
     pub layers: Vec<LayerPlan>,
     /// Places of those that were opened for writing.
     pub written: Vec<u16>,
+    /// Of layers that lie on servers, where.
+    pub remotes: Vec<RemotePlan>,
 }
 
 impl PlannedDisk {
     /// Descriptors that it needs.
     pub fn fd_count(&self) -> usize {
-        self.layers.iter().map(|layer| 1 + usize::from(layer.data_file)).sum()
+        let of = |layer: &LayerPlan| 1 + usize::from(layer.data_file) + usize::from(layer.secret);
+        self.layers.iter().map(of).sum()
     }
 }
 
@@ -148,6 +152,8 @@ pub struct BenchPlan {
     pub flush_interval: Option<u64>,
     /// Flushes wait for nothing.
     pub careless: bool,
+    /// The host does not cache: every request waits for the device.
+    pub direct: bool,
 }
 
 /// The first message, and the only one. Descriptors: those of its disks and images, in this order.
@@ -174,7 +180,7 @@ pub enum ToolCommand {
         first: PlannedDisk,
         /// The other.
         second: PlannedDisk,
-        /// Sizes must be equal too.
+        /// Sizes, and what is allocated, must be equal too.
         strict: bool,
     },
     /// Change the size.

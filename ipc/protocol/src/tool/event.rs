@@ -10,6 +10,38 @@ pub struct ImageFacts {
     pub size: u64,
     /// Of a qcow2 image.
     pub qcow2: Option<Qcow2Facts>,
+    /// Of a LUKS volume, or of an encrypted image.
+    pub luks: Option<LuksFacts>,
+}
+
+/// What a LUKS header says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LuksFacts {
+    /// Bits of the cipher's key.
+    pub key_bits: u32,
+    /// `xts` or `cbc`.
+    pub mode: String,
+    /// Where a sector's encryption starts from: `plain64` or `essiv`.
+    pub start: String,
+    /// How keys are derived.
+    pub hash: String,
+    /// As text.
+    pub uuid: String,
+    /// Where the disk begins.
+    pub payload: u64,
+    /// Rounds of the key's digest.
+    pub rounds: u32,
+    /// Slots of keys.
+    pub slots: Vec<SlotFacts>,
+}
+
+/// A slot of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotFacts {
+    /// Where it is.
+    pub at: u64,
+    /// Rounds and stripes of the key in it, if there is one.
+    pub key: Option<(u32, u32)>,
 }
 
 /// What a header says. Names are text from the image.
@@ -124,6 +156,8 @@ pub enum Compared {
     Equal,
     /// Sizes differ, which a strict comparison ends with.
     OtherSize,
+    /// What is allocated differs at this byte, which a strict comparison ends with.
+    OtherStatus(u64),
     /// They differ first in the sector at this byte.
     OtherBytes(u64),
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::LayerFormat;
+use crate::block::{LayerFormat, RemotePlan};
 
 /// How clusters are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub enum Preallocation {
 }
 
 /// What is wanted of it. Of a raw image only the size and the preallocation count. Descriptors: its file,
-/// whatever is in it; its data file, if it has one.
+/// whatever is in it, or a socket to its server; its data file if it has one; its secret if it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewImage {
     /// Its format.
@@ -58,6 +58,10 @@ pub struct NewImage {
     pub data_file_raw: bool,
     /// What is done beforehand.
     pub preallocation: Preallocation,
+    /// Where it is to lie, if on a server.
+    pub remote: Option<RemotePlan>,
+    /// It is encrypted.
+    pub secret: bool,
 }
 
 impl NewImage {
@@ -77,6 +81,8 @@ impl NewImage {
             data_file: None,
             data_file_raw: false,
             preallocation: Preallocation::default(),
+            remote: None,
+            secret: false,
         }
     }
 
@@ -87,6 +93,6 @@ impl NewImage {
 
     /// Descriptors that it needs.
     pub fn fd_count(&self) -> usize {
-        1 + usize::from(self.has_data_file())
+        1 + usize::from(self.has_data_file()) + usize::from(self.secret)
     }
 }

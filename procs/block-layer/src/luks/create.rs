@@ -26,6 +26,13 @@ pub struct Wanted {
     pub rounds: u32,
 }
 
+impl Wanted {
+    /// Bytes of a header with its keys: the disk begins behind them.
+    pub fn header_bytes(&self) -> u64 {
+        u64::from(header::empty_slot(header::SLOTS, self.key_bytes)) * SECTOR
+    }
+}
+
 impl Default for Wanted {
     /// QEMU's, with the rounds that take an ordinary processor a second.
     fn default() -> Self {

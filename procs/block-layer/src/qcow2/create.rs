@@ -1,11 +1,13 @@
-//! Making an image: a header, a refcount table with the blocks that count them all, an L1 table.
+//! Making an image: a header, a refcount table with the blocks that count them all, an L1 table, and room for
+//! the LUKS header of one that is encrypted, which is the caller's to write.
 //!
 //! ```text
-//! header │ refcount table │ refcount blocks │ L1 table │
+//! header │ refcount table │ refcount blocks │ L1 table │ (LUKS header) │
 //! ```
 
 use super::count;
 use super::geometry::Geometry;
+use super::header::extensions::Encryption;
 use super::header::{
     Compression, Extensions, Header, MOST_L1_BYTES, OWN_BYTES, autoclear, compatible, encode,
     incompatible,
@@ -39,6 +41,8 @@ pub struct Wanted {
     pub data_file: Option<String>,
     /// Which is the disk as it is.
     pub data_file_raw: bool,
+    /// Bytes of its LUKS header, if it is encrypted.
+    pub encryption: Option<u64>,
 }
 
 impl Default for Wanted {
@@ -55,6 +59,7 @@ impl Default for Wanted {
             backing_format: None,
             data_file: None,
             data_file_raw: false,
+            encryption: None,
         }
     }
 }
@@ -113,6 +118,9 @@ impl Wanted {
         if self.data_file_raw && self.backing.is_some() {
             return wrong("backing_file", "data_file_raw excludes it");
         }
+        if self.encryption.is_some() && self.data_file.is_some() {
+            return wrong("data_file", "encryption excludes it");
+        }
         let geometry = Geometry {
             cluster_bits: cluster.trailing_zeros(),
             refcount_order: self.refcount_bits.trailing_zeros(),
@@ -168,6 +176,7 @@ impl Wanted {
             extensions: Extensions {
                 backing_format: self.backing_format.clone(),
                 data_file: self.data_file.clone(),
+                encryption: self.encryption.map(|bytes| Encryption { at: 0, bytes }),
                 ..Extensions::default()
             },
         }
@@ -180,10 +189,11 @@ pub async fn create<S: Storage>(file: &S, wanted: &Wanted) -> Result<(), CreateE
     let cluster = geometry.cluster();
     let mut header = wanted.header(geometry);
     let l1_clusters = (u64::from(header.l1_entries) * 8).div_ceil(cluster).max(1);
+    let keys = wanted.encryption.unwrap_or(0).div_ceil(cluster);
     // Blocks count themselves and the table that names them.
     let (mut blocks, mut tables) = (1, 1);
     loop {
-        let all = 1 + tables + blocks + l1_clusters;
+        let all = 1 + tables + blocks + l1_clusters + keys;
         let next = (all.div_ceil(geometry.counts()), (blocks * 8).div_ceil(cluster));
         if next == (blocks, tables) {
             break;
@@ -194,7 +204,10 @@ pub async fn create<S: Storage>(file: &S, wanted: &Wanted) -> Result<(), CreateE
     header.reftable_clusters = tables as u32;
     let blocks_at = (1 + tables) * cluster;
     header.l1_at = blocks_at + blocks * cluster;
-    let all = 1 + tables + blocks + l1_clusters;
+    if let Some(encryption) = &mut header.extensions.encryption {
+        encryption.at = header.l1_at + l1_clusters * cluster;
+    }
+    let all = 1 + tables + blocks + l1_clusters + keys;
     let head = wanted.head(&header)?;
     let table: Vec<u8> =
         (0..blocks).flat_map(|block| (blocks_at + block * cluster).to_be_bytes()).collect();
@@ -204,7 +217,7 @@ pub async fn create<S: Storage>(file: &S, wanted: &Wanted) -> Result<(), CreateE
         count::set(geometry, &mut counts, index as usize, 1);
     }
     write_padded(file, blocks_at, counts, blocks * cluster).await?;
-    write_padded(file, header.l1_at, Vec::new(), l1_clusters * cluster).await?;
+    write_padded(file, header.l1_at, Vec::new(), (l1_clusters + keys) * cluster).await?;
     // The header last: what has none is no image.
     file.sync().await?;
     write_padded(file, 0, head, cluster).await?;

@@ -27,6 +27,12 @@ pub struct Range {
 }
 
 impl Range {
+    /// What nobody has: zeroes.
+    pub fn nothing(start: u64, length: u64) -> Self {
+        let (depth, present, zero, data, compressed, offset) = (0, false, true, false, false, None);
+        Self { start, length, depth, present, zero, data, compressed, offset }
+    }
+
     /// Whether `next` continues this.
     pub fn goes_on(&self, next: &Self) -> bool {
         let offset = self.offset.map(|offset| offset + self.length);
@@ -55,10 +61,7 @@ impl<S: Storage> Qcow2<S> {
             Extent::Data { at, .. } => Range { offset: Some(at), ..range },
             Extent::Zero { at } => Range { zero: true, data: false, offset: at, ..range },
             Extent::Compressed { .. } => Range { compressed: true, ..range },
-            Extent::Backing => {
-                let nothing = Range { present: false, zero: true, data: false, ..range };
-                self.range_below(nothing).await?
-            }
+            Extent::Backing => self.range_below(Range::nothing(at, length)).await?,
         })
     }
 

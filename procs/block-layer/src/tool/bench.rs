@@ -1,7 +1,7 @@
 //! `bench`: the same request again and again, so many at a time, and how long that took.
 //!
-//! Requests run on one thread over files that block; what is measured is the format's work and the page
-//! cache's, or with `-t none` the device's at depth 1.
+//! Formats work on one thread. Files that the host caches are read and written there, too; what waits for a
+//! device is given to other threads, as many requests at a time as there are of them.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use bulkhead_protocol::tool::{BenchPlan, PlannedDisk, ToolEvent};
 
 use super::disk::{self, Disk};
 use super::files::Files;
+use super::hands::Hands;
 use super::report::Report;
 
 /// What all requests share.
@@ -32,6 +33,7 @@ pub fn run(
     planned: &PlannedDisk,
     plan: &BenchPlan,
     files: &mut Files,
+    hands: &Hands,
     report: &Report,
 ) -> Result<()> {
     if plan.careless {
@@ -53,16 +55,18 @@ pub fn run(
     });
     let failed = Rc::new(Cell::new(None));
     let begun = Instant::now();
-    let mut tasks = Tasks::default();
-    for _ in 0..plan.depth {
-        let (load, failed) = (Rc::clone(&load), Rc::clone(&failed));
-        tasks.spawn(async move {
-            if let Err(failure) = load.run().await {
-                failed.set(Some(failure));
-            }
-        });
-    }
-    tasks.run();
+    let begin = |tasks: &mut Tasks| {
+        for _ in 0..plan.depth {
+            let (load, failed) = (Rc::clone(&load), Rc::clone(&failed));
+            tasks.spawn(async move {
+                if let Err(failure) = load.run().await {
+                    failed.set(Some(failure));
+                }
+            });
+        }
+    };
+    hands.take_all(plan.direct);
+    hands.finish(begin, || Ok(()))?;
     if let Some(failure) = failed.get() {
         let what = if plan.write.is_some() { "write" } else { "read" };
         bail!("a {what} request failed: {failure}");

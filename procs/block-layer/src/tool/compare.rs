@@ -1,7 +1,9 @@
 //! `compare`: do two disks read the same?
 
 use anyhow::Result;
+use bulkhead_block_layer::outcome::Failure;
 use bulkhead_block_layer::qcow2::Options;
+use bulkhead_block_layer::qcow2::map::Range;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{Compared, PlannedDisk, ToolEvent};
 
@@ -37,14 +39,17 @@ pub fn run(
     while at < long {
         report.progress(at, long)?;
         let end = if at < short { short } else { long };
-        let (a, a_len) = stretch(&first, at, end)?;
-        let (b, b_len) = stretch(&second, at, end)?;
+        let (a, b) = (stretch(&first, at, end)?, stretch(&second, at, end)?);
+        let both = a.length.min(b.length);
+        if strict && status(&a) != status(&b) {
+            return report.tell(ToolEvent::Compared(Compared::OtherStatus(at)));
+        }
         // Zeroes of both are not looked at.
-        if a && b {
-            at += a_len.min(b_len);
+        if a.zero && b.zero {
+            at += both;
             continue;
         }
-        let len = PIECE.min(end - at);
+        let len = PIECE.min(if strict { both } else { end - at });
         let (a, b) = (bytes(&first, at, len)?, bytes(&second, at, len)?);
         if let Some(offset) = first_difference(&a, &b) {
             let place = (at + offset) / SECTOR * SECTOR;
@@ -56,13 +61,17 @@ pub fn run(
     report.tell(ToolEvent::Compared(Compared::Equal))
 }
 
-/// Whether a disk is known to read as zeroes at `at`, and as far as what is, to `end` at most.
-fn stretch(disk: &Disk, at: u64, end: u64) -> Result<(bool, u64)> {
+/// What a disk is at `at`, and as far as that holds, to `end` at most.
+fn stretch(disk: &Disk, at: u64, end: u64) -> Result<Range, Failure> {
     if at >= disk.size() {
-        return Ok((true, end - at));
+        return Ok(Range::nothing(at, end - at));
     }
-    let range = finish(disk.range(at, end.min(disk.size()) - at))?;
-    Ok((range.zero, range.length))
+    finish(disk.range(at, end.min(disk.size()) - at))
+}
+
+/// What `qemu-img compare -s` compares: whether anybody has it, in a place of its own, as data or as zeroes.
+fn status(range: &Range) -> (bool, bool, bool, bool) {
+    (range.present, range.zero, range.data, range.offset.is_some())
 }
 
 fn bytes(disk: &Disk, at: u64, len: u64) -> Result<Vec<u8>> {

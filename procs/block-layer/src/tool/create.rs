@@ -1,19 +1,22 @@
 //! `create`, and the images that other commands make.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use bulkhead_block_layer::luks::{self, Secret, Volume};
 use bulkhead_block_layer::qcow2::create::{Wanted, create};
 use bulkhead_block_layer::qcow2::header;
 use bulkhead_block_layer::qcow2::journal::Nothing;
-use bulkhead_block_layer::qcow2::{self, Options, Qcow2};
+use bulkhead_block_layer::qcow2::{self, LuksLayer, Options, Qcow2};
 use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::tool::{Compression, NewImage, Preallocation, ToolEvent};
+use bulkhead_sys::entropy;
 
-use super::disk::{Disk, LOCKED};
+use super::disk::{Disk, KEYLESS};
 use super::files::{Files, Placed, blame};
 use super::raw::{RawDisk, raw_range};
 use super::report::Report;
@@ -30,40 +33,63 @@ pub struct Target {
     format: LayerFormat,
     file: Placed,
     data: Option<Store>,
+    secret: Option<Secret>,
 }
 
 impl Target {
     /// Takes them, and refuses what can be refused. What is in them stays as yet.
     pub fn take(image: &NewImage, files: &mut Files) -> Result<Self> {
-        let file = files.take()?;
+        let file = files.take_from(image.remote.clone(), false)?;
         let data = if image.has_data_file() { Some(files.take()?.file) } else { None };
-        match image.format {
-            LayerFormat::Raw => {
-                let room = if file.file.grows() { u64::MAX } else { file.file.size()? };
-                if room < image.size {
-                    let reason = format!("it has {room} bytes; the disk has {}", image.size);
-                    return Err(blame(file.place, reason));
-                }
-            }
-            LayerFormat::Luks => return Err(blame(file.place, LOCKED)),
-            LayerFormat::Qcow2 => {
-                if image.backing.is_some() && image.preallocation != Preallocation::Off {
-                    bail!("preallocation would hide the backing file; leave one of the two out");
-                }
-                wanted(image).check()?;
-            }
+        let secret = if image.secret { Some(files.take_secret()?) } else { None };
+        let preallocated = image.preallocation != Preallocation::Off;
+        if preallocated && file.file.file().is_none() {
+            return Err(blame(file.place, "room on a server is not preallocated"));
         }
-        Ok(Self { format: image.format, file, data })
+        let before = match image.format {
+            LayerFormat::Raw if image.secret => {
+                bail!("a raw image is not encrypted, but a passphrase was given")
+            }
+            LayerFormat::Raw => 0,
+            LayerFormat::Luks if secret.is_none() => return Err(blame(file.place, KEYLESS)),
+            LayerFormat::Luks if preallocated => {
+                bail!("a LUKS volume is not preallocated; leave preallocation out")
+            }
+            LayerFormat::Luks => luks::Wanted::default().header_bytes(),
+            LayerFormat::Qcow2 if image.backing.is_some() && preallocated => {
+                bail!("preallocation would hide the backing file; leave one of the two out")
+            }
+            // Places that nothing was written to read as what decrypting the host's zeroes gives.
+            LayerFormat::Qcow2 if image.secret && preallocated => {
+                bail!("an encrypted image is not preallocated; leave preallocation out")
+            }
+            LayerFormat::Qcow2 => {
+                wanted(image).check()?;
+                0
+            }
+        };
+        let room = if file.file.grows() { u64::MAX } else { file.file.size()? };
+        let (room, size) = (room.saturating_sub(before), image.size);
+        if image.format != LayerFormat::Qcow2 && room < size {
+            let reason = format!("it has room for {room} bytes; the disk has {size}");
+            return Err(blame(file.place, reason));
+        }
+        Ok(Self { format: image.format, file, data, secret })
     }
 
-    /// Whether a raw one may read as something else than zeroes: a device.
+    /// Whether it may read as something else than zeroes, though nothing was written: a device, an export,
+    /// and whatever is decrypted.
     pub fn is_used(&self) -> bool {
-        self.format == LayerFormat::Raw && !self.file.file.grows()
+        match self.format {
+            LayerFormat::Raw => !self.file.file.grows(),
+            LayerFormat::Luks => true,
+            LayerFormat::Qcow2 => false,
+        }
     }
 
     /// Makes an empty disk of them: what was in them is gone.
     pub fn fill(self, image: &NewImage, report: &Report) -> Result<Disk> {
-        let Self { format, file: Placed { file, .. }, data } = self;
+        let Self { format, file: Placed { file, .. }, data, secret } = self;
         let size = image.size;
         report.tell(ToolEvent::Emptied)?;
         for file in [&file].into_iter().chain(&data) {
@@ -74,14 +100,23 @@ impl Target {
             reserve(&file, size, image.preallocation)?;
             return Ok(Disk::Raw(RawDisk::new(file, size, false)));
         }
+        if format == LayerFormat::Luks {
+            let secret = secret.context(KEYLESS)?;
+            let volume = lock(&file, 0, &secret)?;
+            file.set_len(u64::from(volume.header.payload) * luks::SECTOR + size)?;
+            return Ok(Disk::Luks(Rc::new(LuksLayer::new(file, volume)?)));
+        }
         finish(create(&file, &wanted(image)))?;
         if let Some(data) = &data {
             data.set_len(size)?;
             reserve(data, size, image.preallocation)?;
         }
         let files = qcow2::Files { file, data, backing: None };
-        let options = Options { alone: true, ..Options::WRITE };
+        let options = Options { alone: true, encrypted: secret.is_some(), ..Options::WRITE };
         let made = finish(Qcow2::open(files, Box::new(Nothing), options))?;
+        if let (Some(secret), Some(encryption)) = (secret, made.encryption()) {
+            made.set_cipher(Rc::new(lock(made.file(), encryption.at, &secret)?.cipher));
+        }
         if image.preallocation != Preallocation::Off {
             finish(made.preallocate())?;
             finish(made.close())?;
@@ -92,6 +127,14 @@ impl Target {
         }
         Ok(Disk::Qcow2(Rc::new(made)))
     }
+}
+
+/// Writes a LUKS header at byte `at`, and opens it.
+fn lock(file: &Store, at: u64, passphrase: &[u8]) -> Result<Volume> {
+    let wanted = luks::Wanted::default();
+    let noise = |bytes: &mut [u8]| entropy::fill(bytes).map_err(|error| error.to_string());
+    let (header, key) = finish(luks::create(file, at, &wanted, passphrase, noise))?;
+    Ok(Volume::with_key(header, &key)?)
 }
 
 /// The same in the format's own words.
@@ -111,6 +154,7 @@ pub fn wanted(image: &NewImage) -> Wanted {
         backing_format: image.backing_format.clone(),
         data_file: image.data_file.clone(),
         data_file_raw: image.data_file_raw,
+        encryption: image.secret.then(|| luks::Wanted::default().header_bytes()),
     }
 }
 
@@ -119,7 +163,8 @@ pub fn reserve(file: &Store, size: u64, how: Preallocation) -> Result<()> {
     if matches!(how, Preallocation::Off | Preallocation::Metadata) || size == 0 {
         return Ok(());
     }
-    let reserved = bulkhead_sys::file::reserve(file.file(), 0, size);
+    let file = file.file().context("room on a server is not preallocated")?;
+    let reserved = bulkhead_sys::file::reserve(file, 0, size);
     match (how, reserved) {
         (Preallocation::Falloc, reserved) => Ok(reserved?),
         // Room that is only promised may need to be made when it is written: what is full is written.
@@ -128,15 +173,15 @@ pub fn reserve(file: &Store, size: u64, how: Preallocation) -> Result<()> {
 }
 
 /// Writes zeroes where the file has holes, and over what was only reserved.
-fn write_zeroes(file: &Store, size: u64) -> Result<()> {
+fn write_zeroes(file: &File, size: u64) -> Result<()> {
     let zeroes = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {
-        let range = raw_range(file.file(), at, size - at);
+        let range = raw_range(file, at, size - at);
         let end = at + range.length;
         while range.zero && at < end {
             let len = (end - at).min(zeroes.len() as u64);
-            file.file().write_all_at(&zeroes[..len as usize], at)?;
+            file.write_all_at(&zeroes[..len as usize], at)?;
             at += len;
         }
         at = end;

@@ -5,22 +5,24 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
+use bulkhead_block_layer::luks::{Header, SECTOR, Secret, Volume};
 use bulkhead_block_layer::memory::{Heap, Memory};
 use bulkhead_block_layer::outcome::{Failure, Outcome};
 use bulkhead_block_layer::qcow2::journal::Nothing;
 use bulkhead_block_layer::qcow2::map::Range;
-use bulkhead_block_layer::qcow2::{self, Layer, OpenError, Options, Qcow2};
+use bulkhead_block_layer::qcow2::{self, Layer, LuksLayer, OpenError, Options, Qcow2};
 use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
-use bulkhead_protocol::block::LayerFormat;
+use bulkhead_protocol::block::{LayerFormat, LayerNumber, LayerPlan, RemotePlan};
 use bulkhead_protocol::tool::PlannedDisk;
 
 use super::files::{Files, Placed, blame};
 use super::raw::RawDisk;
+use super::secret::{open_image, open_volume};
 use super::store::Store;
 
-/// Said of volumes.
-pub const LOCKED: &str = "LUKS volumes are not worked on here; use qemu-img";
+/// Said of volumes without a key.
+pub const KEYLESS: &str = "a LUKS volume needs its passphrase; give it with --key-secret FILE";
 
 /// The files of one layer.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ struct Part {
     format: LayerFormat,
     file: Placed,
     data: Option<Store>,
+    secret: Option<Rc<Secret>>,
     read_only: bool,
 }
 
@@ -42,37 +45,58 @@ pub enum Disk {
     Raw(RawDisk),
     /// An image.
     Qcow2(Rc<Qcow2<Store>>),
+    /// A volume.
+    Luks(Rc<LuksLayer<Store>>),
 }
 
 impl Part {
-    fn take(format: LayerFormat, data: bool, read_only: bool, files: &mut Files) -> Result<Self> {
-        let file = files.take()?;
-        let data = if data { Some(files.take()?.file) } else { None };
-        Ok(Self { format, file, data, read_only })
+    fn take(
+        plan: LayerPlan,
+        remote: Option<RemotePlan>,
+        read_only: bool,
+        files: &mut Files,
+    ) -> Result<Self> {
+        let file = files.take_from(remote, read_only)?;
+        let data = if plan.data_file { Some(files.take()?.file) } else { None };
+        let secret = if plan.secret { Some(Rc::new(files.take_secret()?)) } else { None };
+        Ok(Self { format: plan.format, file, data, secret, read_only })
     }
 
     fn again(&self) -> Self {
         let file = Placed { place: self.file.place, file: self.file.file.again() };
         let data = self.data.as_ref().map(Store::again);
-        Self { format: self.format, file, data, read_only: self.read_only }
+        let (format, read_only, secret) = (self.format, self.read_only, self.secret.clone());
+        Self { format, file, data, secret, read_only }
     }
 
     fn open(self, backing: Option<Layer<Store>>, options: Options) -> Result<Disk> {
-        let Self { format, file: Placed { place, file }, data, read_only } = self;
+        let Self { format, file: Placed { place, file }, data, secret, read_only } = self;
+        if format != LayerFormat::Qcow2 && (data.is_some() || backing.is_some()) {
+            return Err(blame(place, "only a qcow2 image has other files"));
+        }
         if format == LayerFormat::Luks {
-            return Err(blame(place, LOCKED));
+            let secret = secret.ok_or_else(|| blame(place, KEYLESS))?;
+            let volume = open_volume(file, &secret).map_err(|error| blame(place, error))?;
+            return Ok(Disk::Luks(Rc::new(volume)));
         }
         if format == LayerFormat::Raw {
-            if data.is_some() || backing.is_some() {
-                return Err(blame(place, "a raw image has no other files"));
+            if secret.is_some() {
+                return Err(blame(
+                    place,
+                    "a raw image is not encrypted, but a passphrase was given",
+                ));
             }
             let size = file.size().map_err(|failure| blame(place, failure))?;
             return Ok(Disk::Raw(RawDisk::new(file, size, read_only)));
         }
         let files = qcow2::Files { file, data, backing };
-        let options = Options { read_only, ..options };
+        let options = Options { read_only, encrypted: secret.is_some(), ..options };
         let image = finish(Qcow2::open(files, Box::new(Nothing), options));
-        Ok(Disk::Qcow2(Rc::new(image.map_err(|error| blame(place, explain(&error)))?)))
+        let image = image.map_err(|error| blame(place, explain(&error)))?;
+        if let Some(secret) = secret {
+            open_image(&image, &secret).map_err(|error| blame(place, error))?;
+        }
+        Ok(Disk::Qcow2(Rc::new(image)))
     }
 }
 
@@ -81,7 +105,9 @@ impl Parts {
     pub fn take(plan: &PlannedDisk, files: &mut Files) -> Result<Self> {
         let parts = plan.layers.iter().zip(0..).map(|(layer, number)| {
             let read_only = !plan.written.contains(&number);
-            Part::take(layer.format, layer.data_file, read_only, files)
+            let mut remotes = plan.remotes.iter();
+            let remote = remotes.find(|remote| remote.layer == LayerNumber::from(number));
+            Part::take(*layer, remote.cloned(), read_only, files)
         });
         Ok(Self(parts.collect::<Result<_>>()?))
     }
@@ -89,6 +115,20 @@ impl Parts {
     /// The same files once more.
     pub fn again(&self) -> Self {
         Self(self.0.iter().map(Part::again).collect())
+    }
+
+    /// The header and the size of a volume whose passphrase was not given: what can be known of it.
+    pub fn locked(&self) -> Result<Option<(Header, u64)>> {
+        let Some(part) = self.0.first() else {
+            return Ok(None);
+        };
+        if part.format != LayerFormat::Luks || part.secret.is_some() {
+            return Ok(None);
+        }
+        let Placed { place, file } = &part.file;
+        let header = finish(Volume::header(file, 0)).map_err(|error| blame(*place, error))?;
+        let start = u64::from(header.payload) * SECTOR;
+        Ok(Some((header, file.size()?.saturating_sub(start) / SECTOR * SECTOR)))
     }
 
     /// Believes them as far as they are right.
@@ -121,6 +161,7 @@ pub fn open_qcow2(
     match parts.disk(options)? {
         Disk::Qcow2(image) => Ok(image),
         Disk::Raw(_) => Err(blame(place, format!("a raw image has {what}"))),
+        Disk::Luks(_) => Err(blame(place, format!("a LUKS volume has {what}"))),
     }
 }
 
@@ -128,6 +169,7 @@ fn explain(error: &OpenError) -> String {
     let remedy = match error {
         OpenError::NoBacking(_) => "; give it with --backing FORMAT:PATH",
         OpenError::NoData(_) => "; give it with --data-file PATH",
+        OpenError::Encrypted => "; give it with --key-secret FILE",
         _ => "",
     };
     format!("{error}{remedy}")
@@ -139,6 +181,7 @@ impl Disk {
         match self {
             Self::Raw(raw) => raw.size,
             Self::Qcow2(image) => image.size(),
+            Self::Luks(volume) => Layer::Luks(Rc::clone(volume)).size(),
         }
     }
 
@@ -147,6 +190,7 @@ impl Disk {
         match self {
             Self::Raw(raw) => raw.file.read(at, into).await,
             Self::Qcow2(image) => image.read(at, into).await,
+            Self::Luks(volume) => Layer::Luks(Rc::clone(volume)).read(at, into).await,
         }
     }
 
@@ -155,6 +199,7 @@ impl Disk {
         match self {
             Self::Raw(raw) => raw.file.write(at, from).await,
             Self::Qcow2(image) => image.write(at, from).await,
+            Self::Luks(volume) => Layer::Luks(Rc::clone(volume)).write(at, from).await,
         }
     }
 
@@ -163,6 +208,7 @@ impl Disk {
         match self {
             Self::Raw(raw) => raw.file.zero(at, len).await,
             Self::Qcow2(image) => image.zero(at, len, true).await,
+            Self::Luks(volume) => Layer::Luks(Rc::clone(volume)).zero(at, len, true).await,
         }
     }
 
@@ -171,6 +217,7 @@ impl Disk {
         match self {
             Self::Raw(raw) => raw.file.sync().await,
             Self::Qcow2(image) => image.flush().await,
+            Self::Luks(volume) => volume.storage().sync().await,
         }
     }
 
@@ -186,6 +233,7 @@ impl Disk {
         match self {
             Self::Raw(RawDisk { file, size, .. }) => Layer::raw(file, size),
             Self::Qcow2(image) => Layer::Qcow2(image),
+            Self::Luks(volume) => Layer::Luks(volume),
         }
     }
 
@@ -194,14 +242,16 @@ impl Disk {
         match self {
             Self::Raw(raw) => finish(raw.file.sync()),
             Self::Qcow2(image) => finish(image.shut()),
+            Self::Luks(volume) => finish(volume.storage().sync()),
         }
     }
 
     /// Where the bytes from `at` on are, as far as `rest` bytes.
     pub async fn range(&self, at: u64, rest: u64) -> Result<Range, Failure> {
         match self {
-            Self::Raw(raw) => Ok(raw.range(at, rest)),
+            Self::Raw(raw) => raw.range(at, rest).await,
             Self::Qcow2(image) => image.range(at, rest).await,
+            Self::Luks(volume) => Ok(data_at(volume.start(), at, rest)),
         }
     }
 
@@ -223,6 +273,20 @@ impl Disk {
             });
         }
         last.map_or(Ok(()), each)
+    }
+}
+
+/// Encrypted bytes have no holes.
+fn data_at(disk: u64, start: u64, length: u64) -> Range {
+    Range {
+        start,
+        length,
+        depth: 0,
+        present: true,
+        zero: false,
+        data: true,
+        compressed: false,
+        offset: Some(disk + start),
     }
 }
 

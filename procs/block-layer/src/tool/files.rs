@@ -2,9 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
-use super::hands::Hands;
-use super::store::Store;
 use anyhow::{Result, bail};
+use bulkhead_block_layer::luks::Secret;
+use bulkhead_protocol::block::RemotePlan;
+
+use super::hands::Hands;
+use super::secret::passphrase;
+use super::store::Store;
 
 /// What is wrong with which file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,12 +51,33 @@ impl Files {
 
     /// The next one.
     pub fn take(&mut self) -> Result<Placed> {
+        let (place, fd) = self.next()?;
+        Ok(Placed { place, file: Store::new(fd, self.careless, self.hands.clone())? })
+    }
+
+    /// The next one, which may be a socket to a server.
+    pub fn take_from(&mut self, remote: Option<RemotePlan>, read_only: bool) -> Result<Placed> {
+        let Some(plan) = remote else {
+            return self.take();
+        };
+        let (place, socket) = self.next()?;
+        let remote = self.hands.servers().open(plan, socket, read_only);
+        let remote = remote.map_err(|error| blame(place, error))?;
+        Ok(Placed { place, file: Store::There(remote) })
+    }
+
+    /// The next one, which holds a passphrase.
+    pub fn take_secret(&mut self) -> Result<Secret> {
+        passphrase(self.next()?.1)
+    }
+
+    fn next(&mut self) -> Result<(u16, OwnedFd)> {
         let place = self.taken;
         let Some(fd) = self.rest.next() else {
             bail!("the command came with {place} files");
         };
         self.taken += 1;
-        Ok(Placed { place, file: Store::new(fd, self.careless, self.hands.clone())? })
+        Ok((place, fd))
     }
 }
 

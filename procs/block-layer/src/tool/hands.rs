@@ -20,8 +20,13 @@ use anyhow::Result;
 use bulkhead_block_layer::outcome::{Failure, Outcome};
 use bulkhead_block_layer::task::Tasks;
 
+use super::servers::Servers;
+
 /// A thread's stack: tables of what compresses are on the heap.
 const STACK: usize = 256 * 1024;
+
+/// A call on fewer bytes is made faster than it is given away, unless it waits for a device.
+const LONG: u64 = 64 << 10;
 
 /// What one of them is given to do.
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -39,6 +44,9 @@ struct Inner {
     rung: Receiver<()>,
     /// Several operations are under way: none of them may keep the others waiting.
     together: Cell<bool>,
+    /// Short calls wait as well.
+    all: Cell<bool>,
+    servers: Servers,
 }
 
 /// An answer that is to come.
@@ -70,7 +78,13 @@ impl Hands {
             })?;
         }
         begun.wait();
-        Ok(Self(Rc::new(Inner { threads, work, bell, rung, together: Cell::new(false) })))
+        let (together, all, servers) = (Cell::new(false), Cell::new(false), Servers::new());
+        Ok(Self(Rc::new(Inner { threads, work, bell, rung, together, all, servers })))
+    }
+
+    /// The servers of the command.
+    pub fn servers(&self) -> &Servers {
+        &self.0.servers
     }
 
     /// How many there are.
@@ -83,9 +97,14 @@ impl Hands {
         self.0.work.send(work).is_ok()
     }
 
-    /// Whether calls that may take long are for them.
-    pub fn take_calls(&self) -> bool {
-        self.0.together.get()
+    /// Whether a call on so many bytes is for them.
+    pub fn take(&self, bytes: u64) -> bool {
+        self.0.together.get() && (bytes >= LONG || self.0.all.get())
+    }
+
+    /// Whether all calls are, or those that may take long.
+    pub fn take_all(&self, all: bool) {
+        self.0.all.set(all);
     }
 
     /// Has a call made, and waits for its answer as a task waits.
@@ -112,7 +131,10 @@ impl Hands {
         mut each: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let mut tasks = Tasks::default();
-        self.0.together.set(self.0.threads > 0);
+        // There is one thing to wait for: with servers that is their sockets, and files are read between.
+        let alone = self.0.servers.is_empty();
+        self.0.servers.set_alone(alone);
+        self.0.together.set(alone && self.0.threads > 0);
         begin(&mut tasks);
         let mut done = Ok(());
         while tasks.running() > 0 && done.is_ok() {
@@ -123,10 +145,14 @@ impl Hands {
             }
         }
         self.0.together.set(false);
+        self.0.servers.set_alone(true);
         done
     }
 
     fn wait(&self) {
+        if !self.0.servers.is_empty() {
+            return self.0.servers.wait();
+        }
         // The other end is in the same struct.
         let _ = self.0.rung.recv();
         while self.0.rung.try_recv().is_ok() {}

@@ -1,21 +1,37 @@
 //! `info`: what an image says of itself.
 
 use anyhow::Result;
+use bulkhead_block_layer::luks::cipher::{Mode, Start};
+use bulkhead_block_layer::luks::header::{self, Slot};
+use bulkhead_block_layer::luks::{Header, SECTOR, Volume};
 use bulkhead_block_layer::qcow2::{Options, Snapshot, Tracked};
+use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{
-    BitmapFacts, ImageFacts, PlannedDisk, Qcow2Facts, SnapshotFacts, ToolEvent,
+    BitmapFacts, ImageFacts, LuksFacts, PlannedDisk, Qcow2Facts, SlotFacts, SnapshotFacts,
+    ToolEvent,
 };
 
-use super::disk::{self, Disk};
+use super::disk::{Disk, Parts};
 use super::files::Files;
 use super::report::{Report, cut};
 
 /// Tells the header, then snapshots and bitmaps one by one.
 pub fn run(plan: &PlannedDisk, files: &mut Files, report: &Report) -> Result<()> {
-    let disk = disk::open(plan, Options::LOOK, files)?;
+    let told = |size, qcow2, luks| {
+        report.tell(ToolEvent::Image(Box::new(ImageFacts { size, qcow2, luks })))
+    };
+    let parts = Parts::take(plan, files)?;
+    if let Some((header, size)) = parts.locked()? {
+        return told(size, None, Some(luks_facts(&header)));
+    }
+    let disk = parts.disk(Options::LOOK)?;
     let size = disk.size();
     let Disk::Qcow2(image) = disk else {
-        return report.tell(ToolEvent::Image(Box::new(ImageFacts { size, qcow2: None })));
+        return told(size, None, None);
+    };
+    let luks = match image.encryption() {
+        Some(encryption) => Some(luks_facts(&finish(Volume::header(image.file(), encryption.at))?)),
+        None => None,
     };
     let info = image.info();
     let facts = Qcow2Facts {
@@ -32,7 +48,7 @@ pub fn run(plan: &PlannedDisk, files: &mut Files, report: &Report) -> Result<()>
         backing_format: info.header.extensions.backing_format.map(cut),
         data_file: info.header.extensions.data_file.map(cut),
     };
-    report.tell(ToolEvent::Image(Box::new(ImageFacts { size, qcow2: Some(facts) })))?;
+    told(size, Some(facts), luks)?;
     tell_snapshots(&info.snapshots, report)?;
     for bitmap in image.bitmaps() {
         report.tell(ToolEvent::Bitmap(facts_of(&bitmap)))?;
@@ -53,6 +69,35 @@ pub fn tell_snapshots(snapshots: &[Snapshot], report: &Report) -> Result<()> {
             icount: snapshot.icount,
         }))
     })
+}
+
+fn luks_facts(header: &Header) -> LuksFacts {
+    // In XTS mode a key is two.
+    let (mode, keys) = match header.spec.mode {
+        Mode::Xts => ("xts", 2),
+        Mode::Cbc => ("cbc", 1),
+    };
+    let start = match header.spec.start {
+        Start::Plain => "plain",
+        Start::Plain64 => "plain64",
+        Start::Essiv => "essiv",
+    };
+    let slot = |(number, slot): (usize, &Option<Slot>)| SlotFacts {
+        at: u64::from(
+            slot.map_or(header::empty_slot(number, header.key_bytes), |slot| slot.sector),
+        ) * SECTOR,
+        key: slot.map(|slot| (slot.rounds, slot.stripes)),
+    };
+    LuksFacts {
+        key_bits: (header.key_bytes * 8 / keys) as u32,
+        mode: mode.to_owned(),
+        start: start.to_owned(),
+        hash: header.hash.name().to_owned(),
+        uuid: cut(header.uuid.clone()),
+        payload: u64::from(header.payload) * SECTOR,
+        rounds: header.digest_rounds,
+        slots: header.slots.iter().enumerate().map(slot).collect(),
+    }
 }
 
 fn facts_of(bitmap: &Tracked) -> BitmapFacts {

@@ -1,12 +1,13 @@
 //! `measure`: the room that an image would need.
 
 use anyhow::Result;
+use bulkhead_block_layer::luks;
 use bulkhead_block_layer::qcow2::{Options, Qcow2};
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::LayerFormat;
 use bulkhead_protocol::tool::{NewImage, PlannedDisk, Preallocation, ToolEvent};
 
-use super::disk::{self, Disk, LOCKED};
+use super::disk::{self, Disk};
 use super::files::{Files, blame};
 use super::report::Report;
 use super::store::Store;
@@ -30,7 +31,10 @@ pub fn run(
     let mut bitmaps = None;
     let (required, full) = match image.format {
         LayerFormat::Raw => (size, size),
-        LayerFormat::Luks => return Err(blame(0, LOCKED)),
+        LayerFormat::Luks => {
+            let all = luks::Wanted::default().header_bytes() + size;
+            (all, all)
+        }
         LayerFormat::Qcow2 => {
             let cluster = image.cluster_size;
             let clusters = size.div_ceil(cluster);

@@ -6,7 +6,9 @@
 use std::cell::Cell;
 use std::fs::File;
 
+use bulkhead_block_layer::outcome::Failure;
 use bulkhead_block_layer::qcow2::map::Range;
+use bulkhead_block_layer::storage::Storage;
 use bulkhead_sys::file::{Presence, presence};
 
 use super::store::Store;
@@ -30,16 +32,20 @@ impl RawDisk {
     }
 
     /// Where the bytes from `at` on are, as far as `rest` bytes.
-    pub fn range(&self, at: u64, rest: u64) -> Range {
+    pub async fn range(&self, at: u64, rest: u64) -> Result<Range, Failure> {
+        let Some(file) = self.file.file() else {
+            let (zero, length) = self.file.reads_zero(at, rest).await?;
+            return Ok(range(at, length.clamp(1, rest), zero));
+        };
         let Some(known) = &self.known else {
-            return raw_range(self.file.file(), at, rest);
+            return Ok(raw_range(file, at, rest));
         };
         let Range { start, length, .. } = known.get();
         if !(start..start.saturating_add(length)).contains(&at) {
-            known.set(raw_range(self.file.file(), at, u64::MAX - at));
+            known.set(raw_range(file, at, u64::MAX - at));
         }
         let Range { start, length, zero, .. } = known.get();
-        range(at, (length - (at - start)).min(rest), zero)
+        Ok(range(at, (length - (at - start)).min(rest), zero))
     }
 }
 

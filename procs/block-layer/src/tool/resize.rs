@@ -1,8 +1,10 @@
 //! `resize`: more bytes, or fewer.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result, bail};
 use bulkhead_block_layer::outcome::Failure;
-use bulkhead_block_layer::qcow2::{Options, Qcow2};
+use bulkhead_block_layer::qcow2::{Layer, Options, Qcow2};
 use bulkhead_block_layer::storage::Storage;
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{PlannedDisk, Preallocation, SizeChange};
@@ -32,6 +34,17 @@ pub fn run(
                 reserve(&file, wanted, preallocation)?;
             }
             Ok(finish(file.sync())?)
+        }
+        Disk::Luks(volume) => {
+            let wanted = allowed(change, Layer::Luks(Rc::clone(&volume)).size(), shrink)?;
+            if preallocation != Preallocation::Off {
+                bail!("--preallocation is for raw images");
+            }
+            if !volume.storage().grows() {
+                return Err(blame(0, "a device keeps its size"));
+            }
+            volume.storage().set_len(volume.start() + wanted)?;
+            Ok(finish(volume.storage().sync())?)
         }
         Disk::Qcow2(image) => shut_after(&image, || {
             if preallocation != Preallocation::Off {

@@ -138,6 +138,7 @@ fn wanted(chance: &mut Chance, link: &Link, below: Option<&Link>) -> Wanted {
         backing_format: below.map(|below| if below.raw { "raw" } else { "qcow2" }.to_owned()),
         data_file_raw: data_file.is_some() && chance.one_in(2),
         data_file,
+        encryption: None,
     }
 }
 

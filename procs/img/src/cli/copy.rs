@@ -13,7 +13,9 @@ Examples:
   bulkhead-img convert -c -f qcow2 --backing qcow2:base.q -O qcow2 -o compression_type=zstd overlay.q whole.q
   bulkhead-img convert -f qcow2 -l monday -O raw disk.q monday.raw
   bulkhead-img convert -f qcow2 --bitmaps -O qcow2 disk.q copy.q
-  bulkhead-img convert -n -f qcow2 -O raw disk.q /dev/vg/disk";
+  bulkhead-img convert -n -f qcow2 -O raw disk.q /dev/vg/disk
+  bulkhead-img convert -f luks --key-secret passphrase.txt -O qcow2 volume.luks plain.q
+  bulkhead-img convert -f raw -O raw nbd://server/disk disk.raw";
 
 const COMPARE: &str = "\
 Example:
@@ -83,6 +85,9 @@ pub struct Convert {
     #[command(flatten)]
     /// Files of the source
     pub chain: Chain,
+    /// A file whose bytes are the passphrase of the target
+    #[arg(long, value_name = "FILE")]
+    pub target_key_secret: Option<PathBuf>,
     /// The sources, one behind the other, and the target
     #[arg(required = true, value_name = "SOURCE… TARGET")]
     pub files: Vec<PathBuf>,
@@ -98,7 +103,7 @@ pub struct Compare {
     /// Format of the second
     #[arg(short = 'F', value_name = "FORMAT")]
     pub second_format: Format,
-    /// Sizes must be equal too
+    /// Sizes, and what is allocated, must be equal too
     #[arg(short = 's')]
     pub strict: bool,
     /// Say nothing but by the exit code
@@ -113,6 +118,9 @@ pub struct Compare {
     #[command(flatten)]
     /// Files of the first
     pub chain: Chain,
+    /// A file whose bytes are the passphrase of the second
+    #[arg(long, value_name = "FILE")]
+    pub second_key_secret: Option<PathBuf>,
     /// The first
     pub first: PathBuf,
     /// The second
@@ -167,6 +175,9 @@ pub struct Dd {
     #[command(flatten)]
     /// Files of the source
     pub chain: Chain,
+    /// A file whose bytes are the passphrase of the target
+    #[arg(long, value_name = "FILE")]
+    pub target_key_secret: Option<PathBuf>,
     /// if=PATH of=PATH [bs=BYTES] [count=BLOCKS] [skip=BLOCKS]
     #[arg(required = true)]
     pub operands: Vec<String>,

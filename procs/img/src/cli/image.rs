@@ -11,7 +11,8 @@ const CREATE: &str = "\
 Examples:
   bulkhead-img create -f qcow2 disk.q 20G
   bulkhead-img create -f qcow2 -o cluster_size=1M,compression_type=zstd disk.q 1T
-  bulkhead-img create -f qcow2 -b base.q -F qcow2 overlay.q";
+  bulkhead-img create -f qcow2 -b base.q -F qcow2 overlay.q
+  bulkhead-img create -f luks --key-secret passphrase.txt volume.luks 20G";
 
 const INFO: &str = "\
 Examples:
@@ -54,6 +55,9 @@ pub struct Create {
     /// Its format
     #[arg(short = 'F', value_name = "FORMAT")]
     pub backing_format: Option<Format>,
+    /// A file whose bytes are the passphrase: the image is encrypted
+    #[arg(long, value_name = "FILE")]
+    pub key_secret: Option<PathBuf>,
     /// The image
     pub file: PathBuf,
     /// Bytes of the disk; k, M, G, T are powers of 1024

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bulkhead_protocol::tool::{BitmapFacts, Qcow2Facts, SnapshotFacts};
 
-use super::Facts;
+use super::{Facts, luks};
 use crate::out::{clean, line};
 use crate::size;
 use crate::time::{clock, date};
@@ -25,8 +25,17 @@ pub fn print(facts: &Facts) -> Result<()> {
     line(format_args!("image: {}", facts.path.display()))?;
     line(format_args!("file format: {}", facts.format.name()))?;
     line(format_args!("virtual size: {} ({size} bytes)", size::human(size)))?;
-    line(format_args!("disk size: {}", size::human(facts.room)))?;
+    let room = facts.room.map_or("unavailable".to_owned(), size::human);
+    line(format_args!("disk size: {room}"))?;
+    let luks = facts.image.luks.as_ref();
+    if luks.is_some() {
+        line("encrypted: yes")?;
+    }
     let Some(qcow2) = &facts.image.qcow2 else {
+        if let Some(luks) = luks {
+            line("Format specific information:")?;
+            luks::print(luks, "    ", false)?;
+        }
         return Ok(());
     };
     if qcow2.dirty {
@@ -63,6 +72,10 @@ fn print_specific(facts: &Facts, qcow2: &Qcow2Facts) -> Result<()> {
     }
     print_bitmaps(&facts.bitmaps)?;
     line(format_args!("    refcount bits: {}", qcow2.refcount_bits))?;
+    if let Some(luks) = &facts.image.luks {
+        line("    encrypt:")?;
+        luks::print(luks, "        ", true)?;
+    }
     if let Some(name) = &qcow2.data_file {
         line(format_args!("    data file: {}", clean(name)))?;
         line(format_args!("    data file raw: {}", qcow2.data_file_raw))?;

@@ -3,7 +3,7 @@
 use bulkhead_protocol::tool::{BitmapFacts, Qcow2Facts, SnapshotFacts};
 use serde_json::{Value, json};
 
-use super::Facts;
+use super::{Facts, luks};
 
 /// One image.
 pub fn of(facts: &Facts) -> Value {
@@ -11,10 +11,19 @@ pub fn of(facts: &Facts) -> Value {
         "virtual-size": facts.image.size,
         "filename": facts.path.display().to_string(),
         "format": facts.format.name(),
-        "actual-size": facts.room,
         "dirty-flag": false,
     });
+    if let Some(room) = facts.room {
+        value["actual-size"] = json!(room);
+    }
+    let luks = facts.image.luks.as_ref().map(luks::of);
+    if luks.is_some() {
+        value["encrypted"] = json!(true);
+    }
     let Some(qcow2) = &facts.image.qcow2 else {
+        if let Some(luks) = luks {
+            value["format-specific"] = json!({ "type": "luks", "data": luks });
+        }
         return value;
     };
     value["dirty-flag"] = json!(qcow2.dirty);
@@ -22,6 +31,10 @@ pub fn of(facts: &Facts) -> Value {
     let mut data = specific(qcow2);
     if !facts.bitmaps.is_empty() {
         data["bitmaps"] = facts.bitmaps.iter().map(bitmap).collect();
+    }
+    if let Some(mut luks) = luks {
+        luks["format"] = json!("luks");
+        data["encrypt"] = luks;
     }
     value["format-specific"] = json!({ "type": "qcow2", "data": data });
     if let Some(backing) = &qcow2.backing {

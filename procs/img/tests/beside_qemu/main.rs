@@ -2,10 +2,12 @@
 
 mod chains;
 mod changes;
+mod encrypted;
 mod options;
 #[path = "../program/mod.rs"]
 mod program;
 mod run;
+mod servers;
 
 use program::{must, ours};
 use run::{facts, qemu, raw_disk, theirs};

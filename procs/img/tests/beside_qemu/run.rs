@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use super::program::must;
+
 pub fn qemu(arguments: &[&str], folder: &Path) -> Option<Output> {
     Command::new("qemu-img").args(arguments).current_dir(folder).output().ok()
 }
@@ -13,6 +15,12 @@ pub fn theirs(arguments: &[&str], folder: &Path) -> Option<String> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "qemu-img {arguments:?}: {complaint}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Both read the same, and are as long.
+pub fn same_disk(arguments: &[&str], folder: &Path) {
+    let said = must(&[&["compare"][..], arguments].concat(), folder);
+    assert_eq!(said, "Images are identical.\n", "{arguments:?}");
 }
 
 pub fn raw_disk(folder: &Path) {

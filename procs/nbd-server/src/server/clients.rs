@@ -117,6 +117,7 @@ impl Clients {
             if hung_up {
                 client.leave();
             }
+            client.news();
             self.wake(owner.place);
         }
     }

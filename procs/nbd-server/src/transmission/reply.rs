@@ -1,6 +1,5 @@
 //! What completions come to.
 
-use bulkhead_block_client::LinkFault;
 use bulkhead_nbd::error::Error;
 use bulkhead_nbd::reply::{
     Style, encode_data, encode_done, encode_error, encode_last, encode_status,
@@ -71,11 +70,7 @@ impl Transmission {
         if let Some(place) = self.works.get_mut(slot) {
             *place = Some(work);
         }
-        Ok(self.retry(desk)?)
-    }
-
-    fn retry(&mut self, desk: &mut Desk) -> Result<(), LinkFault> {
-        self.cut_waiting(desk)
+        Ok(self.cut_waiting(output, desk)?)
     }
 
     /// Gives a span back.

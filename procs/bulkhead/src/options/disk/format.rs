@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Format, Part, ServerSpec};
+use bulkhead_protocol::uri::is_uri;
 
 use crate::options::keyed::Keyed;
 use crate::options::{chain, server, size};
@@ -83,7 +84,7 @@ fn backing(
             }
         };
         let has_more = format == BackingFormat::Qcow2;
-        let server = match server::is_uri(&path) {
+        let server = match is_uri(&path) {
             true => Some(server::another(keyed, &path, &mut common)?),
             false => None,
         };
