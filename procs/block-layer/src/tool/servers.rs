@@ -3,14 +3,14 @@
 //! One connection each, which the command has made. One that is lost is not made again: what is asked of
 //! that server fails from then on.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bulkhead_block_layer::clock::Clock;
-use bulkhead_block_layer::remote::{News, Remote, RemoteError};
+use bulkhead_block_layer::remote::{Alone, News, Remote, RemoteError};
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::block::RemotePlan;
 use bulkhead_sys::readiness::{Watch, wait_any};
@@ -20,7 +20,7 @@ use bulkhead_sys::readiness::{Watch, wait_any};
 pub struct Servers {
     began: Rc<Began>,
     /// One operation after the other: whoever asks waits where he is.
-    alone: Rc<Cell<bool>>,
+    alone: Rc<Alone>,
     all: RefCell<Vec<Remote>>,
 }
 
@@ -42,8 +42,13 @@ impl Clock for Began {
 impl Servers {
     /// None as yet.
     pub fn new() -> Self {
-        let began = Rc::new(Began(Instant::now()));
-        Self { began, alone: Rc::new(Cell::new(true)), all: RefCell::default() }
+        let servers = Self {
+            began: Rc::new(Began(Instant::now())),
+            alone: Rc::default(),
+            all: RefCell::default(),
+        };
+        servers.set_alone(true);
+        servers
     }
 
     /// Speaks with a server by a socket until it has said what its export is.
