@@ -36,5 +36,5 @@ pub use job::{JobEnd, JobKind, JobPlan, JobReport, JobStatus};
 pub use layer::{LayerFormat, LayerNumber, LayerPlan, NamedLayer, TargetPlan};
 pub use node::{JOURNAL_BYTES, NodePlan, Qcow2Plan};
 pub use order::{BlockAnswer, BlockOrder, DiskReport, LayerReport};
-pub use plan::{BlockPlan, ExportPlan};
+pub use plan::{BlockPlan, ExportPlan, Unfinished};
 pub use remote::{KnownExport, MOST_CONNECTIONS, MOST_SOCKETS, RemotePlan};

@@ -25,6 +25,9 @@ pub const LONGEST_NAME: usize = 255;
 /// Longest path in bytes, as the kernel has it. In a header of a qcow2 image there is room for 1023.
 pub const LONGEST_PATH: usize = 4095;
 
+/// Longest name of a backing file in a header of a qcow2 image.
+pub const LONGEST_BACKING_FILE: usize = 1023;
+
 /// Disks in one transaction.
 pub const MOST_OVERLAYS: usize = 16;
 
@@ -67,8 +70,8 @@ pub enum BlockRequest {
         disk: String,
         /// Its name.
         snapshot: String,
-        /// Make it; otherwise delete it.
-        create: bool,
+        /// What.
+        action: InternalAction,
     },
     /// A larger size.
     Resize {
@@ -152,6 +155,8 @@ pub enum JobSpec {
     Stream {
         /// The layer that stays below; none: the top layer stands alone afterwards.
         base: Option<PathBuf>,
+        /// How the top layer's header names it; none: by its path.
+        backing_file: Option<String>,
     },
     /// Writes layers into one below them.
     Commit {
@@ -159,6 +164,8 @@ pub enum JobSpec {
         top: Option<PathBuf>,
         /// Into which; none: the lowest.
         base: Option<PathBuf>,
+        /// How the header of the layer above `top` names the base; none: by its path.
+        backing_file: Option<String>,
     },
     /// Copies the disk and what is written to it meanwhile, until it is completed.
     Mirror {
@@ -263,6 +270,17 @@ pub enum BitmapAction {
     Disable,
     /// Add what these others say.
     Merge(Vec<String>),
+}
+
+/// What is done about an internal snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InternalAction {
+    /// Make it.
+    Create,
+    /// The disk becomes what it was then.
+    Apply,
+    /// Delete it.
+    Delete,
 }
 
 /// What a client is answered.

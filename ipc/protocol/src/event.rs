@@ -156,6 +156,13 @@ pub enum EventKind {
         /// Bytes.
         size: u64,
     },
+    /// A disk is what it was when an internal snapshot was made.
+    SnapshotApplied {
+        /// Which disk.
+        id: String,
+        /// The snapshot.
+        snapshot: String,
+    },
     /// A disk goes over to another chain of files.
     GraphChanged {
         /// Which disk.

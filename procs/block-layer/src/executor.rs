@@ -13,6 +13,7 @@ mod cancelled;
 mod complaints;
 mod dirty;
 mod export;
+mod go_back;
 mod jobs;
 mod layers;
 mod leases;

@@ -25,7 +25,7 @@ mod stream;
 
 use std::rc::Rc;
 
-pub use backup::{Backup, BitmapMode, Extent, Preserving};
+pub use backup::{Backup, BitmapMode, ByBitmap, Extent, Preserving};
 pub use commit::Commit;
 pub use control::{Control, Ended, JobEvent, JobKind, JobState, Settings, Side, Status};
 pub use mirror::{CopyMode, Following, Mirror, Sync};
@@ -54,7 +54,7 @@ pub struct BackingName {
 
 /// A job that has not begun.
 #[derive(Debug)]
-pub enum Job<S> {
+pub enum Job<S: Storage> {
     /// See [`Stream`].
     Stream(Stream<S>),
     /// See [`Commit`].

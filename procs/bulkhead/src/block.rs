@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use bulkhead_protocol::block_control::{
-    BitmapAction, BlockRequest, BlockResponse, JobAction, OverlaySpec,
+    BitmapAction, BlockRequest, BlockResponse, InternalAction, JobAction, OverlaySpec,
 };
 use bulkhead_protocol::control::{Request, Response};
 
@@ -108,12 +108,13 @@ fn bitmap(command: BitmapCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn internal(command: InternalCommand) -> anyhow::Result<ExitCode> {
-    let (disk, snapshot, create) = match command {
-        InternalCommand::Create { disk, snapshot } => (disk, snapshot, true),
-        InternalCommand::Delete { disk, snapshot } => (disk, snapshot, false),
+    let (disk, snapshot, action) = match command {
+        InternalCommand::Create { disk, snapshot } => (disk, snapshot, InternalAction::Create),
+        InternalCommand::Apply { disk, snapshot } => (disk, snapshot, InternalAction::Apply),
+        InternalCommand::Delete { disk, snapshot } => (disk, snapshot, InternalAction::Delete),
         InternalCommand::List(disk) => return show::snapshots(&disk),
     };
-    let request = BlockRequest::InternalSnapshot { disk: disk.disk, snapshot, create };
+    let request = BlockRequest::InternalSnapshot { disk: disk.disk, snapshot, action };
     order(&disk.name, request)
 }
 

@@ -15,10 +15,12 @@ pub mod image;
 pub mod killer;
 pub mod ledger;
 pub mod neighbour;
+pub mod pages;
 pub mod pauses;
 pub mod scene;
 pub mod stamp;
 pub mod throttle;
+pub mod witness;
 
 /// Kills of each kind: 50, or what `BULKHEAD_KILLS` says (`make soak`: 1,000).
 pub fn kills() -> u64 {

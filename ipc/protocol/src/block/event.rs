@@ -71,7 +71,8 @@ pub enum BlockEvent {
     Switching {
         /// Number of the change in this incarnation.
         change: u64,
-        /// The order that wanted it; none: a job.
+        /// The order that wanted it; none: a job. Of one that applies an internal snapshot it has gone back
+        /// already, and the chain is the same.
         call: Option<u64>,
         /// The job that ends with it.
         job: Option<String>,

@@ -28,8 +28,8 @@ impl JobPlan {
     pub fn fd_count(&self) -> usize {
         match &self.kind {
             JobKind::Stream { .. } => 0,
-            JobKind::Commit { data_file, journal, .. } => {
-                1 + usize::from(*data_file) + usize::from(*journal)
+            JobKind::Commit { data_file, journal, above, .. } => {
+                1 + usize::from(*data_file) + usize::from(*journal) + usize::from(above.is_some())
             }
             JobKind::Mirror { target, .. } | JobKind::Backup { target, .. } => target.fd_count(),
         }
@@ -43,9 +43,12 @@ pub enum JobKind {
     Stream {
         /// Stays; none: nothing does.
         base: Option<LayerNumber>,
+        /// How the top layer's header names the base, if not by its path.
+        backing_file: Option<String>,
     },
     /// Writes the layers from `top` down into `base`, which is below. Descriptors: the base, opened and
-    /// locked for writing; its data file, if it has one; if it is qcow2, its journal.
+    /// locked for writing; its data file, if it has one; if it is qcow2, its journal; if there is one, the file of
+    /// `above`, opened and locked for writing.
     Commit {
         /// The highest layer that is written down; the disk's top layer: the disk goes over to the base.
         top: LayerNumber,
@@ -57,6 +60,10 @@ pub enum JobKind {
         data_file: bool,
         /// It has a journal: it is qcow2.
         journal: bool,
+        /// The layer above `top`, if that is only read otherwise: its header is to name the base.
+        above: Option<LayerNumber>,
+        /// How the layer above names the base, if not by its path.
+        backing_file: Option<String>,
     },
     /// Copies the disk and what is written to it meanwhile. With [`Extent::Top`] the target lies on what
     /// is below the disk's top layer.

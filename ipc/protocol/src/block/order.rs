@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{JobPlan, JobReport};
 use super::layer::{LayerNumber, TargetPlan};
-use crate::block_control::{BitmapAction, BitmapState, JobAction};
+use crate::block_control::{BitmapAction, BitmapState, InternalAction, JobAction};
 use crate::filters::Limits;
 
 /// What a block-layer is asked, besides its plan. Each is answered once, by [`super::BlockEvent::Answer`].
@@ -35,8 +35,9 @@ pub enum BlockOrder {
     InternalSnapshot {
         /// Its name.
         snapshot: String,
-        /// Make it; otherwise delete it.
-        create: bool,
+        /// What. To apply it is carried out once, whatever dies meanwhile: `Switching` with the same chain
+        /// comes when the disk has gone back, and nothing is served before `Switched`.
+        action: InternalAction,
         /// Seconds since the epoch.
         time: u64,
     },

@@ -29,14 +29,27 @@ pub struct BlockPlan {
     pub on_error: OnError,
     /// Jobs that a dead predecessor had, and that start again.
     pub jobs: Vec<JobPlan>,
+    /// Orders that a dead predecessor had not carried out, and that are carried out before anything is served.
+    pub orders: Vec<Unfinished>,
+}
+
+/// An order to apply an internal snapshot, of which nobody knows whether it was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// The number by which it is answered.
+    pub call: u64,
+    /// The snapshot.
+    pub snapshot: String,
 }
 
 impl BlockPlan {
     /// A graph without names, filters and jobs.
     pub fn serving(node: NodePlan, exports: Vec<ExportPlan>) -> Self {
-        let (layers, remotes, jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (layers, remotes) = (Vec::new(), Vec::new());
+        let (jobs, orders) = (Vec::new(), Vec::new());
         let (filters, on_error) = (Filters::default(), OnError::default());
-        Self { node, layers, remotes, exports, filters, verify: false, on_error, jobs }
+        let verify = false;
+        Self { node, layers, remotes, exports, filters, verify, on_error, jobs, orders }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    BitmapAction, BlockRequest, FileSpec, JobSpec, LONGEST_NAME, LONGEST_PATH, MOST_ADDRESSES,
-    MOST_MERGED, MOST_OVERLAYS, StartSpec,
+    BitmapAction, BlockRequest, FileSpec, JobSpec, LONGEST_BACKING_FILE, LONGEST_NAME,
+    LONGEST_PATH, MOST_ADDRESSES, MOST_MERGED, MOST_OVERLAYS, StartSpec,
 };
 use crate::filters::BadFilters;
 use crate::spec::{Address, NbdSpec};
@@ -15,6 +15,9 @@ pub enum Malformed {
     /// A name that is none.
     #[error("a name of {0} bytes: names have 1 to {LONGEST_NAME}")]
     Name(usize),
+    /// A name of a backing file that no header has room for.
+    #[error("--backing-file of {0} bytes: a header has room for 1 to {LONGEST_BACKING_FILE}")]
+    BackingFile(usize),
     /// A path that is none.
     #[error("{0} is no absolute path of at most {LONGEST_PATH} bytes")]
     Path(String),
@@ -71,8 +74,12 @@ impl StartSpec {
             name(&self.job)?;
         }
         match &self.kind {
-            JobSpec::Stream { base } => base.iter().try_for_each(|base| path(base)),
-            JobSpec::Commit { top, base } => {
+            JobSpec::Stream { base, backing_file } => {
+                backing_file.iter().try_for_each(|name| backing(name))?;
+                base.iter().try_for_each(|base| path(base))
+            }
+            JobSpec::Commit { top, base, backing_file } => {
+                backing_file.iter().try_for_each(|name| backing(name))?;
                 top.iter().chain(base).try_for_each(|layer| path(layer))
             }
             JobSpec::Mirror { target, .. } => file(target),
@@ -95,6 +102,13 @@ fn export_is_within_limits(export: &NbdSpec) -> Result<(), Malformed> {
         path(socket)?;
     }
     export.tls.as_ref().map_or(Ok(()), |tls| path(&tls.folder))
+}
+
+fn backing(name: &str) -> Result<(), Malformed> {
+    match name.len() {
+        1..=LONGEST_BACKING_FILE => Ok(()),
+        len => Err(Malformed::BackingFile(len)),
+    }
 }
 
 fn name(name: &str) -> Result<(), Malformed> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bulkhead_protocol::filters::{FaultOn, Limit, Limits};
 
 use super::*;
+use crate::bitmap::Bitmap;
 use crate::job::rig::{Hands, RUBBISH, Rig, SECTOR, SIZE, read};
 use crate::memory::{Heap, Memory};
 use crate::node::{Fault, Faults, Throttle, What};

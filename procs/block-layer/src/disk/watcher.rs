@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{Bitmap, Operation};
+use super::Operation;
+use crate::bitmap::Bitmap;
 use crate::job::{Following, Preserving};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;

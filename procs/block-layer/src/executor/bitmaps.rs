@@ -8,10 +8,10 @@ use std::rc::Rc;
 use bulkhead_protocol::block_control::{BitmapAction, BitmapState, LONGEST_NAME};
 use bulkhead_protocol::block_ring::STATUS_MOST;
 
-use crate::bitmap::Bitmap as Bits;
-use crate::disk::{Attached, Bitmap, Disk, Watcher};
+use crate::bitmap::{Bitmap, Bits};
+use crate::disk::{Attached, Disk, Marked, Watcher};
 use crate::node::Served;
-use crate::qcow2::Layer;
+use crate::qcow2::{BitmapError, Layer};
 
 /// Bytes of a bit, unless the user says otherwise.
 const GRANULARITY: u32 = 64 << 10;
@@ -38,6 +38,18 @@ impl Bitmaps {
     pub fn find(&self, name: &str) -> Option<Rc<Bitmap>> {
         let kept = self.0.borrow();
         kept.iter().find(|kept| kept.name == name).map(|kept| Rc::clone(&kept.bitmap))
+    }
+
+    /// The names of all: those of this process, and those of the image.
+    pub fn names(&self, disk: &Disk<Served>) -> Vec<String> {
+        let own = self.0.borrow().iter().map(|kept| kept.name.clone()).collect::<Vec<_>>();
+        match disk.top() {
+            Layer::Qcow2(image) => {
+                let kept = image.bitmaps();
+                own.into_iter().chain(kept.iter().map(|kept| kept.name().to_owned())).collect()
+            }
+            _ => own,
+        }
     }
 
     /// The disk has another size. The image's have heard of it from the image.
@@ -79,6 +91,9 @@ impl Bitmaps {
         let Some(bitmap) = self.find(&name) else {
             return self.act_beyond(disk, name, action).await;
         };
+        if bitmap.is_busy() && !matches!(action, BitmapAction::Add { .. }) {
+            return Err(BitmapError::Busy(name).to_string());
+        }
         match action {
             BitmapAction::Add { .. } => return Err(format!("there is a bitmap '{name}' already")),
             BitmapAction::Remove => self.0.borrow_mut().retain(|kept| kept.name != name),
@@ -86,9 +101,7 @@ impl Bitmaps {
             BitmapAction::Enable => bitmap.enable(true),
             BitmapAction::Disable => bitmap.enable(false),
             BitmapAction::Merge(others) => {
-                for other in self.ranges(disk, &others).await? {
-                    other.into_iter().for_each(|range| bitmap.set(range));
-                }
+                bitmap.merge(&self.together(disk, &others, bitmap.granularity()).await?);
             }
         }
         Ok(())
@@ -125,12 +138,8 @@ impl Bitmaps {
             BitmapAction::Enable => image.bitmap_enable(&name, true).await,
             BitmapAction::Disable => image.bitmap_enable(&name, false).await,
             BitmapAction::Merge(others) => {
-                let all = self.ranges(disk, &others).await?;
                 let into = image.bitmap(&name).map_err(|error| error.to_string())?;
-                let mut bits = Bits::new(image.size(), into.granularity());
-                for range in all.into_iter().flatten() {
-                    bits.set(range.start, range.end - range.start);
-                }
+                let bits = self.together(disk, &others, into.granularity()).await?;
                 image.bitmap_merge(&name, &bits).await
             }
         };
@@ -138,29 +147,29 @@ impl Bitmaps {
         done.map_err(|error| error.to_string())
     }
 
-    /// What is dirty in each of these, of this process or of the image.
-    async fn ranges(
+    /// The bitmap of a name, whoever keeps it, with its bits in memory.
+    pub async fn marked(&self, disk: &Disk<Served>, name: &str) -> Result<Marked<Served>, String> {
+        match (self.find(name), disk.top()) {
+            (Some(bitmap), _) => Ok(Marked::Memory(bitmap)),
+            (None, Layer::Qcow2(image)) => {
+                let tracked = image.bitmap_bits(name).await.map_err(|error| error.to_string())?;
+                Ok(Marked::Image(image, tracked))
+            }
+            (None, _) => Err(format!("there is no bitmap '{name}'")),
+        }
+    }
+
+    /// What is dirty in any of these.
+    async fn together(
         &self,
         disk: &Disk<Served>,
         names: &[String],
-    ) -> Result<Vec<Vec<Range<u64>>>, String> {
-        let mut all = Vec::with_capacity(names.len());
+        granularity: u64,
+    ) -> Result<Bits, String> {
+        let mut all = Bits::new(disk.size(), granularity);
         for name in names {
-            let (own, size) = (self.find(name), disk.size());
-            let tracked = match (&own, disk.top()) {
-                (None, Layer::Qcow2(image)) => {
-                    Some(image.bitmap_bits(name).await.map_err(|error| error.to_string())?)
-                }
-                (None, _) => return Err(format!("there is no bitmap '{name}'")),
-                (Some(_), _) => None,
-            };
-            let next = |from| match (&own, &tracked) {
-                (Some(bitmap), _) => bitmap.next_dirty(from, u64::MAX),
-                (None, Some(tracked)) => tracked.next_dirty(from, size),
-                (None, None) => None,
-            };
-            let first = next(0);
-            all.push(std::iter::successors(first, |range| next(range.end)).collect());
+            let bits = self.marked(disk, name).await?.bits();
+            all.merge(&bits.ok_or_else(|| format!("the bitmap '{name}' cannot be read"))?);
         }
         Ok(all)
     }
@@ -172,21 +181,9 @@ impl Bitmaps {
         name: &str,
         range: Range<u64>,
     ) -> Result<(Vec<Range<u64>>, u64), String> {
-        let own = self.find(name);
-        let tracked = match (&own, disk.top()) {
-            (Some(_), _) => None,
-            (None, Layer::Qcow2(image)) => {
-                Some(image.bitmap_bits(name).await.map_err(|error| error.to_string())?)
-            }
-            (None, _) => return Err(format!("there is no bitmap '{name}'")),
-        };
-        let next = |from| match (&own, &tracked) {
-            (Some(bitmap), _) => bitmap.next_dirty(from, u64::MAX),
-            (None, Some(tracked)) => tracked.next_dirty(from, range.end),
-            (None, None) => None,
-        };
+        let marked = self.marked(disk, name).await?;
         let (mut all, mut from) = (Vec::new(), range.start);
-        while let Some(dirty) = next(from).filter(|dirty| dirty.start < range.end) {
+        while let Some(dirty) = marked.next_dirty(from, range.end) {
             from = dirty.end;
             all.push(dirty);
             if from >= range.end {

@@ -20,11 +20,11 @@ use super::layers::{Opening, format_name};
 use super::record::{JobHost, Record, layer_at};
 use super::snapshot::settle;
 use crate::clock::Clock;
-use crate::disk::{Action, Disk, OnError};
+use crate::disk::{Action, Disk, Marked, OnError};
 use crate::graph::Desk;
 use crate::job::{
-    self, BackingName, Backup, BitmapMode, Commit, Control, CopyMode, Ended, Extent, Job, JobEvent,
-    JobState, Mirror, Settings, Side, Stream, Sync,
+    self, BackingName, Backup, BitmapMode, ByBitmap, Commit, Control, CopyMode, Ended, Extent, Job,
+    JobEvent, JobState, Mirror, Settings, Side, Stream, Sync,
 };
 use crate::node::Served;
 use crate::outcome::Failure;
@@ -212,10 +212,11 @@ impl Start {
         depth.zip(layer).ok_or_else(|| "the disk has no such layer".to_owned())
     }
 
-    fn backing_name(&self, number: u32) -> Option<BackingName> {
+    fn backing_name(&self, number: u32, wanted: &Option<String>) -> Option<BackingName> {
         let layers = self.record.layers();
         let named = layers.into_iter().find(|layer| layer.layer == number)?;
-        Some(BackingName { format: format_name(named.format).to_owned(), name: named.name })
+        let name = wanted.clone().unwrap_or(named.name);
+        Some(BackingName { format: format_name(named.format).to_owned(), name })
     }
 
     async fn make(&self, fds: Vec<OwnedFd>) -> Result<Made, String> {
@@ -226,9 +227,9 @@ impl Start {
         let mut host = JobHost { record, job, target: None };
         let opening = Opening { desk: &self.desk, size: disk.size(), discard: self.discard };
         match &self.plan.kind {
-            JobKind::Stream { base } => {
+            JobKind::Stream { base, backing_file } => {
                 let into = disk.top();
-                let name = base.and_then(|base| self.backing_name(base));
+                let name = base.and_then(|base| self.backing_name(base, backing_file));
                 let base = base.map(|base| self.layer(base)).transpose()?.map(|(_, base)| base);
                 if into.backing().is_none() {
                     return Err("nothing lies below the top layer".to_owned());
@@ -236,12 +237,14 @@ impl Start {
                 let job = Job::Stream(Stream { disk, into, base, name });
                 Ok(Made { job, host, written: None })
             }
-            JobKind::Commit { top, base, cache, data_file, journal } => {
-                let (number, name) = (*base, self.backing_name(*base));
+            JobKind::Commit { top, base, cache, data_file, journal, above, backing_file } => {
+                let (number, name) = (*base, self.backing_name(*base, backing_file));
                 let (_, top) = self.layer(*top)?;
                 let (_, old) = self.layer(*base)?;
                 let base = opening.writable(&old, *cache, *data_file, *journal, &mut fds).await;
                 let base = base.map_err(|error| error.to_string())?;
+                let header = above.map(|_| opening.header(&mut fds)).transpose();
+                let header = header.map_err(|error| error.to_string())?;
                 let drained = disk.drain().await;
                 // A snapshot may have been put on meanwhile: the base is deeper then.
                 let (depth, now) = self.layer(number)?;
@@ -252,7 +255,7 @@ impl Start {
                 disk.exchange(depth, base.clone(), &drained);
                 drop(drained);
                 let written = Some(base.clone());
-                let job = Job::Commit(Commit { disk, top, base, name });
+                let job = Job::Commit(Commit { disk, top, base, name, header });
                 Ok(Made { job, host, written })
             }
             JobKind::Mirror { target: plan, sync, granularity, mode } => {
@@ -285,7 +288,7 @@ impl Start {
                 };
                 let target = opening.target(plan, &mut fds, below).await;
                 let (target, _) = target.map_err(|error| error.to_string())?;
-                let extent = self.extent(*sync, bitmap.as_deref())?;
+                let extent = self.extent(*sync, bitmap.as_deref()).await?;
                 let job = Backup { disk, target, extent };
                 job.refuse()?;
                 Ok(Made { job: Job::Backup(job), host, written: None })
@@ -298,23 +301,27 @@ impl Start {
         Some((self.disk.top().backing()?, layers.get(1)?.clone()))
     }
 
-    fn extent(&self, sync: WantedExtent, bitmap: Option<&str>) -> Result<Extent, String> {
-        let found = || {
-            let name = bitmap.ok_or("a bitmap is wanted")?;
-            self.bitmaps.find(name).ok_or_else(|| {
-                format!(
-                    "the disk keeps no bitmap '{name}' in memory; one of its image is merged into \
-                     one in memory first"
-                )
-            })
+    async fn extent(
+        &self,
+        sync: WantedExtent,
+        bitmap: Option<&str>,
+    ) -> Result<Extent<Served>, String> {
+        let mode = match sync {
+            WantedExtent::Full => return Ok(Extent::Full),
+            WantedExtent::Top => return Ok(Extent::Top),
+            WantedExtent::None => return Ok(Extent::None),
+            WantedExtent::Incremental => BitmapMode::OnSuccess,
+            WantedExtent::Bitmap => BitmapMode::Never,
         };
-        Ok(match sync {
-            WantedExtent::Full => Extent::Full,
-            WantedExtent::Top => Extent::Top,
-            WantedExtent::None => Extent::None,
-            WantedExtent::Incremental => Extent::Bitmap(found()?, BitmapMode::OnSuccess),
-            WantedExtent::Bitmap => Extent::Bitmap(found()?, BitmapMode::Never),
-        })
+        let name = bitmap.ok_or("a bitmap is wanted")?;
+        let marked = self.bitmaps.marked(&self.disk, name).await?;
+        if let (Marked::Image(image, _), BitmapMode::OnSuccess) = (&marked, mode)
+            && image.is_read_only()
+        {
+            return Err(format!("the image of bitmap '{name}' is read-only; give --sync bitmap"));
+        }
+        let claimed = ByBitmap::claim(marked, mode);
+        claimed.map(Extent::Bitmap).map_err(|_| format!("another job uses the bitmap '{name}'"))
     }
 }
 

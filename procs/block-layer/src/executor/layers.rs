@@ -153,6 +153,11 @@ impl Opening<'_> {
         Ok(image.into())
     }
 
+    /// The file of a layer whose header is to be written, and nothing else of it.
+    pub fn header(&self, fds: &mut impl Iterator<Item = OwnedFd>) -> Result<Served, LayerError> {
+        self.file(fds, CacheMode::Writeback)
+    }
+
     async fn make(
         &self,
         file: &Served,

@@ -75,6 +75,10 @@ impl Executor {
         self.record.begin(plan.layers);
         self.events.push(BlockEvent::Headers(self.layer_reports()));
         self.set_policy(plan.on_error);
+        // Before there are lanes: the disk is drained by then, and stays so until the supervisor has its word.
+        for order in plan.orders {
+            self.go_back(order.call, order.snapshot);
+        }
         for export in plan.exports {
             self.open_export(export, &mut fds)?;
         }

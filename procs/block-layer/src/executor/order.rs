@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
-use bulkhead_protocol::block_control::{JobAction, LONGEST_NAME};
+use bulkhead_protocol::block_control::{InternalAction, JobAction, LONGEST_NAME};
 use bulkhead_protocol::filters::Limits;
 
+use super::go_back::GoBack;
 use super::jobs::{Start, on_error};
 use super::record::layer_at;
 use super::resize::Resize;
@@ -71,13 +72,17 @@ impl Executor {
                 self.on_graph(|disk| async move { disk.resume() });
                 self.answer(call, BlockAnswer::Done);
             }
-            BlockOrder::InternalSnapshot { snapshot, create, time } => {
+            BlockOrder::InternalSnapshot { snapshot, action: InternalAction::Apply, .. } => {
+                self.go_back(call, snapshot);
+            }
+            BlockOrder::InternalSnapshot { snapshot, action, time } => {
                 let record = Rc::clone(&self.record);
                 self.on_graph(|disk| async move {
                     // A change of the size has it drained as well, and changes the same tables.
                     let _alone = record.begin_alone().await;
                     // Clusters that lanes write in place become the snapshot's too.
                     let drained = disk.drain().await;
+                    let create = action == InternalAction::Create;
                     let done = internal_snapshot(&disk, &snapshot, create, time).await;
                     drop(drained);
                     record.tell(BlockEvent::Answer { call, answer: answered(done) });
@@ -148,6 +153,25 @@ impl Executor {
         let record = Rc::clone(&self.record);
         graph.spawn(async move {
             let answer = answered(resize.make(size).await);
+            record.tell(BlockEvent::Answer { call, answer });
+        });
+    }
+
+    /// Lets the disk become what it was; see [`GoBack`].
+    pub(super) fn go_back(&mut self, call: u64, snapshot: String) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let go_back = GoBack {
+            disk: Rc::clone(graph.disk()),
+            record: Rc::clone(&self.record),
+            jobs: Rc::clone(&self.jobs),
+            bitmaps: Rc::clone(&self.bitmaps),
+            call,
+        };
+        let record = Rc::clone(&self.record);
+        graph.spawn(async move {
+            let answer = answered(go_back.to(&snapshot).await);
             record.tell(BlockEvent::Answer { call, answer });
         });
     }

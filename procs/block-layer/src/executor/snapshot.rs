@@ -42,6 +42,13 @@ impl Snapshot {
         let below = layers.first().cloned().ok_or("the disk has no name for its top layer")?;
         let opening = Opening { desk: &self.desk, size: self.disk.size(), discard: self.discard };
         let top = self.disk.top();
+        if let Layer::Qcow2(image) = &top
+            && let Some(name) = image.busy_bitmap()
+        {
+            return Err(format!(
+                "a backup uses the bitmap '{name}' of its top layer; wait for its end"
+            ));
+        }
         let below = Some((top.clone(), below));
         let target = opening.target(&self.plan, &mut fds.into_iter(), below).await;
         let (overlay, _) = target.map_err(|error| error.to_string())?;

@@ -5,25 +5,28 @@
 //!
 //! Not resumable: the moment is past once the process is dead. The successor tells that it failed.
 
+mod by_bitmap;
 mod preserving;
 
 use std::rc::Rc;
 
 use super::control::{Control, Ended, Side};
 use super::copy::{LONGEST, Together};
-use crate::disk::{Bitmap, Disk, Watcher};
+use crate::bitmap::Bitmap;
+use crate::disk::{Disk, Watcher};
 use crate::outcome::Failure;
 use crate::qcow2::{Held, Layer};
 use crate::storage::Storage;
 
+pub use by_bitmap::{BitmapMode, ByBitmap};
 pub use preserving::Preserving;
 
 /// Least bytes of a piece, as in QEMU.
 const CLUSTER: u64 = 64 << 10;
 
 /// What is copied.
-#[derive(Debug, Clone)]
-pub enum Extent {
+#[derive(Debug)]
+pub enum Extent<S: Storage> {
     /// Everything.
     Full,
     /// What is in the top layer.
@@ -31,29 +34,18 @@ pub enum Extent {
     /// What is about to be overwritten, until the job is cancelled.
     None,
     /// What a bitmap marks: what has changed since the last backup.
-    Bitmap(Rc<Bitmap>, BitmapMode),
-}
-
-/// What becomes of the bitmap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BitmapMode {
-    /// It begins anew if the backup succeeds: `sync=incremental`.
-    OnSuccess,
-    /// It begins anew, and keeps what was not copied.
-    Always,
-    /// It stays as it is.
-    Never,
+    Bitmap(ByBitmap<S>),
 }
 
 /// The job.
 #[derive(Debug)]
-pub struct Backup<S> {
+pub struct Backup<S: Storage> {
     /// What is copied.
     pub disk: Rc<Disk<S>>,
     /// Where to: writable, of the disk's size, and no part of its chain.
     pub target: Layer<S>,
     /// What of it.
-    pub extent: Extent,
+    pub extent: Extent<S>,
 }
 
 impl<S: Storage> Backup<S> {
@@ -78,20 +70,10 @@ impl<S: Storage> Backup<S> {
         let todo = Bitmap::new(size, piece);
         let drained = self.disk.drain().await;
         // Under the drain: the bitmap's last change and the backup's moment are the same.
-        let marked = match &self.extent {
-            Extent::Full | Extent::Top | Extent::None => {
-                todo.set(0..size);
-                None
-            }
-            Extent::Bitmap(bitmap, mode) => {
-                let marked = bitmap.snapshot();
-                todo.merge(&marked);
-                if *mode != BitmapMode::Never {
-                    bitmap.clear_all();
-                }
-                Some(marked)
-            }
-        };
+        match &self.extent {
+            Extent::Full | Extent::Top | Extent::None => todo.set(0..size),
+            Extent::Bitmap(bitmap) => todo.merge(&bitmap.begin().ok_or(Failure::INVALID)?),
+        }
         let preserving =
             Rc::new(Preserving::new(&self.disk, self.target.clone(), todo, Rc::clone(control)));
         let watcher = Watcher::Backup(Rc::clone(&preserving));
@@ -99,13 +81,8 @@ impl<S: Storage> Backup<S> {
         drop(drained);
         let ended = self.copy_all(control, &preserving).await;
         drop(attached);
-        if let (Err(_), Extent::Bitmap(bitmap, mode), Some(marked)) = (&ended, &self.extent, marked)
-        {
-            match mode {
-                BitmapMode::OnSuccess => bitmap.merge(&marked),
-                BitmapMode::Always => bitmap.merge(preserving.todo()),
-                BitmapMode::Never => {}
-            }
+        if let Extent::Bitmap(bitmap) = &self.extent {
+            bitmap.end(ended.is_ok(), &self.disk, &preserving.todo().bits()).await;
         }
         ended
     }

@@ -32,6 +32,8 @@ pub struct Commit<S> {
     pub base: Layer<S>,
     /// What the layer above `top` is to name as its backing file. The top has no such layer.
     pub name: Option<BackingName>,
+    /// The file of the layer above, opened for writing, if the disk only reads that layer.
+    pub header: Option<S>,
 }
 
 impl<S: Storage> Commit<S> {
@@ -115,7 +117,11 @@ impl<S: Storage> Commit<S> {
         let to = chain.depth_of(&self.base).ok_or(Failure::INVALID)?;
         let above = from.checked_sub(1).and_then(|above| chain.chain().nth(above));
         if let (Some(Layer::Qcow2(above)), Some(name)) = (above, &self.name) {
-            above.name_backing(Some((&name.name, &name.format))).await?;
+            let name = Some((name.name.as_str(), name.format.as_str()));
+            match &self.header {
+                None => above.name_backing(name).await?,
+                Some(file) => above.name_backing_through(file, name).await?,
+            }
         }
         let change = Change::Drop { from, to };
         host.switch(&change).await?;

@@ -1,6 +1,7 @@
 //! What lies below an image: the layer, its name in the header, and taking bytes over from it.
 
 use super::entry::{Granules, Mapping};
+use super::header::replace;
 use super::read::Extent;
 use super::{Layer, Qcow2};
 use crate::memory::{Heap, Memory};
@@ -39,6 +40,32 @@ impl<S: Storage> Qcow2<S> {
         self.switch(&header).await
     }
 
+    /// The same of an image that is only read by now, though it may have been opened for more: through `file`, which
+    /// is its file opened for writing. The file says all there is to say, and nobody writes it meanwhile.
+    pub async fn name_backing_through(&self, file: &S, named: Option<(&str, &str)>) -> Outcome {
+        if named.is_some_and(|(name, _)| name.len() > LONGEST_NAME) {
+            return Err(Failure::INVALID);
+        }
+        let (was, prologue) = {
+            let state = self.state.borrow();
+            (state.header.clone(), state.prologue.clone())
+        };
+        let mut header = was.clone();
+        header.backing = named.map(|(name, _)| name.to_owned());
+        header.extensions.backing_format = named.map(|(_, format)| format.to_owned());
+        let new = replace(&prologue, &was, &header).ok_or(Failure::TOO_LARGE)?;
+        for (at, bytes) in new.name.into_iter().chain([(0, new.first)]) {
+            file.write(at, Heap::copy_of(&bytes).into()).await?;
+            file.sync().await?;
+            let prologue = &mut self.state.borrow_mut().prologue;
+            if let Some(old) = prologue.get_mut(at as usize..at as usize + bytes.len()) {
+                old.copy_from_slice(&bytes);
+            }
+        }
+        self.state.borrow_mut().header = header;
+        Ok(())
+    }
+
     /// Where the bytes at `at` are, and how many of `len` follow them there.
     pub(super) async fn whereabouts(&self, at: u64, len: u64) -> Result<(Extent, u64), Failure> {
         let _op = self.begin().await;
@@ -61,6 +88,24 @@ impl<S: Storage> Qcow2<S> {
             }
             _ => None,
         }
+    }
+
+    /// The same for whoever writes there without asking again. A cluster that the counts call free is given out
+    /// once more some day, perhaps for a table: such an image contradicts itself, and is not written any more.
+    pub async fn lendable(&self, cluster: u64) -> Option<u64> {
+        let host = self.placed(cluster)?;
+        if !self.is_external() {
+            match self.count(host >> self.geometry.cluster_bits).await {
+                Ok(0) => {
+                    self.damaged(format!("guest data at {host:#x} is not counted"));
+                    return None;
+                }
+                Ok(1) => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        // Or it has moved meanwhile.
+        self.placed(cluster).filter(|now| *now == host)
     }
 
     /// Makes what the range reads as the image's own, where it comes from the backing file.

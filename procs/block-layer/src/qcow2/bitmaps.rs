@@ -12,7 +12,8 @@
 //! coarser where it is much ([`kept`]), and a successor adds it.
 //!
 //! Law: a bit is set before the write is answered. What is not known is dirty.
-//! Absent on purpose: bitmaps of disks without an image. They are a [`Bitmap`] of who wants one.
+//! Absent on purpose: bitmaps of disks without an image. They are a [`Bitmap`](crate::bitmap::Bitmap) of
+//! who wants one.
 
 mod directory;
 mod kept;
@@ -23,12 +24,13 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::Qcow2;
-use crate::bitmap::{Bitmap, LEAST_GRANULARITY, MOST_GRANULARITY};
-use crate::outcome::Failure;
+use crate::bitmap::{Bits, Busy, LEAST_GRANULARITY, MOST_GRANULARITY, Marks};
+use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 
 use directory::Entry;
 pub(super) use kept::Inherited;
+use store::as_they_are;
 
 /// Longest name, as in QEMU.
 const LONGEST_NAME: usize = 1023;
@@ -63,6 +65,9 @@ pub enum BitmapError {
     /// An image that was not shut.
     #[error("the bitmap '{0}' is inconsistent: the image was not closed; it can only be removed")]
     Inconsistent(String),
+    /// A job that copies what it says.
+    #[error("a job uses the bitmap '{0}'; wait until it has ended, or cancel it")]
+    Busy(String),
     /// Two disks.
     #[error("a bitmap of a disk of {0} bytes; this one has another size")]
     Size(u64),
@@ -81,9 +86,9 @@ pub struct Tracked {
     /// As it is in the file.
     entry: RefCell<Entry>,
     /// `None`: inconsistent, or not read because nothing is written.
-    bits: RefCell<Option<Bitmap>>,
+    marks: RefCell<Option<Marks>>,
     /// What was set since the file has been told, at most so many ranges.
-    since: RefCell<Bitmap>,
+    since: RefCell<Bits>,
     enabled: Cell<bool>,
     /// The file has other bits.
     changed: Cell<bool>,
@@ -110,30 +115,65 @@ impl Tracked {
         self.entry.borrow().is_in_use()
     }
 
+    /// Whether its bits are in memory.
+    fn is_loaded(&self) -> bool {
+        self.marks.borrow().is_some()
+    }
+
     /// Whether its bits are right; one whose are not can only be removed.
     pub fn is_consistent(&self) -> bool {
-        self.bits.borrow().is_some() || !self.is_in_use()
+        self.is_loaded() || !self.is_in_use()
     }
 
     /// Bytes that are dirty.
     pub fn dirty_bytes(&self) -> u64 {
-        self.bits.borrow().as_ref().map_or(0, Bitmap::dirty_bytes)
+        self.marks.borrow().as_ref().map_or(0, |marks| marks.bits().dirty_bytes())
     }
 
     /// The first dirty bytes between `from` and `end`, as far as they follow each other.
     pub fn next_dirty(&self, from: u64, end: u64) -> Option<Range<u64>> {
-        self.bits.borrow().as_ref()?.next_dirty(from, end)
+        self.marks.borrow().as_ref()?.bits().next_dirty(from, end)
     }
 
     /// A copy of the bits as they are.
-    pub fn bits(&self) -> Option<Bitmap> {
-        self.bits.borrow().clone()
+    pub fn bits(&self) -> Option<Bits> {
+        self.marks.borrow().as_ref().map(|marks| marks.bits().clone())
     }
 
-    /// The granules that lie wholly in the range are clean: an incremental backup has them.
-    pub fn clear(&self, at: u64, len: u64) {
-        if let Some(bits) = &mut *self.bits.borrow_mut() {
-            bits.clear(at, len);
+    /// Whether a job uses it: then nothing is taken out of it.
+    pub fn is_busy(&self) -> bool {
+        self.marks.borrow().as_ref().is_some_and(Marks::is_busy)
+    }
+
+    /// See [`Marks::claim`]; its bits are in memory.
+    pub fn claim(&self) -> Result<(), Busy> {
+        self.marks.borrow_mut().as_mut().map_or(Err(Busy), Marks::claim)
+    }
+
+    /// See [`Marks::begin`].
+    pub fn begin(&self) -> Option<Bits> {
+        self.marks.borrow_mut().as_mut().map(Marks::begin)
+    }
+
+    /// See [`Marks::renew`]. The image is to be told: [`Qcow2::store_bitmaps`].
+    pub fn renew(&self, left: Option<&Bits>) {
+        if let Some(marks) = &mut *self.marks.borrow_mut() {
+            marks.renew(left);
+            self.changed.set(true);
+        }
+    }
+
+    /// See [`Marks::release`].
+    pub fn release(&self) {
+        if let Some(marks) = &mut *self.marks.borrow_mut() {
+            marks.release();
+        }
+    }
+
+    /// Changes the bits otherwise than by writes of the disk.
+    fn change(&self, change: impl FnOnce(&mut Bits)) {
+        if let Some(marks) = &mut *self.marks.borrow_mut() {
+            change(marks.bits_mut());
             self.changed.set(true);
         }
     }
@@ -148,7 +188,12 @@ impl<S: Storage> Qcow2<S> {
     /// Whether writes are recorded in a bitmap: then nobody may write past the image.
     pub fn is_recording(&self) -> bool {
         let bitmaps = self.bitmaps.borrow();
-        bitmaps.iter().any(|bitmap| bitmap.is_enabled() && bitmap.bits.borrow().is_some())
+        bitmaps.iter().any(|bitmap| bitmap.is_enabled() && bitmap.is_loaded())
+    }
+
+    /// Whether it is not written.
+    pub fn is_read_only(&self) -> bool {
+        self.options.read_only
     }
 
     /// The bitmap of that name.
@@ -164,11 +209,31 @@ impl<S: Storage> Qcow2<S> {
         if !bitmap.is_consistent() {
             return Err(BitmapError::Inconsistent(name.to_owned()));
         }
-        if bitmap.bits.borrow().is_none() {
+        if !bitmap.is_loaded() {
             let bits = self.read_bits(&bitmap).await.map_err(|_| Failure::IO)?;
-            *bitmap.bits.borrow_mut() = Some(bits);
+            *bitmap.marks.borrow_mut() = Some(bits.into());
         }
         Ok(bitmap)
+    }
+
+    /// The same of one that is to be changed: no job uses it.
+    async fn idle_bitmap(&self, name: &str) -> Result<Rc<Tracked>, BitmapError> {
+        let bitmap = self.bitmap_bits(name).await?;
+        match bitmap.is_busy() {
+            true => Err(BitmapError::Busy(name.to_owned())),
+            false => Ok(bitmap),
+        }
+    }
+
+    /// The name of a bitmap that a job uses.
+    pub fn busy_bitmap(&self) -> Option<String> {
+        let bitmaps = self.bitmaps.borrow();
+        bitmaps.iter().find(|bitmap| bitmap.is_busy()).map(|bitmap| bitmap.name.clone())
+    }
+
+    /// Writes the bits as they are, so that a successor and others find them.
+    pub async fn store_bitmaps(&self) -> Outcome {
+        self.store(as_they_are, true).await
     }
 
     /// The granularity of bitmaps for which none was given, as in QEMU: a cluster, 4K to 64K.
@@ -193,7 +258,7 @@ impl<S: Storage> Qcow2<S> {
         if !granularity.is_power_of_two() || !possible.contains(&granularity) {
             return Err(BitmapError::Granularity(granularity));
         }
-        let mut bitmaps = self.bitmaps();
+        let bitmaps = self.bitmaps();
         if bitmaps.iter().any(|bitmap| bitmap.name == name) {
             return Err(BitmapError::Exists(name.to_owned()));
         }
@@ -204,49 +269,49 @@ impl<S: Storage> Qcow2<S> {
         if had.sum::<u64>() + self.size().div_ceil(granularity) > MOST_GRANULES {
             return Err(BitmapError::TooFine(granularity));
         }
-        let bits = Bitmap::new(self.size(), granularity);
-        bitmaps.push(Rc::new(Tracked {
+        let bits = Bits::new(self.size(), granularity);
+        let added = Rc::new(Tracked {
             name: name.to_owned(),
             entry: RefCell::new(Entry::new(name, granularity)),
             since: RefCell::new(bits.clone()),
-            bits: RefCell::new(Some(bits)),
+            marks: RefCell::new(Some(bits.into())),
             enabled: Cell::new(enabled),
             changed: Cell::new(true),
-        }));
-        Ok(self.store(bitmaps, true).await?)
+        });
+        Ok(self.store(|bitmaps| bitmaps.push(added), true).await?)
     }
 
     /// Removes a bitmap, an inconsistent one too.
     pub async fn bitmap_remove(&self, name: &str) -> Result<(), BitmapError> {
         let gone = self.bitmap(name)?;
-        let others = self.bitmaps().into_iter().filter(|bitmap| !Rc::ptr_eq(bitmap, &gone));
-        Ok(self.store(others.collect(), true).await?)
+        if gone.is_busy() {
+            return Err(BitmapError::Busy(name.to_owned()));
+        }
+        let stays = |bitmap: &Rc<Tracked>| !Rc::ptr_eq(bitmap, &gone);
+        Ok(self.store(|bitmaps| bitmaps.retain(stays), true).await?)
     }
 
     /// Everything is clean.
     pub async fn bitmap_clear(&self, name: &str) -> Result<(), BitmapError> {
-        let bitmap = self.bitmap_bits(name).await?;
-        bitmap.clear(0, self.size());
-        Ok(self.store(self.bitmaps(), true).await?)
+        let bitmap = self.idle_bitmap(name).await?;
+        bitmap.change(|bits| bits.clear(0, self.size()));
+        Ok(self.store(as_they_are, true).await?)
     }
 
     /// Whether writes are recorded from now on.
     pub async fn bitmap_enable(&self, name: &str, enabled: bool) -> Result<(), BitmapError> {
-        let bitmap = self.bitmap_bits(name).await?;
+        let bitmap = self.idle_bitmap(name).await?;
         bitmap.enabled.set(enabled);
-        Ok(self.store(self.bitmaps(), true).await?)
+        Ok(self.store(as_they_are, true).await?)
     }
 
     /// What is dirty in `other`, a bitmap of a disk of this size, is dirty in this one too.
-    pub async fn bitmap_merge(&self, name: &str, other: &Bitmap) -> Result<(), BitmapError> {
-        let bitmap = self.bitmap_bits(name).await?;
+    pub async fn bitmap_merge(&self, name: &str, other: &Bits) -> Result<(), BitmapError> {
+        let bitmap = self.idle_bitmap(name).await?;
         if other.size() != self.size() {
             return Err(BitmapError::Size(other.size()));
         }
-        if let Some(bits) = &mut *bitmap.bits.borrow_mut() {
-            bits.merge(other);
-        }
-        bitmap.changed.set(true);
-        Ok(self.store(self.bitmaps(), true).await?)
+        bitmap.change(|bits| bits.merge(other));
+        Ok(self.store(as_they_are, true).await?)
     }
 }

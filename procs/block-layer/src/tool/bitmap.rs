@@ -2,7 +2,7 @@
 //! order; the first that fails ends it, as in qemu-img.
 
 use anyhow::{Context, Result};
-use bulkhead_block_layer::bitmap::Bitmap;
+use bulkhead_block_layer::bitmap::Bits;
 use bulkhead_block_layer::qcow2::{BitmapError, Options, Qcow2};
 use bulkhead_block_layer::task::finish;
 use bulkhead_protocol::tool::{BitmapChange, PlannedDisk};
@@ -70,7 +70,7 @@ fn make(
 }
 
 /// What a bitmap of an image has.
-pub fn bits_of(image: &Qcow2<Store>, name: &str) -> Result<Bitmap, BitmapError> {
+pub fn bits_of(image: &Qcow2<Store>, name: &str) -> Result<Bits, BitmapError> {
     let bitmap = finish(image.bitmap_bits(name))?;
     bitmap.bits().ok_or_else(|| BitmapError::Inconsistent(name.to_owned()))
 }

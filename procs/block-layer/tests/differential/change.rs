@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use bulkhead_block_layer::bitmap::Bitmap;
+use bulkhead_block_layer::bitmap::Bits;
 use bulkhead_block_layer::qcow2::amend::Change;
 use bulkhead_block_layer::qcow2::{Options, SnapshotError};
 use bulkhead_block_layer::task::finish;
@@ -104,7 +104,7 @@ pub fn bitmaps(chain: &Chain, chance: &mut Chance, name: &str) {
     } else {
         qemu::must(&["bitmap", "--add", "-g", &granularity.to_string(), path, "b"]);
     }
-    let mut expected = Bitmap::new(chain.top().size, granularity);
+    let mut expected = Bits::new(chain.top().size, granularity);
     for _ in 0..3 {
         let ranges = if chance.one_in(2) { by_us(chain, chance) } else { by_qemu(chain, chance) };
         for range in ranges {

@@ -66,9 +66,13 @@ pub fn run(folder: &Folder, kind: Kind) -> (u64, u64) {
             let base = Some(base.clone());
             Job::Stream(Stream { disk: given, into: top, base, name: Some(name) })
         }
-        (Kind::Commit, _) => {
-            Job::Commit(Commit { disk: given, top: mid, base: base.clone(), name: Some(name) })
-        }
+        (Kind::Commit, _) => Job::Commit(Commit {
+            disk: given,
+            top: mid,
+            base: base.clone(),
+            name: Some(name),
+            header: None,
+        }),
         (Kind::MirrorRaw | Kind::MirrorQcow2, Some(target)) => Job::Mirror(Mirror {
             disk: given,
             target,
@@ -81,7 +85,7 @@ pub fn run(folder: &Folder, kind: Kind) -> (u64, u64) {
             let extent = if kind == Kind::Backup { Extent::Full } else { Extent::Top };
             Job::Backup(Backup { disk: given, target, extent })
         }
-        _ => Job::Commit(Commit { disk: given, top, base: base.clone(), name: None }),
+        _ => Job::Commit(Commit { disk: given, top, base: base.clone(), name: None, header: None }),
     };
     let control = Control::new(job.kind(), Settings::default(), clock);
     let mut ready = None;

@@ -7,8 +7,11 @@ Examples:
   bulkhead block query web
   bulkhead block snapshot web --disk d0,path=/vm/d0-monday.qcow2 --disk d1,path=/vm/d1-monday.qcow2
   bulkhead block commit web d0 --wait
+  bulkhead block commit web d0 --top /vm/tuesday.qcow2 --base /vm/monday.qcow2 --wait
   bulkhead block mirror web d0 --target path=/new/d0.qcow2,format=qcow2 --wait
   bulkhead block job complete web mirror-d0
+  bulkhead block internal-snapshot create web d0 monday
+  bulkhead pause web && bulkhead block internal-snapshot apply web d0 monday && bulkhead reset web && bulkhead resume web
   bulkhead block export add web nbd,disk=d0,socket=/run/d0.nbd,readonly
   bulkhead block backup web d0 --target path=/backup/d0.raw,format=raw --speed 100M --wait
 
@@ -46,7 +49,7 @@ pub enum BlockCommand {
     /// Add, remove, clear, enable, disable or merge dirty bitmaps
     #[command(subcommand)]
     Bitmap(BitmapCommand),
-    /// Create, delete or list snapshots inside the top layer's image
+    /// Create, apply, delete or list snapshots inside the top layer's image
     #[command(subcommand)]
     InternalSnapshot(InternalCommand),
     /// Add, remove or list exports
@@ -139,6 +142,9 @@ pub struct StreamOptions {
     /// The layer that stays below [default: none]
     #[arg(long, value_name = "PATH")]
     pub base: Option<String>,
+    /// How the top layer's header is to name that [default: its path]
+    #[arg(long, value_name = "NAME", requires = "base")]
+    pub backing_file: Option<String>,
     #[command(flatten)]
     pub job: JobOptions,
 }
@@ -154,6 +160,9 @@ pub struct CommitOptions {
     /// Into which [default: the lowest]
     #[arg(long, value_name = "PATH")]
     pub base: Option<String>,
+    /// How the header of the layer above --top is to name the base [default: its path]
+    #[arg(long, value_name = "NAME", requires = "top")]
+    pub backing_file: Option<String>,
     #[command(flatten)]
     pub job: JobOptions,
 }
@@ -302,6 +311,14 @@ pub enum BitmapCommand {
 pub enum InternalCommand {
     /// Make one
     Create {
+        #[command(flatten)]
+        disk: DiskOf,
+        /// Its name
+        snapshot: String,
+    },
+    /// Go back to one: what was written since is gone; a VM must be paused, and its guest reset afterwards
+    #[command(visible_alias = "goto")]
+    Apply {
         #[command(flatten)]
         disk: DiskOf,
         /// Its name

@@ -23,14 +23,16 @@ const LOOK: Duration = Duration::from_millis(100);
 /// `bulkhead block stream`
 pub fn stream(options: StreamOptions) -> anyhow::Result<ExitCode> {
     let base = options.base.map(|base| files::absolute(&base)).transpose()?;
-    start(&options.disk, options.job, JobSpec::Stream { base })
+    let backing_file = options.backing_file;
+    start(&options.disk, options.job, JobSpec::Stream { base, backing_file })
 }
 
 /// `bulkhead block commit`
 pub fn commit(options: CommitOptions) -> anyhow::Result<ExitCode> {
     let top = options.top.map(|top| files::absolute(&top)).transpose()?;
     let base = options.base.map(|base| files::absolute(&base)).transpose()?;
-    start(&options.disk, options.job, JobSpec::Commit { top, base })
+    let backing_file = options.backing_file;
+    start(&options.disk, options.job, JobSpec::Commit { top, base, backing_file })
 }
 
 /// `bulkhead block mirror`

@@ -48,6 +48,9 @@ fn line(kind: &EventKind) -> Option<String> {
             "the guest has instructions that the software CPU lacks (met {seen} times, the last at {:#x}: {bytes})",
             rip.0
         ),
+        EventKind::SnapshotApplied { id, snapshot } => {
+            format!("disk {id} is what it was in snapshot {snapshot}")
+        }
         EventKind::DiskResized { id, size } => format!("disk {id} has {size} bytes now"),
         EventKind::ExportAdded { id, export, address } => {
             format!("disk {id} is exported as {export} at {address}")

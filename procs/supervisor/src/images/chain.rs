@@ -137,6 +137,11 @@ impl Layer {
         NamedLayer { layer: self.number, name, format: self.format }
     }
 
+    /// Its own file.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.place.fd()
+    }
+
     /// Its descriptors as a layer that is written: file, data file, journal.
     pub fn written_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.read_fds().chain(self.journal.iter().map(AsFd::as_fd))

@@ -13,6 +13,7 @@
 //! | [`query`] | what there is |
 //! | [`files`] | the files that a request names |
 //! | [`resize`] | a disk grows |
+//! | [`go_back`] | a disk becomes what it was in an internal snapshot |
 //! | [`snapshot`] | new top layers on several disks, all or none |
 //! | [`export`] | NBD exports that come and go |
 //! | [`job`] | jobs: their record, their start, their end |
@@ -24,6 +25,7 @@
 
 mod export;
 pub mod files;
+mod go_back;
 pub mod job;
 mod lineage;
 pub mod order;
@@ -34,7 +36,9 @@ mod switch;
 
 use bulkhead_channel::{MAX_MESSAGE, codec};
 use bulkhead_protocol::block::{BlockCommand, BlockOrder};
-use bulkhead_protocol::block_control::{BitmapAction, BlockRequest, BlockResponse, JobAction};
+use bulkhead_protocol::block_control::{
+    BitmapAction, BlockRequest, BlockResponse, InternalAction, JobAction,
+};
 use bulkhead_protocol::control::Response;
 use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::filters::Limits;
@@ -60,9 +64,12 @@ impl Instance {
             BlockRequest::Bitmap { disk, bitmap, action } => {
                 self.pass_on(call, &disk, BlockOrder::Bitmap { bitmap, action })
             }
-            BlockRequest::InternalSnapshot { disk, snapshot, create } => {
+            BlockRequest::InternalSnapshot { disk, snapshot, action: InternalAction::Apply } => {
+                self.go_back(call, &disk, snapshot)
+            }
+            BlockRequest::InternalSnapshot { disk, snapshot, action } => {
                 let time = super::events::now() / 1_000_000;
-                let order = BlockOrder::InternalSnapshot { snapshot, create, time };
+                let order = BlockOrder::InternalSnapshot { snapshot, action, time };
                 self.pass_on(call, &disk, order)
             }
             BlockRequest::Resume { disk } => self.pass_on(call, &disk, BlockOrder::Resume),

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bulkhead_channel::{MAX_MESSAGE, Message, codec};
-use bulkhead_protocol::block::{BlockCommand, BlockPlan, ExportPlan};
+use bulkhead_protocol::block::{BlockCommand, BlockPlan, ExportPlan, Unfinished};
 use bulkhead_protocol::filters::Filters;
 use bulkhead_protocol::session::Refusal;
 use bulkhead_sys::seqpacket::MAX_FDS;
@@ -25,6 +25,7 @@ impl Disk {
     pub(super) fn block_plan<'a>(
         &'a self,
         planned: &'a crate::plan::Disk,
+        orders: Vec<Unfinished>,
     ) -> Option<(BlockCommand, Vec<BorrowedFd<'a>>)> {
         let Source::Image(image) = &planned.source else {
             return None;
@@ -39,6 +40,7 @@ impl Disk {
             verify: planned.reference.is_some(),
             on_error: planned.on_error,
             jobs: self.jobs.iter().map(|job| job.plan.clone()).collect(),
+            orders,
         }));
         let mut fds: Vec<_> = planned.group.iter().map(AsFd::as_fd).collect();
         fds.extend(planned.reference.iter().map(|reference| reference.file.as_fd()));
@@ -59,7 +61,8 @@ impl Instance {
     ) -> Result<(), Refusal> {
         let here = self.disks.get(disk);
         let planned = here.and_then(|here| self.plan.disks.get(here.planned));
-        let plan = here.zip(planned).and_then(|(here, planned)| here.block_plan(planned));
+        let plan = here.zip(planned);
+        let plan = plan.and_then(|(here, planned)| here.block_plan(planned, self.unfinished(disk)));
         let Some((plan, _)) = plan else {
             return Ok(());
         };

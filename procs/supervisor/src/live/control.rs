@@ -118,6 +118,9 @@ impl Instance {
             (Some(Power::Paused | Power::Crashed), true) | (Some(Power::Running), false) => {
                 Response::Done
             }
+            (_, false) if self.goes_back_somewhere() => {
+                refused("a disk goes back to an internal snapshot")
+            }
             _ if self.calls.len() >= MOST_CALLS => refused("too many wait for the machine"),
             (Some(Power::Running), true) | (Some(Power::Paused | Power::Crashed), false) => {
                 self.calls.push(Call { number: call, until_paused: pause });

@@ -243,8 +243,9 @@ impl Instance {
         let Some(here) = self.disks.get(disk) else {
             return;
         };
-        let planned = self.plan.disks.get(here.planned);
-        let Some((command, fds)) = planned.and_then(|planned| here.block_plan(planned)) else {
+        let (planned, orders) = (self.plan.disks.get(here.planned), self.unfinished(disk));
+        let Some((command, fds)) = planned.and_then(|planned| here.block_plan(planned, orders))
+        else {
             return;
         };
         let post = here.server;

@@ -4,7 +4,8 @@ use bulkhead_protocol::block::{BlockAnswer, BlockOrder};
 use bulkhead_protocol::block_control::BitmapAction;
 
 use super::*;
-use crate::disk::{Bitmap, Watcher};
+use crate::bitmap::Bitmap;
+use crate::disk::Watcher;
 use crate::qcow2::Layer;
 
 const DISCARD: u8 = Operation::Discard.code();
@@ -27,12 +28,12 @@ fn forwarded(rig: &Rig) -> u64 {
     rig.executor.graph.as_ref().map_or(0, Graph::forwarded)
 }
 
-fn write(rig: &mut Rig, number: u64, byte: u8) {
+pub(super) fn write(rig: &mut Rig, number: u64, byte: u8) {
     rig.fill(0, 0, &stamp(byte));
     assert_eq!(rig.call(0, page(0, WRITE, number)), 0);
 }
 
-fn read(rig: &mut Rig, number: u64) -> Vec<u8> {
+pub(super) fn read(rig: &mut Rig, number: u64) -> Vec<u8> {
     rig.fill(0, 0, &stamp(0xAA));
     assert_eq!(rig.call(0, page(0, READ, number)), 0);
     rig.bytes(0, 0)
@@ -185,13 +186,8 @@ fn a_bitmap_of_the_image_records_what_lanes_had_written_past_it() {
 
 fn order_bitmap(rig: &mut Rig, call: u64, action: BitmapAction) {
     let order = BlockOrder::Bitmap { bitmap: "kept".into(), action };
-    rig.executor.command(BlockCommand::Order { call, order }, Vec::new()).unwrap();
-    loop {
-        if let BlockEvent::Answer { call: answered, answer } = rig.next_event() {
-            assert_eq!((answered, answer), (call, BlockAnswer::Done));
-            return;
-        }
-    }
+    rig.order(call, order);
+    assert_eq!(rig.answer(call), BlockAnswer::Done);
 }
 
 fn dirty(rig: &Rig) -> u64 {

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use bulkhead_protocol::block::{BlockPlan, ExportPlan, JOURNAL_BYTES, NodePlan, Qcow2Plan};
+use bulkhead_protocol::block::{
+    BlockAnswer, BlockOrder, BlockPlan, ExportPlan, JOURNAL_BYTES, NodePlan, Qcow2Plan,
+};
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest};
 use bulkhead_protocol::device::RingShape;
 use bulkhead_protocol::spec::{CacheMode, Part};
@@ -248,6 +250,29 @@ impl Rig {
             }
         }
         taken
+    }
+
+    /// The next completion, if there is one once everybody has had a turn.
+    pub fn try_take(&mut self, queue: usize) -> Option<(u64, u32)> {
+        self.settle();
+        self.settle();
+        let completion = self.queues[queue].client.complete.pop().unwrap();
+        completion.map(|completion| (completion.tag, completion.status))
+    }
+
+    /// Gives an order; its answer comes as an event.
+    pub fn order(&mut self, call: u64, order: BlockOrder) {
+        self.executor.command(BlockCommand::Order { call, order }, Vec::new()).unwrap();
+    }
+
+    /// What an order is answered; other events are dropped.
+    pub fn answer(&mut self, call: u64) -> BlockAnswer {
+        loop {
+            if let BlockEvent::Answer { call: answered, answer } = self.next_event() {
+                assert_eq!(answered, call);
+                return answer;
+            }
+        }
     }
 
     pub fn expect(&mut self, queue: usize, count: usize) {

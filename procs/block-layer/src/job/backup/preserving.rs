@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::disk::{Bitmap, Disk, Operation};
+use crate::bitmap::Bitmap;
+use crate::disk::{Disk, Operation};
 use crate::job::Control;
 use crate::job::control::Side;
 use crate::job::copy::copy;

@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::CopyMode;
-use crate::disk::{Bitmap, Operation};
+use crate::bitmap::Bitmap;
+use crate::disk::Operation;
 use crate::job::Control;
 use crate::outcome::Outcome;
 use crate::qcow2::Layer;

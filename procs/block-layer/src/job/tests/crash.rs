@@ -30,9 +30,9 @@ fn job(rig: &Rig, kind: &str, seed: u64) -> (Job<MemoryFile>, Option<Link>) {
         "base" => Job::Stream(Stream { disk, into: top, base: Some(last), name }),
         "commit" => {
             let top = chain[1].clone();
-            Job::Commit(Commit { disk, top, base: last, name })
+            Job::Commit(Commit { disk, top, base: last, name, header: None })
         }
-        "active" => Job::Commit(Commit { disk, top, base: last, name: None }),
+        "active" => Job::Commit(Commit { disk, top, base: last, name: None, header: None }),
         _ => {
             let link = match seed % 2 {
                 0 => raw(vec![0; SIZE as usize]),

@@ -75,7 +75,8 @@ impl Operator {
         }
         let base = top.chain().nth(1 + self.chance.below(depth - 1) as usize).unwrap();
         let disk = Rc::clone(&self.disk);
-        let _either = self.run(Job::Commit(Commit { disk, top, base, name: None })).await;
+        let _either =
+            self.run(Job::Commit(Commit { disk, top, base, name: None, header: None })).await;
     }
 
     async fn commit_below(&self) {
@@ -85,7 +86,8 @@ impl Operator {
         }
         let (top, base) = (chain[1].clone(), chain[chain.len() - 1].clone());
         let disk = Rc::clone(&self.disk);
-        let _either = self.run(Job::Commit(Commit { disk, top, base, name: None })).await;
+        let _either =
+            self.run(Job::Commit(Commit { disk, top, base, name: None, header: None })).await;
     }
 
     async fn stream(&self) {

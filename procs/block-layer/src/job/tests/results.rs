@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::rig::*;
-use crate::disk::{Bitmap, Watcher};
+use crate::bitmap::Bitmap;
+use crate::disk::{Marked, Watcher};
 use crate::job::*;
 use crate::memory::Heap;
 use crate::outcome::Failure;
@@ -83,7 +84,7 @@ fn a_commit_below_the_top_takes_layers_out_of_the_chain() {
         let chain = layers(&rig);
         let (top, base) = (chain[1 + seed as usize % 2].clone(), chain[3].clone());
         let name = Some(BackingName { name: "b".into(), format: "qcow2".into() });
-        let job = Commit { disk: Rc::clone(&rig.disk), top: top.clone(), base, name };
+        let job = Commit { disk: Rc::clone(&rig.disk), top: top.clone(), base, name, header: None };
         rig.guest(4, 60);
         let control = rig.job(Job::Commit(job), Settings::default());
         rig.run();
@@ -100,7 +101,13 @@ fn an_active_commit_follows_the_disk_and_gives_its_place_to_the_base() {
         let mut rig = filled(2, seed);
         let chain = layers(&rig);
         let base = chain[1 + seed as usize % 2].clone();
-        let job = Commit { disk: Rc::clone(&rig.disk), top: chain[0].clone(), base, name: None };
+        let job = Commit {
+            disk: Rc::clone(&rig.disk),
+            top: chain[0].clone(),
+            base,
+            name: None,
+            header: None,
+        };
         rig.guest(4, 80);
         let control = rig.job(Job::Commit(job), Settings::default());
         rig.complete(&control);
@@ -213,6 +220,10 @@ fn a_backup_is_the_disk_as_it_was_when_it_began() {
     }
 }
 
+fn by(bitmap: &Rc<Bitmap>, mode: BitmapMode) -> Extent<MemoryFile> {
+    Extent::Bitmap(ByBitmap::claim(Marked::Memory(Rc::clone(bitmap)), mode).unwrap())
+}
+
 #[test]
 fn a_backup_by_a_bitmap_brings_the_last_one_up_to_date() {
     for seed in 0..8 {
@@ -228,7 +239,7 @@ fn a_backup_by_a_bitmap_brings_the_last_one_up_to_date() {
         for round in 0..3 {
             let then = read(&rig.disk.top());
             let marked = bitmap.dirty_bytes();
-            let extent = Extent::Bitmap(Rc::clone(&bitmap), BitmapMode::OnSuccess);
+            let extent = by(&bitmap, BitmapMode::OnSuccess);
             let disk = Rc::clone(&rig.disk);
             let control = rig.job(
                 Job::Backup(Backup { disk, target: target.clone(), extent }),
@@ -251,13 +262,14 @@ fn a_cancelled_backup_gives_the_bitmap_back() {
     let (target, _) = target(&rig, true, 1);
     let bitmap = Rc::new(Bitmap::new(SIZE, 4096));
     bitmap.set(0..300_000);
-    let extent = Extent::Bitmap(Rc::clone(&bitmap), BitmapMode::OnSuccess);
+    let extent = by(&bitmap, BitmapMode::OnSuccess);
     let job = Backup { disk: Rc::clone(&rig.disk), target, extent };
     let control = rig.job(Job::Backup(job), Settings::default());
-    assert!(bitmap.is_clean());
+    assert!(bitmap.is_busy());
     control.cancel(false);
     rig.run();
     assert_eq!(ended(&control), Err(Ended::Cancelled));
+    assert!(!bitmap.is_busy());
     assert_eq!(bitmap.next_dirty(0, u64::MAX), Some(0..303_104));
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::{LONGEST_NAME, MOST, MOST_GRANULES, Tracked};
-use crate::bitmap::Bitmap;
+use crate::bitmap::Bits;
 use crate::qcow2::claims::Claim;
 use crate::qcow2::geometry::{END_OF_OFFSETS, OFFSET};
 use crate::qcow2::header::Header;
@@ -170,12 +170,12 @@ impl<S: Storage> Qcow2<S> {
             entry.table = self.read_table(&header, &entry, &name, file_size).await?;
             rest = rest.get(used..).unwrap_or_default();
             // Memory for bits comes with the bits.
-            let since = Bitmap::new(0, entry.granularity());
+            let since = Bits::new(0, entry.granularity());
             bitmaps.push(Rc::new(Tracked {
                 name,
                 enabled: Cell::new(entry.flags & AUTO != 0),
                 entry: RefCell::new(entry),
-                bits: RefCell::new(None),
+                marks: RefCell::new(None),
                 since: RefCell::new(since),
                 changed: Cell::new(false),
             }));
@@ -241,12 +241,12 @@ impl<S: Storage> Qcow2<S> {
     }
 
     /// The bits of a bitmap that is not in use.
-    pub(super) async fn read_bits(&self, bitmap: &Tracked) -> Result<Bitmap, OpenError> {
+    pub(super) async fn read_bits(&self, bitmap: &Tracked) -> Result<Bits, OpenError> {
         let (granularity, table) = {
             let entry = bitmap.entry.borrow();
             (entry.granularity(), entry.table.clone())
         };
-        let mut bits = Bitmap::new(self.size(), granularity);
+        let mut bits = Bits::new(self.size(), granularity);
         let cluster = self.geometry.cluster();
         let mut seen = HashSet::new();
         for (index, at) in table.into_iter().enumerate() {

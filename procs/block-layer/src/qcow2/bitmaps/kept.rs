@@ -11,7 +11,7 @@
 use std::rc::Rc;
 
 use super::Tracked;
-use crate::bitmap::Bitmap;
+use crate::bitmap::Bits;
 use crate::qcow2::Qcow2;
 use crate::qcow2::journal::Record;
 use crate::storage::Storage;
@@ -63,10 +63,10 @@ impl<S: Storage> Qcow2<S> {
         let bitmaps = self.bitmaps.borrow();
         let kept = bitmaps.len() <= MOST_KEPT;
         for (index, bitmap) in bitmaps.iter().enumerate().filter(|(_, b)| b.enabled.get()) {
-            let Some(bits) = &mut *bitmap.bits.borrow_mut() else {
+            let Some(marks) = &mut *bitmap.marks.borrow_mut() else {
                 continue;
             };
-            if bits.set(at, len) == 0 {
+            if marks.record(at, len) == 0 {
                 continue;
             }
             bitmap.changed.set(true);
@@ -84,8 +84,8 @@ impl<S: Storage> Qcow2<S> {
     /// The disk has another size. Nothing else is under way.
     pub(in crate::qcow2) fn resize_bitmaps(&self, size: u64) {
         for bitmap in &*self.bitmaps.borrow() {
-            if let Some(bits) = &mut *bitmap.bits.borrow_mut() {
-                bits.resize(size);
+            if let Some(marks) = &mut *bitmap.marks.borrow_mut() {
+                marks.resize(size);
                 bitmap.changed.set(true);
                 bitmap.since.borrow_mut().resize(size);
             }
@@ -118,7 +118,7 @@ impl<S: Storage> Qcow2<S> {
             return;
         }
         for (index, bitmap) in bitmaps.iter().enumerate() {
-            if bitmap.bits.borrow().is_some() {
+            if bitmap.is_loaded() {
                 self.note(Record::Consistent { directory, bitmap: index as u64 });
             }
         }
@@ -126,11 +126,11 @@ impl<S: Storage> Qcow2<S> {
 }
 
 /// Larger granules until at most `most` are set.
-fn coarsen(bitmap: &mut Bitmap, most: u64) {
+fn coarsen(bitmap: &mut Bits, most: u64) {
     while bitmap.dirty_bytes() / bitmap.granularity() > most
         && bitmap.granularity() < crate::bitmap::MOST_GRANULARITY
     {
-        let mut coarse = Bitmap::new(bitmap.size(), bitmap.granularity() * 4);
+        let mut coarse = Bits::new(bitmap.size(), bitmap.granularity() * 4);
         coarse.merge(bitmap);
         *bitmap = coarse;
     }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_scattered_is_remembered_by_larger_pieces() {
-        let mut bitmap = Bitmap::new(1 << 40, 65536);
+        let mut bitmap = Bits::new(1 << 40, 65536);
         for index in 0..10_000 {
             bitmap.set(index * 100_000_000, 1);
         }

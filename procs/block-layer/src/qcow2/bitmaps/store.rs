@@ -3,13 +3,16 @@
 use std::rc::Rc;
 
 use super::{Tracked, kept};
-use crate::bitmap::Bitmap;
+use crate::bitmap::Bits;
 use crate::memory::Heap;
 use crate::outcome::{Failure, Outcome};
 use crate::qcow2::header::{autoclear, extensions::Bitmaps};
 use crate::qcow2::shadow::Shadow;
 use crate::qcow2::{OpenError, Qcow2};
 use crate::storage::Storage;
+
+/// No bitmap comes or goes.
+pub(super) fn as_they_are(_: &mut Vec<Rc<Tracked>>) {}
 
 impl<S: Storage> Qcow2<S> {
     /// Reads what there is when the image is opened; one that is written is marked as in use.
@@ -28,13 +31,13 @@ impl<S: Storage> Qcow2<S> {
                 continue;
             }
             let mut bits = self.read_bits(bitmap).await?;
-            *bitmap.since.borrow_mut() = Bitmap::new(self.size(), bitmap.granularity());
+            *bitmap.since.borrow_mut() = Bits::new(self.size(), bitmap.granularity());
             for (at, len) in kept.dirty(directory, index as u64) {
                 bits.set(at, len);
                 bitmap.since.borrow_mut().set(at, len);
                 bitmap.changed.set(true);
             }
-            *bitmap.bits.borrow_mut() = Some(bits);
+            *bitmap.marks.borrow_mut() = Some(bits.into());
         }
         Ok(self.use_bitmaps().await?)
     }
@@ -58,7 +61,7 @@ impl<S: Storage> Qcow2<S> {
         let mut bytes = Vec::new();
         for bitmap in &self.bitmaps() {
             let mut entry = bitmap.entry.borrow_mut();
-            if bitmap.bits.borrow().is_some() {
+            if bitmap.is_loaded() {
                 entry.set_flags(in_use, bitmap.enabled.get());
             }
             bytes.extend(entry.write());
@@ -71,20 +74,27 @@ impl<S: Storage> Qcow2<S> {
     /// The image is closed: the bitmaps go to the file and are in use no more.
     pub(in crate::qcow2) async fn store_all(&self) -> Outcome {
         let bitmaps = self.bitmaps();
-        if bitmaps.iter().all(|bitmap| bitmap.bits.borrow().is_none()) {
+        if !bitmaps.iter().any(|bitmap| bitmap.is_loaded()) {
             return Ok(());
         }
         match bitmaps.iter().any(|bitmap| bitmap.changed.get()) {
-            true => self.store(bitmaps, false).await?,
+            true => self.store(as_they_are, false).await?,
             false => self.mark_in_use(false).await?,
         }
         self.shut.set(true);
         Ok(())
     }
 
-    /// Makes these the image's bitmaps, as they are now. All of it comes into force at once.
-    pub(super) async fn store(&self, bitmaps: Vec<Rc<Tracked>>, in_use: bool) -> Outcome {
+    /// Makes what `change` makes of them the image's bitmaps, as they are once nobody else changes the image. All of
+    /// it comes into force at once.
+    pub(super) async fn store(
+        &self,
+        change: impl FnOnce(&mut Vec<Rc<Tracked>>),
+        in_use: bool,
+    ) -> Outcome {
         let mut shadow = Shadow::begin(self).await?;
+        let mut bitmaps = self.bitmaps();
+        change(&mut bitmaps);
         if let Some(old) = shadow.header.extensions.bitmaps.filter(|_| shadow.header.has_bitmaps())
         {
             shadow.release(old.directory_at, old.directory_bytes).await?;
@@ -103,7 +113,7 @@ impl<S: Storage> Qcow2<S> {
                 let table = self.place_bits(&mut shadow, &bits).await?;
                 entry.set_table(shadow.place_numbers(&table, table.len() as u64).await?, table);
             }
-            let usable = bitmap.bits.borrow().is_some();
+            let usable = bitmap.is_loaded();
             if usable {
                 entry.set_flags(in_use, bitmap.enabled.get());
             }
@@ -149,8 +159,8 @@ impl<S: Storage> Qcow2<S> {
         }
         for bitmap in bitmaps {
             let mut since = bitmap.since.borrow_mut();
-            let size = if bitmap.bits.borrow().is_some() { self.size() } else { 0 };
-            *since = Bitmap::new(size, bitmap.granularity());
+            let size = if bitmap.is_loaded() { self.size() } else { 0 };
+            *since = Bits::new(size, bitmap.granularity());
         }
         Ok(())
     }
@@ -171,7 +181,7 @@ impl<S: Storage> Qcow2<S> {
     async fn place_bits(
         &self,
         shadow: &mut Shadow<'_, S>,
-        bits: &Bitmap,
+        bits: &Bits,
     ) -> Result<Vec<u64>, Failure> {
         let cluster = self.geometry.cluster();
         let mut table = Vec::new();

@@ -11,6 +11,7 @@
 //! A backup cannot start again: the moment that it copies is gone.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use bulkhead_protocol::block::{
     BlockCommand, BlockOrder, JobEnd, JobKind, JobPlan, JobReport, JobStatus, LayerFormat,
@@ -62,9 +63,11 @@ impl Job {
     pub fn fds<'a>(&'a self, chain: &'a Chain) -> Vec<BorrowedFd<'a>> {
         match &self.plan.kind {
             JobKind::Stream { .. } => Vec::new(),
-            JobKind::Commit { base, .. } => {
-                let base = chain.layers().iter().find(|layer| layer.number == *base);
-                base.into_iter().flat_map(Layer::written_fds).collect()
+            JobKind::Commit { base, above, .. } => {
+                let find = |number| chain.layers().iter().find(move |layer| layer.number == number);
+                let base = find(*base).into_iter().flat_map(Layer::written_fds);
+                let above = above.and_then(find).and_then(Layer::fd);
+                base.chain(above).collect()
             }
             JobKind::Mirror { .. } | JobKind::Backup { .. } => {
                 self.target.iter().flat_map(Layer::written_fds).collect()
@@ -94,7 +97,10 @@ impl Instance {
         let disk = self.serving_disk(&option, &id)?;
         let job = if start.job.is_empty() { format!("{kind}-{id}") } else { start.job };
         self.refuse_job(&option, disk, &job)?;
-        if !matches!(start.kind, JobSpec::Backup { .. }) || self.is_growing(disk) {
+        if !matches!(start.kind, JobSpec::Backup { .. })
+            || self.is_growing(disk)
+            || self.is_going_back(disk)
+        {
             self.refuse_busy(&option, disk)?;
         }
         let (kind_plan, target, fresh) = self.plan_job(&option, disk, &start.kind)?;
@@ -149,14 +155,20 @@ impl Instance {
     ) -> Result<(JobKind, Option<Layer>, Option<Fresh>), Refusal> {
         let size = self.disks.get(disk).and_then(|disk| disk.info).map_or(0, |info| info.size);
         match kind {
-            JobSpec::Stream { base } => {
+            JobSpec::Stream { base, backing_file } => {
                 self.writable_image(option, disk)?;
                 let base =
                     base.as_ref().map(|base| self.layer_of(option, disk, base)).transpose()?;
-                Ok((JobKind::Stream { base }, None, None))
+                let backing_file = backing_file.clone();
+                if backing_file.is_some() && base.is_none() {
+                    let (reason, remedy) = ("nothing stays below that it names", "give --base too");
+                    return Err(refuse(option, "--backing-file", reason, remedy));
+                }
+                Ok((JobKind::Stream { base, backing_file }, None, None))
             }
-            JobSpec::Commit { top, base } => {
-                let plan = self.plan_commit(option, disk, top.as_deref(), base.as_deref())?;
+            JobSpec::Commit { top, base, backing_file } => {
+                let ends = (top.as_deref(), base.as_deref());
+                let plan = self.plan_commit(option, disk, ends, backing_file.clone())?;
                 Ok((plan, None, None))
             }
             JobSpec::Mirror { target, sync, granularity, mode } => {
@@ -188,8 +200,8 @@ impl Instance {
         &mut self,
         option: &str,
         disk: usize,
-        top: Option<&std::path::Path>,
-        base: Option<&std::path::Path>,
+        (top, base): (Option<&Path>, Option<&Path>),
+        backing_file: Option<String>,
     ) -> Result<JobKind, Refusal> {
         self.writable_image(option, disk)?;
         let numbers: Vec<LayerNumber> = match self.image(disk) {
@@ -206,12 +218,14 @@ impl Instance {
             let remedy = "see the chain in 'bulkhead block query'";
             return Err(refuse(option, "--base", reason, remedy));
         }
-        if depth(top) > Some(1) {
-            let reason = "the file above it is only read, so its header cannot name another one";
-            let remedy = "commit the top layer, or the one below it";
-            return Err(refuse(option, "--top", reason, remedy));
-        }
         let pivots = ends.0 == Some(top);
+        if pivots && backing_file.is_some() {
+            let (reason, remedy) = ("no layer lies above the top one", "leave it out");
+            return Err(refuse(option, "--backing-file", reason, remedy));
+        }
+        // The layer above is the disk's top, and written anyway, or only read as yet.
+        let above = depth(top).and_then(|depth| depth.checked_sub(1)).filter(|depth| *depth > 0);
+        let above = above.and_then(|depth| numbers.get(depth).copied());
         let image = self.image_mut(disk);
         let cache = image.as_ref().map_or(CacheMode::Writeback, |image| image.service.cache);
         let cache = if pivots { cache } else { CacheMode::Writeback };
@@ -221,15 +235,33 @@ impl Instance {
         };
         layer.open_for_writing(option, cache)?;
         let (data_file, journal) = (layer.data_file.is_some(), layer.format == LayerFormat::Qcow2);
-        Ok(JobKind::Commit { top, base, cache, data_file, journal })
+        if let Some(above) = above
+            && let Err(refusal) = self.open_above(option, disk, above)
+        {
+            self.only_read(disk, base);
+            return Err(refusal);
+        }
+        Ok(JobKind::Commit { top, base, cache, data_file, journal, above, backing_file })
     }
 
-    fn layer_of(
-        &self,
-        option: &str,
-        disk: usize,
-        path: &std::path::Path,
-    ) -> Result<LayerNumber, Refusal> {
+    fn open_above(&mut self, option: &str, disk: usize, above: LayerNumber) -> Result<(), Refusal> {
+        let layer = self.image_mut(disk).and_then(|image| image.chain.layer_mut(above));
+        layer.map_or(Ok(()), |layer| layer.open_for_writing(option, CacheMode::Writeback))
+    }
+
+    /// A layer that a job wrote is not written any more.
+    fn only_read(&mut self, disk: usize, number: LayerNumber) {
+        if let Some(image) = self.image_mut(disk)
+            && image.chain.top().is_some_and(|top| top.number != number)
+            && let Some(layer) = image.chain.layer_mut(number)
+            // If it cannot be opened for reading it stays open for writing, and locked.
+            && let Ok(readers) = layer.readers()
+        {
+            layer.only_read(readers);
+        }
+    }
+
+    fn layer_of(&self, option: &str, disk: usize, path: &Path) -> Result<LayerNumber, Refusal> {
         let found = self.image(disk).and_then(|image| image.chain.find(path));
         let remedy = "give a path that 'bulkhead block query' shows";
         found
@@ -259,6 +291,10 @@ impl Instance {
         }
         if self.is_growing(disk) {
             let (id, reason) = (self.disk_name(disk), "it is being resized");
+            return Err(refuse(option, id, reason, "wait until that is done"));
+        }
+        if self.is_going_back(disk) {
+            let (id, reason) = (self.disk_name(disk), "it goes back to an internal snapshot");
             return Err(refuse(option, id, reason, "wait until that is done"));
         }
         let jobs = self.disks.get(disk).map_or(&[][..], |disk| &disk.jobs);
@@ -301,16 +337,11 @@ impl Instance {
         Some(job)
     }
 
-    /// The base of a commit, if it is still below the top, is only read again.
+    /// What a commit wrote, if it is still below the top, is only read again.
     fn close_base(&mut self, disk: usize, kind: &JobKind) {
-        if let JobKind::Commit { base, .. } = *kind
-            && let Some(image) = self.image_mut(disk)
-            && image.chain.top().is_some_and(|top| top.number != base)
-            && let Some(layer) = image.chain.layer_mut(base)
-            // If it cannot be opened for reading it stays open for writing, and locked.
-            && let Ok(readers) = layer.readers()
-        {
-            layer.only_read(readers);
+        if let JobKind::Commit { base, above, .. } = *kind {
+            self.only_read(disk, base);
+            above.into_iter().for_each(|above| self.only_read(disk, above));
         }
     }
 

@@ -14,8 +14,8 @@ pub fn after(job: &JobKind, chain: &[LayerNumber]) -> Option<Vec<LayerNumber>> {
         (from < to).then(|| [above, below].concat())
     };
     match job {
-        JobKind::Stream { base: None } => without(1, chain.len()),
-        JobKind::Stream { base: Some(base) } => without(1, depth(*base)?),
+        JobKind::Stream { base: None, .. } => without(1, chain.len()),
+        JobKind::Stream { base: Some(base), .. } => without(1, depth(*base)?),
         JobKind::Commit { top, base, .. } => without(depth(*top)?, depth(*base)?),
         JobKind::Mirror { target, sync, .. } => {
             let below = if *sync == Extent::Top { chain.get(1..)? } else { &[] };
@@ -37,7 +37,12 @@ mod tests {
 
     fn commit(top: LayerNumber, base: LayerNumber) -> JobKind {
         let (data_file, journal) = (false, true);
-        JobKind::Commit { top, base, cache: CacheMode::Writeback, data_file, journal }
+        let (cache, above, backing_file) = (CacheMode::Writeback, None, None);
+        JobKind::Commit { top, base, cache, data_file, journal, above, backing_file }
+    }
+
+    fn stream(base: Option<LayerNumber>) -> JobKind {
+        JobKind::Stream { base, backing_file: None }
     }
 
     fn target() -> TargetPlan {
@@ -48,8 +53,8 @@ mod tests {
     #[test]
     fn each_kind_of_job_makes_one_chain_of_another() {
         let of = |job: JobKind| after(&job, &CHAIN);
-        assert_eq!(of(JobKind::Stream { base: None }), Some(vec![7]));
-        assert_eq!(of(JobKind::Stream { base: Some(1) }), Some(vec![7, 1, 0]));
+        assert_eq!(of(stream(None)), Some(vec![7]));
+        assert_eq!(of(stream(Some(1))), Some(vec![7, 1, 0]));
         assert_eq!(of(commit(7, 0)), Some(vec![0]));
         assert_eq!(of(commit(2, 1)), Some(vec![7, 1, 0]));
         let mirror = |sync| {
@@ -66,11 +71,11 @@ mod tests {
         let of = |job: JobKind| after(&job, &CHAIN);
         let backup = JobKind::Backup { target: target(), sync: Extent::Full, bitmap: None };
         assert_eq!(of(backup), None);
-        assert_eq!(of(JobKind::Stream { base: Some(5) }), None);
-        assert_eq!(of(JobKind::Stream { base: Some(7) }), None);
-        assert_eq!(of(JobKind::Stream { base: Some(2) }), None, "it is next already");
+        assert_eq!(of(stream(Some(5))), None);
+        assert_eq!(of(stream(Some(7))), None);
+        assert_eq!(of(stream(Some(2))), None, "it is next already");
         assert_eq!(of(commit(1, 2)), None);
         assert_eq!(of(commit(1, 1)), None);
-        assert_eq!(after(&JobKind::Stream { base: None }, &[3]), None);
+        assert_eq!(after(&stream(None), &[3]), None);
     }
 }

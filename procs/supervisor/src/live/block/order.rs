@@ -42,6 +42,15 @@ pub enum Purpose {
     },
     /// A larger size, which the disk knows of.
     Resize,
+    /// An internal snapshot that the disk goes back to.
+    GoBack {
+        /// The client's call.
+        call: u64,
+        /// The snapshot.
+        snapshot: String,
+        /// It was carried out: a successor has nothing to do.
+        done: bool,
+    },
     /// A member of a transaction.
     Snapshot(u64),
 }
@@ -62,9 +71,9 @@ pub enum Then {
 /// An order that is not answered.
 #[derive(Debug)]
 pub struct Waiting {
-    number: u64,
-    disk: usize,
-    purpose: Purpose,
+    pub(super) number: u64,
+    pub(super) disk: usize,
+    pub(super) purpose: Purpose,
 }
 
 /// The call of a client that has gone. Control's calls begin at 1.
@@ -76,6 +85,7 @@ impl Waiting {
         match &mut self.purpose {
             Purpose::Client { call, .. }
             | Purpose::Action { call, .. }
+            | Purpose::GoBack { call, .. }
             | Purpose::Start { call, .. } => *call = NOBODY,
             Purpose::Query(_) | Purpose::Snapshot(_) | Purpose::Resize => {}
         }
@@ -148,6 +158,7 @@ impl Instance {
                 self.resize_answered(disk, Err(reason));
             }
             (Purpose::Resize, _) => self.resize_answered(disk, Ok(())),
+            (Purpose::GoBack { call, .. }, answer) => self.has_gone_back(call, disk, answer),
             // It was settled with the record.
             (Purpose::Snapshot(_), _) => {}
             (Purpose::Client { call, disk, .. }, BlockAnswer::Refused(reason)) => {
@@ -184,22 +195,24 @@ impl Instance {
     /// The block-layer of a disk was reaped with these unanswered.
     pub(super) fn orders_lost(&mut self, disk: usize) {
         let all = std::mem::take(&mut self.orders);
-        let (lost, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|order| order.disk == disk);
+        let is_lost = |order: &Waiting| order.disk == disk && !order.is_for_a_successor();
+        let (lost, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_lost);
         self.orders = rest;
         // What became of a size, a successor will say.
         let lost = lost.into_iter().filter(|order| !matches!(order.purpose, Purpose::Resize));
         for Waiting { purpose, .. } in lost {
-            let reason = "the block layer died before it was done".to_owned();
-            self.settle_order(disk, purpose, BlockAnswer::Refused(reason));
+            let answer = match purpose {
+                Purpose::GoBack { .. } => BlockAnswer::Done,
+                _ => BlockAnswer::Refused("the block layer died before it was done".to_owned()),
+            };
+            self.settle_order(disk, purpose, answer);
         }
     }
 
-    /// The order of a transaction that a change belongs to.
-    pub(super) fn snapshot_of(&self, disk: usize, number: u64) -> Option<u64> {
-        let order = self.orders.iter().find(|order| (order.number, order.disk) == (number, disk));
-        match order?.purpose {
-            Purpose::Snapshot(snapshot) => Some(snapshot),
-            _ => None,
-        }
+    /// What an order was given for to which a change belongs.
+    pub(super) fn purpose_of(&mut self, disk: usize, number: u64) -> Option<&mut Purpose> {
+        let mut orders = self.orders.iter_mut();
+        let order = orders.find(|order| (order.number, order.disk) == (number, disk));
+        order.map(|order| &mut order.purpose)
     }
 }

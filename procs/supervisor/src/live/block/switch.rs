@@ -3,6 +3,7 @@
 use bulkhead_protocol::block::{BlockCommand, BlockEvent, LayerNumber, LayerReport};
 use bulkhead_protocol::event::EventKind;
 
+use super::order::Purpose;
 use crate::images::chain::Layer;
 use crate::images::fresh::plain;
 use crate::live::Instance;
@@ -20,9 +21,15 @@ impl Instance {
             BlockEvent::Answer { call, answer } => self.on_block_answer(disk, post, call, answer),
             BlockEvent::Headers(headers) => self.on_headers(disk, &headers),
             BlockEvent::Switching { change, call: Some(call), chain, .. } => {
-                match self.snapshot_of(disk, call) {
-                    Some(snapshot) => self.member_ready(snapshot, disk, change, &chain),
-                    None => self.abandon(disk, change, "the transaction is over"),
+                match self.purpose_of(disk, call) {
+                    Some(Purpose::Snapshot(snapshot)) => {
+                        let snapshot = *snapshot;
+                        self.member_ready(snapshot, disk, change, &chain);
+                    }
+                    Some(Purpose::GoBack { .. }) => {
+                        self.goes_back(disk, post, call, change, &chain);
+                    }
+                    _ => self.abandon(disk, change, "the transaction is over"),
                 }
             }
             BlockEvent::Switching { change, job, chain, .. } => {
