@@ -26,15 +26,16 @@ const CLIENT: &str = "1";
 enum Client {
     /// Connections.
     Copy(u32),
-    /// Requests in flight.
-    Read(u32),
+    /// Clients, and requests in flight of each.
+    Read(u32, u32),
 }
 
-const ROWS: [(&str, bool, Client); 6] = [
+const ROWS: [(&str, bool, Client); 7] = [
     ("NBD, nbdcopy, 1 connection", false, Client::Copy(1)),
     ("NBD, nbdcopy, 4 connections", false, Client::Copy(4)),
-    ("NBD, 4 KiB random read, 1", false, Client::Read(1)),
-    ("NBD, 4 KiB random read, 32", false, Client::Read(32)),
+    ("NBD, 4 KiB random read, 1", false, Client::Read(1, 1)),
+    ("NBD, 4 KiB random read, 32", false, Client::Read(1, 32)),
+    ("NBD, 4 KiB random read, 2 × 32", false, Client::Read(2, 32)),
     ("NBD in TLS, nbdcopy, 1 connection", true, Client::Copy(1)),
     ("NBD in TLS, nbdcopy, 4 connections", true, Client::Copy(4)),
 ];
@@ -92,7 +93,7 @@ impl Client {
     fn unit(self) -> Unit {
         match self {
             Self::Copy(_) => Unit::Mebibytes,
-            Self::Read(_) => Unit::Requests,
+            Self::Read(..) => Unit::Requests,
         }
     }
 
@@ -100,7 +101,7 @@ impl Client {
     fn each(self, spent: f64, figure: Figure, seconds: f64) -> f64 {
         match self {
             Self::Copy(_) => spent,
-            Self::Read(_) => spent / (figure.value * seconds).max(1.0),
+            Self::Read(..) => spent / (figure.value * seconds).max(1.0),
         }
     }
 
@@ -112,7 +113,7 @@ impl Client {
                 let took = timed(command.args(["nbdcopy", &connections, uri, "null:"]))?;
                 Ok(Figure { value: (SIZE >> 20) as f64 / took.value, cpu: None })
             }
-            Self::Read(depth) => {
+            Self::Read(clients, depth) => {
                 command.args([
                     "fio",
                     "--name=client",
@@ -120,7 +121,8 @@ impl Client {
                     "--rw=randread",
                     "--bs=4k",
                 ]);
-                command.args(["--time_based", "--output-format=json"]);
+                command.args(["--time_based", "--output-format=json", "--thread"]);
+                command.arg("--group_reporting").arg(format!("--numjobs={clients}"));
                 command.arg(format!("--uri={uri}")).arg(format!("--iodepth={depth}"));
                 rate(&output(command.arg(format!("--runtime={seconds}s")))?)
             }
