@@ -46,7 +46,6 @@ pub use reference::Reference;
 pub use watcher::Watcher;
 
 use crate::clock::{Clock, wait_for};
-use crate::memory::{Heap, Memory};
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::qcow2::Layer;
@@ -176,16 +175,6 @@ impl<S: Storage> Disk<S> {
         *self.nodes.borrow_mut() = nodes;
     }
 
-    /// From now on, everything is held against this.
-    pub fn set_reference(&self, reference: Reference<S>) {
-        *self.reference.borrow_mut() = Some(Rc::new(reference));
-    }
-
-    /// Whether it has a reference.
-    pub fn is_verified(&self) -> bool {
-        self.reference.borrow().is_some()
-    }
-
     /// Whether every lane may go past it; the executor asks after each turn.
     pub fn may_lend(&self) -> bool {
         self.bypass.may_lend() && self.nodes.borrow().is_empty() && !self.is_verified()
@@ -223,15 +212,29 @@ impl<S: Storage> Disk<S> {
 
     /// Does what is asked for.
     pub async fn perform(&self, operation: &Operation, revoked: &AtomicBool) -> Outcome {
+        self.perform_again(operation, revoked, None).await
+    }
+
+    /// The same for what a lane has `failed` at, if it has: what becomes of that is decided here, and it is not
+    /// tried again before that.
+    pub async fn perform_again(
+        &self,
+        operation: &Operation,
+        revoked: &AtomicBool,
+        mut failed: Option<Failure>,
+    ) -> Outcome {
         let nodes = self.nodes();
         for node in &nodes {
             node.admit(operation, &self.clock, revoked).await?;
         }
         let mut told = false;
         loop {
-            let outcome = {
-                let _passage = self.gate.enter().await;
-                self.pass(operation, &nodes).await
+            let outcome = match failed.take() {
+                Some(failure) => Err(Trouble::Failed(failure)),
+                None => {
+                    let _passage = self.gate.enter().await;
+                    self.pass(operation, &nodes).await
+                }
             };
             let Err(trouble) = outcome else {
                 return self.go_on(told);
@@ -295,35 +298,6 @@ impl<S: Storage> Disk<S> {
         match reference {
             None => self.pass_on(operation, nodes).await,
             Some(reference) => Box::pin(self.verify(operation, nodes, &reference)).await,
-        }
-    }
-
-    async fn verify(
-        &self,
-        operation: &Operation,
-        nodes: &[Rc<Node>],
-        reference: &Reference<S>,
-    ) -> Result<(), Trouble> {
-        let _held = reference.hold(operation).await;
-        match operation {
-            Operation::Read { at, into } => {
-                // What nobody else can change is compared.
-                let read = Heap::zeroes(into.len() as usize);
-                let ours = Operation::Read { at: *at, into: read.clone().into() };
-                self.pass_on(&ours, nodes).await?;
-                if let Some(at) = reference.differs(*at, &read).await? {
-                    self.events.borrow_mut().push(DiskEvent::Differs { at });
-                    return Err(Failure::IO.into());
-                }
-                Ok(Memory::from(read).copy_into(into)?)
-            }
-            Operation::Write { .. } | Operation::Zero { .. } | Operation::Flush => {
-                let operation = operation.privately()?;
-                self.pass_on(&operation, nodes).await?;
-                Ok(perform(&reference.layer, &operation).await?)
-            }
-            Operation::Discard { .. } => Ok(()),
-            Operation::Status { .. } => self.pass_on(operation, nodes).await,
         }
     }
 

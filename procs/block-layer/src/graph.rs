@@ -143,7 +143,7 @@ impl Graph {
     /// A request that a lane may not perform itself; the lane is told how it ended. Requests come many at a
     /// time: [`hand_over`](Self::hand_over) follows the last.
     pub fn submit(&mut self, forwarded: Forwarded) {
-        let Forwarded { request, arena, revoked, lane, .. } = forwarded;
+        let Forwarded { request, arena, revoked, failed, lane, .. } = forwarded;
         let tag = request.tag;
         self.forwarded += 1;
         // It was on its way while its incarnation ended, and has missed `discard_revoked`.
@@ -161,7 +161,7 @@ impl Graph {
         let (disk, mapped) = (Rc::clone(&self.disk), Rc::clone(&self.mapped));
         let desk = Rc::clone(&self.desk);
         self.tasks.spawn(async move {
-            let outcome = mapped::perform(&disk, &mapped, &operation, &revoked).await;
+            let outcome = mapped::perform(&disk, &mapped, &operation, &revoked, failed).await;
             // The answer is the last that is seen of a request: its arena may be unmapped now.
             drop(operation);
             desk.tell(lane, tag, outcome);

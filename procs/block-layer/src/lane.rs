@@ -39,7 +39,7 @@ use thread::Lane;
 
 use crate::executor::Mail;
 use crate::mailbox::Mailbox;
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::pool::Pool;
 use crate::request::Request;
 
@@ -76,12 +76,22 @@ pub enum ToLane {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A worker found no space for what was performed under a lease: the executor decides.
-    Full(Request),
+    /// What was performed under a lease failed: the executor decides.
+    Failed(Request, Failure),
     /// Report [`Report::Beat`].
     Beat(u64),
     /// The process ends (in tests: the executor is dropped).
     End,
+}
+
+impl ToLane {
+    /// What was performed under a lease is over. A failure is for the executor, unless nobody wants to know.
+    pub fn worked(request: Request, outcome: Outcome) -> Self {
+        match outcome {
+            Err(failure) if failure != Failure::DISCARDED => Self::Failed(request, failure),
+            outcome => Self::Worked { tag: request.tag, outcome },
+        }
+    }
 }
 
 /// From a lane.
@@ -110,6 +120,8 @@ pub struct Forwarded {
     pub revoked: Arc<AtomicBool>,
     /// The bitmap of the export.
     pub bitmap: Option<Arc<str>>,
+    /// How the lane failed at it.
+    pub failed: Option<Failure>,
     /// Who is told how it ended.
     pub lane: Arc<Mailbox<ToLane>>,
 }

@@ -64,12 +64,7 @@ pub enum Answer {
 impl Answer {
     fn send(self, outcome: Outcome) {
         match self {
-            Self::Lane { lane, request } if outcome == Err(Failure::NO_SPACE) => {
-                lane.post(ToLane::Full(request));
-            }
-            Self::Lane { lane, request } => {
-                lane.post(ToLane::Worked { tag: request.tag, outcome });
-            }
+            Self::Lane { lane, request } => lane.post(ToLane::worked(request, outcome)),
             Self::Executor { executor, call } => executor.post(Mail::Worked { call, outcome }),
         }
     }

@@ -27,6 +27,7 @@
 //! Absent on purpose: names, addresses, connecting.
 
 mod alone;
+mod leaving;
 mod line;
 mod open;
 mod output;
@@ -191,32 +192,6 @@ impl Remote {
         inner.want();
     }
 
-    /// Leaves the server: whatever is asked of it, now and later, fails. What it has been sent it may still do.
-    pub fn abandon(&self) {
-        let inner = &self.0;
-        inner.abandoned.set(true);
-        inner.expires.set(None);
-        drop(inner.lines.take());
-        inner.requests.borrow_mut().fail_all(Failure::IO);
-        inner.quiet.set(None);
-        inner.waiting.wake();
-    }
-
-    /// Whether it was left.
-    pub fn is_abandoned(&self) -> bool {
-        self.0.abandoned.get()
-    }
-
-    /// [Leaves](Self::abandon) the server then, unless this is taken back: somebody holds others up who waits for it.
-    pub fn expire(&self, until: Option<Duration>) {
-        self.0.expires.set(until);
-    }
-
-    /// Since when it is asked for something and neither hears nor says anything.
-    pub fn quiet_since(&self) -> Option<Duration> {
-        self.0.quiet.get()
-    }
-
     /// Sends and receives what can be, without waiting.
     pub fn pump(&self) {
         let inner = &self.0;
@@ -344,15 +319,6 @@ impl Inner {
         if line.is_open() && last && self.lost.get().is_none() {
             self.lost.set(Some(self.clock.now()));
             self.news.borrow_mut().push(News::Lost(reason));
-        }
-    }
-
-    /// Something has come or gone, or nothing is wanted any more.
-    fn heard(&self, moved: bool) {
-        if self.requests.borrow().is_idle() {
-            self.quiet.set(None);
-        } else if moved {
-            self.quiet.set(Some(self.clock.now()));
         }
     }
 

@@ -30,17 +30,23 @@ pub struct Disk<'a> {
     image: &'a Path,
     format: &'static str,
     direct: bool,
+    native: bool,
 }
 
 impl<'a> Disk<'a> {
     /// An image that is the disk as it is; `direct`: past the page cache.
     pub fn raw(image: &'a Path, direct: bool) -> Self {
-        Self { image, format: "raw", direct }
+        Self { image, format: "raw", direct, native: false }
     }
 
     /// A qcow2 image.
     pub fn qcow2(image: &'a Path, direct: bool) -> Self {
-        Self { image, format: "qcow2", direct }
+        Self { image, format: "qcow2", direct, native: false }
+    }
+
+    /// The same past the page cache, with Linux AIO on our side too.
+    pub fn native(self) -> Self {
+        Self { direct: true, native: true, ..self }
     }
 }
 
@@ -56,7 +62,11 @@ pub enum Contender {
 impl Contender {
     /// Ours, on these CPUs.
     pub fn ours(disk: &Disk<'_>, queues: u16, cpus: &str) -> Self {
-        let cache = if disk.direct { ",cache=none" } else { "" };
+        let cache = match (disk.direct, disk.native) {
+            (true, true) => ",cache=none,aio=native",
+            (true, false) => ",cache=none",
+            (false, _) => "",
+        };
         let keys = format!(",format={}{cache}", disk.format);
         let options = Options::new(disk.image, queues).disk(&keys).cpus(cpus);
         Self::Ours(Storage::start(&options))

@@ -54,9 +54,13 @@ impl Spinner {
     /// One on `cpu`.
     pub fn start(cpu: usize) -> Result<Self> {
         let mut command = Command::new("taskset");
+        // It must not outlive us, however we end.
         command.args([
             "-c",
             &cpu.to_string(),
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
             "chrt",
             "-i",
             "0",

@@ -1,9 +1,12 @@
-//! One system call of a process fails, as if the kernel had refused it: it is never made.
+//! One system call of a process fails, as if the kernel had refused it: it is not made, but where a refusal
+//! does something.
 //!
 //! A tracer exchanges the number of the call for that of one that does nothing, before the process's filter
 //! looks at it, and the result for an error. The thread that traces ends then, which lets the process go.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -37,12 +40,29 @@ pub enum Came {
     Denied,
 }
 
-/// How long the call is waited for.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the call is waited for at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A process is traced.
+#[derive(Debug)]
+pub struct Tracing {
+    over: Arc<AtomicBool>,
+    tracer: JoinHandle<Came>,
+}
+
+impl Tracing {
+    /// Lets the process go, and says what came of the fault.
+    pub fn end(self) -> Came {
+        self.over.store(true, Ordering::Relaxed);
+        self.tracer.join().expect("the tracer")
+    }
+}
 
 /// Waits for the call in a thread of its own, which alone may trace.
-pub fn fail_once(pid: i32, fault: Fault) -> JoinHandle<Came> {
-    thread::spawn(move || Tracer { fault, left: fault.after, pending: None }.run(pid))
+pub fn fail_once(pid: i32, fault: Fault) -> Tracing {
+    let over = Arc::new(AtomicBool::new(false));
+    let tracer = Tracer { fault, left: fault.after, pending: None, over: Arc::clone(&over) };
+    Tracing { over, tracer: thread::spawn(move || tracer.run(pid)) }
 }
 
 struct Tracer {
@@ -50,6 +70,8 @@ struct Tracer {
     left: u64,
     /// The thread whose call is not made.
     pending: Option<Pid>,
+    /// Nobody waits for it any more.
+    over: Arc<AtomicBool>,
 }
 
 impl Tracer {
@@ -70,14 +92,11 @@ impl Tracer {
             inside.insert(thread, false);
         }
         let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            // Children of other threads are theirs.
-            let mine = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
+        // A call that is not made has to be told so before its thread is let go.
+        while self.pending.is_some() || (Instant::now() < end && !self.is_over()) {
+            // Children of other threads are theirs. Under load, or by its heartbeat, there is always a next one.
+            let mine = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let went_on = match waitpid(None, Some(mine)) {
-                Ok(WaitStatus::StillAlive) => {
-                    thread::sleep(Duration::from_micros(50));
-                    continue;
-                }
                 Ok(WaitStatus::PtraceSyscall(thread)) => {
                     let within = inside.entry(thread).or_insert(false);
                     *within = !*within;
@@ -100,6 +119,10 @@ impl Tracer {
         Came::Spared
     }
 
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
     /// A thread enters or leaves a call; whether that was the one.
     fn look(&mut self, thread: Pid, enters: bool) -> nix::Result<bool> {
         let mut registers = ptrace::getregs(thread)?;
@@ -107,8 +130,10 @@ impl Tracer {
             if self.pending != Some(thread) {
                 return Ok(false);
             }
-            registers.rax = -i64::from(self.fault.errno as i32) as u64;
-            ptrace::setregs(thread, registers)?;
+            if self.fault.call != libc::SYS_brk {
+                registers.rax = -i64::from(self.fault.errno as i32) as u64;
+                ptrace::setregs(thread, registers)?;
+            }
             return Ok(true);
         }
         if registers.orig_rax != self.fault.call as u64 || self.pending.is_some() {
@@ -118,7 +143,13 @@ impl Tracer {
             self.left -= 1;
             return Ok(false);
         }
-        registers.orig_rax = libc::SYS_sched_yield as u64;
+        match self.fault.call {
+            // Which has no errors: one that changes nothing says where the heap ends, as a refusal does.
+            libc::SYS_brk => registers.rdi = 0,
+            // Whatever it says, the descriptor is closed.
+            libc::SYS_close => {}
+            _ => registers.orig_rax = libc::SYS_sched_yield as u64,
+        }
         ptrace::setregs(thread, registers)?;
         self.pending = Some(thread);
         Ok(false)

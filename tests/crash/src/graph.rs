@@ -18,8 +18,12 @@ use crate::scene::Scene;
 /// What is done to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// A snapshot.
+    Snapshot,
     /// A snapshot, and the commit of the new top into what was there before.
     Commit,
+    /// Two snapshots, and the commit of the lower one.
+    CommitBelow,
     /// A snapshot, and a stream that makes it stand alone.
     Stream,
     /// A mirror that takes the disk's place.
@@ -75,6 +79,8 @@ impl Changing {
     pub fn attempt(&mut self, change: Change) -> Result<(), String> {
         match change {
             Change::Commit => self.commit(),
+            Change::CommitBelow => self.commit_below(),
+            Change::Snapshot => self.overlay().map(drop),
             Change::Stream => self.stream(),
             Change::Mirror => self.mirror("qcow2", &[]),
             Change::MirrorBlocking => self.mirror("qcow2", &["--copy-mode", "write-blocking"]),
@@ -121,6 +127,20 @@ impl Changing {
         self.block.finish("commit-d0")?;
         assert_eq!(self.block.layers(), before, "the commit left something");
         std::fs::remove_file(file).expect("the committed layer");
+        Ok(())
+    }
+
+    fn commit_below(&mut self) -> Result<(), String> {
+        let (before, middle) = self.overlay()?;
+        let (_, file) = self.overlay()?;
+        let base = before.first().expect("a base").display().to_string();
+        let middle = middle.display().to_string();
+        let arguments = ["d0", "--top", &middle, "--base", &base, "--keep"];
+        self.block.insist(&["commit"], &arguments)?;
+        self.block.finish("commit-d0")?;
+        let left = [&[file][..], &before].concat();
+        assert_eq!(self.block.layers(), left, "the commit left another chain");
+        std::fs::remove_file(middle).expect("the committed layer");
         Ok(())
     }
 

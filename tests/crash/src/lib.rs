@@ -20,6 +20,7 @@ pub mod pauses;
 pub mod scene;
 pub mod stamp;
 pub mod throttle;
+pub mod witness;
 
 /// Kills of each kind: 50, or what `BULKHEAD_KILLS` says (`make soak`: 1,000).
 pub fn kills() -> u64 {

@@ -10,6 +10,7 @@ use bulkhead_crash::graph::{Change, Changing, Killing};
 use bulkhead_crash::image::Image;
 use bulkhead_crash::killer::wait_for_progress;
 use bulkhead_crash::scene::{IMAGE_BLOCKS, Scene};
+use bulkhead_crash::witness::Witness;
 
 /// Longest time between two kills.
 const MOMENT: Duration = Duration::from_millis(120);
@@ -41,6 +42,7 @@ fn play_crowded(name: &str, changes: &[Change], killed: bool) {
 }
 
 fn play_on(scene: Scene, name: &str, changes: &[Change], rounds: u64, killed: bool) {
+    let witness = Witness::of(scene.storage().name());
     let mut changing = Changing::of(&scene, memory());
     wait_for_progress(scene.shared(), 100);
     let killing = killed.then(|| Killing::begin(scene.storage().name(), MOMENT));
@@ -55,6 +57,11 @@ fn play_on(scene: Scene, name: &str, changes: &[Change], rounds: u64, killed: bo
     println!("{name}: {rounds} rounds of {changes:?}, {kills} kills");
     assert_eq!(killed, kills > 0);
     changing.end(scene);
+    let events = witness.end();
+    let told = |what: &str| events.iter().filter(|event| event.contains(what)).count();
+    let (died, hung) = (told("\"helper-died\""), told("\"helper-hung\""));
+    println!("{name}: {died} deaths, {hung} of them for a heartbeat that was not answered");
+    assert_eq!(told("\"security\":true"), 0, "a death by the filter");
 }
 
 fn rounds() -> u64 {

@@ -12,8 +12,11 @@
 //! Absent on purpose: jobs. They change where bytes lie and not what they are, and a disk that has gone over to a
 //! copy is compared as before.
 
-use crate::disk::Operation;
+use std::rc::Rc;
+
+use super::{Disk, DiskEvent, Operation, Trouble, perform};
 use crate::memory::{Heap, Memory};
+use crate::node::Node;
 use crate::outcome::Failure;
 use crate::qcow2::Layer;
 use crate::storage::Storage;
@@ -25,7 +28,7 @@ const SECTOR: usize = 512;
 /// See the module.
 #[derive(Debug)]
 pub struct Reference<S> {
-    pub(super) layer: Layer<S>,
+    layer: Layer<S>,
     requests: RangeLock,
 }
 
@@ -36,17 +39,59 @@ impl<S: Storage> Reference<S> {
     }
 
     /// Waits until nobody is about the same bytes.
-    pub(super) async fn hold(&self, operation: &Operation) -> Held<'_> {
+    async fn hold(&self, operation: &Operation) -> Held<'_> {
         self.requests.hold(operation.range()).await
     }
 
     /// Where what was read from the disk differs: the first byte of a sector.
-    pub(super) async fn differs(&self, at: u64, read: &Heap) -> Result<Option<u64>, Failure> {
+    async fn differs(&self, at: u64, read: &Heap) -> Result<Option<u64>, Failure> {
         let (read, expected) = (read.to_vec(), Heap::zeroes(read.to_vec().len()));
         self.layer.read(at, Memory::from(expected.clone())).await?;
         let expected = expected.to_vec();
         let mut sectors = read.chunks(SECTOR).zip(expected.chunks(SECTOR));
         let first = sectors.position(|(read, expected)| read != expected);
         Ok(first.map(|sector| at + (sector * SECTOR) as u64))
+    }
+}
+
+impl<S: Storage> Disk<S> {
+    /// From now on, everything is held against this.
+    pub fn set_reference(&self, reference: Reference<S>) {
+        *self.reference.borrow_mut() = Some(Rc::new(reference));
+    }
+
+    /// Whether it has a reference.
+    pub fn is_verified(&self) -> bool {
+        self.reference.borrow().is_some()
+    }
+
+    /// Does what is asked for, on the disk and on its reference.
+    pub(super) async fn verify(
+        &self,
+        operation: &Operation,
+        nodes: &[Rc<Node>],
+        reference: &Reference<S>,
+    ) -> Result<(), Trouble> {
+        let _held = reference.hold(operation).await;
+        match operation {
+            Operation::Read { at, into } => {
+                // What nobody else can change is compared.
+                let read = Heap::zeroes(into.len() as usize);
+                let ours = Operation::Read { at: *at, into: read.clone().into() };
+                self.pass_on(&ours, nodes).await?;
+                if let Some(at) = reference.differs(*at, &read).await? {
+                    self.events.borrow_mut().push(DiskEvent::Differs { at });
+                    return Err(Failure::IO.into());
+                }
+                Ok(Memory::from(read).copy_into(into)?)
+            }
+            Operation::Write { .. } | Operation::Zero { .. } | Operation::Flush => {
+                let operation = operation.privately()?;
+                self.pass_on(&operation, nodes).await?;
+                Ok(perform(&reference.layer, &operation).await?)
+            }
+            Operation::Discard { .. } => Ok(()),
+            Operation::Status { .. } => self.pass_on(operation, nodes).await,
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! away would keep it for ever. So it is looked at from time to time until it has ended, and a server that has been
 //! quiet for too long meanwhile is left: what it was asked fails, and the disk stays as it is.
 //!
-//! A server that merely is slow is waited for: every byte counts.
+//! A server that merely is slow is waited for: every byte counts. A job that was ready and is to leave a whole copy
+//! behind has more patience, since a flush may take long; who has not cancels it once more.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::remote::Enlisted;
 
 /// How long a server may be quiet when nobody wants anything of it any more.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// The same while a whole copy is still wanted.
+const QUIET_AT_THE_END: Duration = Duration::from_secs(30);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -42,7 +46,8 @@ async fn see_off(control: Rc<Control>, server: Enlisted, clock: Rc<dyn Clock>) {
         let Some(remote) = server.remote().filter(|_| !is_over(&control)) else {
             return;
         };
-        let quiet = remote.quiet_since().map(|since| since.max(begun) + QUIET);
+        let most = if control.is_cancelled() { QUIET } else { QUIET_AT_THE_END };
+        let quiet = remote.quiet_since().map(|since| since.max(begun) + most);
         if quiet.is_some_and(|until| until <= clock.now()) {
             // No copy is whole that it has not confirmed.
             control.cancel(true);

@@ -31,7 +31,7 @@ impl Executor {
     pub(super) fn tell_dirty(&mut self, forwarded: Forwarded) {
         let bitmaps = Rc::clone(&self.bitmaps);
         self.on_graph(|disk| async move {
-            let Forwarded { request, arena, revoked, bitmap, lane } = forwarded;
+            let Forwarded { request, arena, revoked, bitmap, lane, .. } = forwarded;
             let operation = Operation::of(request.action, &arena);
             drop(arena);
             let outcome = match (operation, &bitmap) {

@@ -4,6 +4,7 @@ mod going_back;
 mod mapped;
 mod rig;
 
+use bulkhead_protocol::block_control::ErrorPolicy;
 use bulkhead_protocol::block_ring::{
     BlockRequest, FLAG_FUA, Operation, STATUS_HOLE, STATUS_ZERO, StatusExtent,
 };
@@ -144,6 +145,25 @@ fn a_file_that_somebody_cut_gives_errors_and_no_zeroes() {
         disk.cut(8 * PAGE);
         assert_eq!(rig.call(0, page(1, READ, 9)), Failure::IO.errno(), "{disk:?}");
         assert_eq!(rig.call(0, page(1, READ, 7)), 0, "{disk:?}");
+    }
+}
+
+#[test]
+fn what_a_lane_fails_at_is_told_and_the_policy_holds() {
+    for disk in disks() {
+        let policies = [(ErrorPolicy::Report, Failure::IO.errno()), (ErrorPolicy::Ignore, 0)];
+        for (read, answer) in policies {
+            let mut rig = Rig::with(&disk, 1, |plan| plan.on_error.read = read);
+            disk.cut(8 * PAGE);
+            assert_eq!(rig.call(0, page(1, READ, 9)), answer, "{disk:?} {read:?}");
+            let told = rig.next_event();
+            assert!(
+                matches!(told, BlockEvent::Trouble { job: None, paused: false, .. }),
+                "{told:?}"
+            );
+            assert_eq!(rig.call(0, page(1, READ, 7)), 0, "{disk:?} {read:?}");
+            disk.cut(SIZE);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use crate::disk::{Disk, Operation};
 use crate::lane::Mapped;
 use crate::node::Served;
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::qcow2::Layer;
 
 /// What lanes know, and at which of the disk's changes that began.
@@ -24,26 +24,32 @@ pub(super) async fn perform(
     mapped: &Known,
     operation: &Operation,
     revoked: &AtomicBool,
+    failed: Option<Failure>,
 ) -> Outcome {
     let known = || mapped.borrow().as_ref().map(|(_, mapped)| Arc::clone(mapped));
     let range = operation.range();
-    if matches!(operation, Operation::Discard { .. } | Operation::Zero { .. }) && known().is_some()
-    {
+    // Lanes whose leases are on their way back may still write what they knew.
+    let lent = || known().is_some() || disk.bypass().out() > 0;
+    if matches!(operation, Operation::Discard { .. } | Operation::Zero { .. }) && lent() {
         let barred = disk.bypass().bar_briefly().await;
-        let outcome = disk.perform(operation, revoked).await;
+        let outcome = disk.perform_again(operation, revoked, failed).await;
         if let Some(mapped) = known() {
             mapped.forget(&range);
         }
         drop(barred);
         return outcome;
     }
-    let outcome = disk.perform(operation, revoked).await;
+    let outcome = disk.perform_again(operation, revoked, failed).await;
     if let (Ok(()), Some(mapped), Layer::Qcow2(image)) = (outcome, known(), disk.top())
         && disk.may_lend()
     {
+        let changes = disk.bypass().changes();
         for cluster in mapped.clusters(&range) {
+            let host = image.lendable(cluster).await;
+            // Others may have come and gone while the counts were read.
+            let is_known = disk.may_lend() && disk.bypass().changes() == changes;
             // A lane takes the end of the file for a fault: the last cluster may not be there in full yet.
-            if let (Some(host), Some(file)) = (image.placed(cluster), image.guest_data().image())
+            if let (true, Some(host), Some(file)) = (is_known, host, image.guest_data().image())
                 && file.reaches(host + image.cluster_size())
             {
                 mapped.enter(cluster, host);

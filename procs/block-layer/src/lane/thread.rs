@@ -145,10 +145,7 @@ impl Lane {
             match over {
                 Over::Rest(job) => self.jobs.push(job),
                 Over::Done(Job { answer: Answer::Lane { request, .. }, .. }, outcome) => {
-                    self.handle(match outcome {
-                        Err(Failure::NO_SPACE) => ToLane::Full(request),
-                        outcome => ToLane::Worked { tag: request.tag, outcome },
-                    });
+                    self.handle(ToLane::worked(request, outcome));
                 }
                 Over::Done(..) => {}
             }
@@ -168,9 +165,9 @@ impl Lane {
                 self.under_lease = self.under_lease.saturating_sub(1);
                 self.returned(tag, outcome);
             }
-            ToLane::Full(request) => {
+            ToLane::Failed(request, failure) => {
                 self.under_lease = self.under_lease.saturating_sub(1);
-                self.send_again(request);
+                self.send_again(request, failure);
             }
             ToLane::Beat(number) => self.report(Report::Beat(number)),
             ToLane::End => self.ended = true,
@@ -233,8 +230,8 @@ impl Lane {
         }
     }
 
-    /// A request for which there was no space: it is out still, at the executor now.
-    fn send_again(&mut self, request: Request) {
+    /// A request that failed under a lease: it is out still, at the executor now.
+    fn send_again(&mut self, request: Request, failure: Failure) {
         let (State::Serving(link) | State::Draining(link)) = &self.state else {
             return;
         };
@@ -243,6 +240,7 @@ impl Lane {
             arena: link.server.arena.clone(),
             revoked: Arc::clone(&link.revoked),
             bitmap: None,
+            failed: Some(failure),
             lane: Arc::clone(&self.mailbox),
         }));
     }
@@ -323,17 +321,17 @@ impl Desk<'_> {
         let Request { tag, action } = request;
         // Bitmaps are the executor's.
         if let Action::Status { dirty: true, .. } = action {
-            self.forward(request);
+            self.forward(request, None);
             return Ok(());
         }
         let Some((image, there)) = self.lease.and_then(|lease| lease.covers(action)) else {
-            self.forward(request);
+            self.forward(request, None);
             return Ok(());
         };
         match image.attempt(there, &self.link.server.arena) {
             // What becomes of it is for the executor to decide.
-            Attempt::Done(Err(Failure::NO_SPACE)) => {
-                self.forward(request);
+            Attempt::Done(Err(failure)) => {
+                self.forward(request, Some(failure));
                 Ok(())
             }
             Attempt::Done(outcome) => self.complete(tag, outcome),
@@ -357,7 +355,7 @@ impl Desk<'_> {
         }
     }
 
-    fn forward(&mut self, request: Request) {
+    fn forward(&mut self, request: Request, failed: Option<Failure>) {
         self.link.sent();
         *self.forwarded = true;
         self.executor.put(Mail::Perform(Forwarded {
@@ -365,6 +363,7 @@ impl Desk<'_> {
             arena: self.link.server.arena.clone(),
             revoked: Arc::clone(&self.link.revoked),
             bitmap: self.link.bitmap.clone(),
+            failed,
             lane: Arc::clone(self.mailbox),
         }));
     }

@@ -90,6 +90,24 @@ impl<S: Storage> Qcow2<S> {
         }
     }
 
+    /// The same for whoever writes there without asking again. A cluster that the counts call free is given out
+    /// once more some day, perhaps for a table: such an image contradicts itself, and is not written any more.
+    pub async fn lendable(&self, cluster: u64) -> Option<u64> {
+        let host = self.placed(cluster)?;
+        if !self.is_external() {
+            match self.count(host >> self.geometry.cluster_bits).await {
+                Ok(0) => {
+                    self.damaged(format!("guest data at {host:#x} is not counted"));
+                    return None;
+                }
+                Ok(1) => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        // Or it has moved meanwhile.
+        self.placed(cluster).filter(|now| *now == host)
+    }
+
     /// Makes what the range reads as the image's own, where it comes from the backing file.
     pub async fn adopt(&self, at: u64, len: u64) -> Outcome {
         self.writable()?;

@@ -60,11 +60,19 @@ impl<S: Storage> Qcow2<S> {
             return Ok(());
         }
         self.packing.take();
-        // What a commit releases the next one counts down, and writes.
-        while self.has_changed() {
+        // What a commit releases the next one counts down, and writes. What an operation may still look at
+        // stays for a later close: to wait for it here would be to wait for this very thread.
+        while self.has_changed() && !self.waits_for_operations() {
             self.commit().await?;
         }
         Ok(())
+    }
+
+    /// Whether nothing is left but uses of clusters that have ended while others were under way.
+    fn waits_for_operations(&self) -> bool {
+        let state = self.state.borrow();
+        let kept = state.frees.front().is_some_and(|free| free.op > state.first_op);
+        kept && !state.has_changed()
     }
 
     /// The last close of an image that is opened no more by this process: what is kept until then goes to

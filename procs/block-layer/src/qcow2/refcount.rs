@@ -277,6 +277,8 @@ impl<S: Storage> Qcow2<S> {
     /// Makes the block of that number, unless somebody else has meanwhile.
     async fn make_block(&self, index: u64) -> Outcome {
         let _making = self.structure.hold_all().await;
+        // A table that has grown is named by the header first, if that failed when it grew.
+        self.finish_growing().await?;
         let (there, in_table, cluster) = {
             let state = self.state.borrow();
             let there = self.block(&state, index)?.is_some();
@@ -285,7 +287,7 @@ impl<S: Storage> Qcow2<S> {
         };
         // Or the part that was growing has become usable.
         if there {
-            return self.finish_growing().await;
+            return Ok(());
         }
         if !in_table {
             return self.grow_table(index).await;
@@ -416,10 +418,11 @@ impl<S: Storage> Qcow2<S> {
         let numbers = self.state.borrow().reftable.clone();
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
         let at = (first + blocks) << self.geometry.cluster_bits;
-        let state_end = at + bytes.len() as u64;
-        self.file.write(at, crate::memory::Heap::copy_of(&bytes).into()).await?;
-        let state = &mut *self.state.borrow_mut();
-        state.fresh = state.fresh.max(state_end);
-        Ok(())
+        {
+            // Whatever becomes of the write, bytes of it may be there.
+            let state = &mut *self.state.borrow_mut();
+            state.fresh = state.fresh.max(at + bytes.len() as u64);
+        }
+        self.file.write(at, crate::memory::Heap::copy_of(&bytes).into()).await
     }
 }

@@ -27,14 +27,27 @@ impl<S: Storage> Qcow2<S> {
         self.state.borrow_mut().room = to;
     }
 
-    /// Nothing is under way any more: gives back what was not used.
+    /// Nothing is under way any more: gives back what was not used. An image whose file was shorter than its
+    /// tables say may have been written behind its end: what is counted stays.
     pub(super) async fn give_back_room(&self) {
-        let (used, room) = {
+        let (fresh, room) = {
             let state = self.state.borrow();
             (state.fresh, state.room)
         };
-        let is_longer = self.file.size().is_ok_and(|size| size > used);
-        if self.file.wants_room() && used < room && is_longer && self.file.cut(used).await.is_ok() {
+        let is_longer = self.file.size().is_ok_and(|size| size > fresh);
+        if !self.file.wants_room() || fresh >= room || !is_longer {
+            return;
+        }
+        let bits = self.geometry.cluster_bits;
+        let mut end = room.div_ceil(self.geometry.cluster());
+        while end > fresh >> bits {
+            match self.count(end - 1).await {
+                Ok(0) => end -= 1,
+                _ => break,
+            }
+        }
+        let used = fresh.max(end << bits);
+        if used < room && self.file.cut(used).await.is_ok() {
             self.state.borrow_mut().room = used;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Qcow2;
 use super::header::{Header, replace};
-use crate::memory::Heap;
+use crate::memory::{Heap, Memory};
 use crate::outcome::{Failure, Outcome};
 use crate::storage::Storage;
 
@@ -17,7 +17,7 @@ impl<S: Storage> Qcow2<S> {
         let new = replace(&prologue, &was, header).ok_or(Failure::TOO_LARGE)?;
         if let Some((at, name)) = new.name {
             // Nothing refers to it yet.
-            self.file.write(at, Heap::copy_of(&name).into()).await?;
+            self.patch(at, &name).await?;
             self.file.sync().await?;
         }
         let done = self.write_header(&new.first).await;
@@ -29,7 +29,19 @@ impl<S: Storage> Qcow2<S> {
     }
 
     async fn write_header(&self, first: &[u8]) -> Outcome {
-        self.file.write(0, Heap::copy_of(first).into()).await?;
+        self.patch(0, first).await?;
         self.file.sync().await
+    }
+
+    /// Writes bytes of the header's cluster, with what is around them up to the bounds of blocks: a disk that
+    /// is written directly takes no less. Sectors that stay as they are may be torn as they like.
+    async fn patch(&self, at: u64, bytes: &[u8]) -> Outcome {
+        let block = self.geometry.slice();
+        let first = at / block * block;
+        let end = (at + bytes.len() as u64).next_multiple_of(block);
+        let whole = Memory::from(Heap::zeroes((end - first) as usize));
+        self.file.read(first, whole.clone()).await?;
+        whole.part(at - first, bytes.len() as u64).copy_from(bytes)?;
+        self.file.write(first, whole).await
     }
 }

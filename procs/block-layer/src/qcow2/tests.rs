@@ -74,6 +74,63 @@ fn what_one_stops_using_is_used_again() {
 }
 
 #[test]
+fn a_disk_of_large_blocks_takes_every_write() {
+    for kind in KINDS.iter().filter(|kind| kind.cluster >= 4096 && kind.version > 2) {
+        let mut rig = Rig::new(kind, 7);
+        rig.file.take_blocks(4096);
+        rig.write(8192, &[1; 4096]);
+        let image = rig.image();
+        if kind.refcount_bits > 1 {
+            finish(image.snapshot_create("s", 1, 2)).unwrap();
+        }
+        finish(image.bitmap_add("b", 65536, true)).unwrap();
+        for length in [30, 700, 1000, 40] {
+            let name = "n".repeat(length);
+            let named = kind.backing.then_some((name.as_str(), "raw"));
+            finish(image.name_backing(named)).unwrap();
+            assert_eq!(image.header().backing.as_deref(), named.map(|(name, _)| name));
+        }
+        rig.write(65536, &[2; 8192]);
+        finish(image.shut()).unwrap();
+        rig.file.take_blocks(0);
+        rig.close_and_check("written by blocks");
+    }
+}
+
+#[test]
+fn a_close_beside_an_operation_ends_and_a_later_one_does_the_rest() {
+    let mut rig = Rig::new(&KINDS[1], 3);
+    rig.write(0, &[1; 64 << 10]);
+    finish(rig.image().flush()).unwrap();
+    let image = rig.image();
+    let operation = finish(image.begin());
+    rig.apply(|image| Box::pin(image.discard(0, 64 << 10)));
+    rig.model[..64 << 10].fill(0);
+    finish(image.close()).unwrap();
+    assert!(image.has_changed(), "clusters that somebody may look at");
+    drop(operation);
+    finish(image.close()).unwrap();
+    assert!(!image.has_changed());
+    rig.close_and_check("closed twice");
+}
+
+#[test]
+fn what_lies_behind_the_room_stays() {
+    let mut rig = Rig::new(&KINDS[0], 5);
+    rig.write(512 << 10, &[1; 512]);
+    finish(rig.image().shut()).unwrap();
+    rig.reopen();
+    let image = rig.image();
+    // Its file was shorter when it was opened than what was written since.
+    let used = image.state.borrow().fresh;
+    image.state.borrow_mut().fresh = 512;
+    finish(image.give_back_room());
+    assert_eq!(rig.file.bytes().len() as u64, used);
+    image.state.borrow_mut().fresh = used;
+    rig.close_and_check("behind the room");
+}
+
+#[test]
 fn room_is_made_ahead_and_given_back_when_the_image_is_left() {
     let mut rig = Rig::new(&KINDS[0], 5);
     rig.write(0, &[1; 512]);

@@ -94,6 +94,8 @@ struct Inner {
     budget: Cell<Option<u64>>,
     failure: Cell<Option<Failure>>,
     fault: Cell<Option<Fault>>,
+    /// A write that is not whole blocks of so many bytes is refused; 0: none is.
+    block: Cell<u64>,
 }
 
 impl MemoryFile {
@@ -137,6 +139,11 @@ impl MemoryFile {
     /// Whether the call that was to fail once is still to come.
     pub fn is_spared(&self) -> bool {
         self.0.fault.get().is_some()
+    }
+
+    /// From now on it takes whole blocks only, as a disk does that is written directly.
+    pub fn take_blocks(&self, bytes: u64) {
+        self.0.block.set(bytes);
     }
 
     /// Puts a mark into the log.
@@ -262,6 +269,10 @@ impl Storage for MemoryFile {
         from.copy_into(&heap.clone().into())?;
         if at + from.len() > LONGEST {
             return Err(Failure::TOO_LARGE);
+        }
+        let block = self.0.block.get();
+        if block > 0 && !(at.is_multiple_of(block) && from.len().is_multiple_of(block)) {
+            return Err(Failure::INVALID);
         }
         heap.with(|bytes| self.write_bytes(at, bytes));
         Ok(())

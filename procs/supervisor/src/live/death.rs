@@ -171,7 +171,12 @@ impl Instance {
         if is_the_machine || (never_served && !self.started && fall.cause != Cause::Outside) {
             return self.fail(sentence(&fall));
         }
-        place.own_fault |= matches!(fall.cause, Cause::OwnFault | Cause::Security);
+        match fall.cause {
+            Cause::OwnFault | Cause::Security => place.own_fault = true,
+            Cause::Outside => {}
+            // It did nothing, and its users were told of what died before it.
+            Cause::Retired(_) => place.own_fault = false,
+        }
         let verdict = place.restart.died(now, fall.cause);
         match verdict {
             Verdict::Now => {

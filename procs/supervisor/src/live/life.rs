@@ -71,7 +71,7 @@ impl Instance {
 
     /// It is dying, or broken. Its pidfd is asked first, so that a death from outside is not taken
     /// for a fault.
-    fn fell_silent(&mut self, post: PostIndex) {
+    pub(super) fn fell_silent(&mut self, post: PostIndex) {
         let Some(process) = self.posts.get(post).and_then(|post| post.process()) else {
             return;
         };

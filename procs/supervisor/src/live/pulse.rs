@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bulkhead_channel::ChannelError;
 use bulkhead_protocol::event::EventKind;
 
 use super::Instance;
@@ -28,6 +29,8 @@ impl Instance {
                 Beat::Wait => {}
                 Beat::Send(number) => match process.heartbeat(number) {
                     Ok(()) => self.watch_room(post),
+                    // Killed from outside a moment ago, most likely: that is no fault of its own.
+                    Err(ChannelError::Closed) => self.fell_silent(post),
                     Err(_) => self.hung(post),
                 },
                 Beat::Suspect => {

@@ -1,7 +1,8 @@
 //! Writes that allocate: each goes to a cluster of its own in an empty qcow2 image.
 //!
-//! The peer is `qemu-img bench`, which has no frontend to serve; ours is served over vhost-user, by the
-//! processes that serve a guest. Everything of either side runs on CPU 0, our frontend as well.
+//! The peer is `qemu-img bench`, which has no frontend to serve. Beside it stand `bulkhead-img bench`, which has
+//! none either, and what is served over vhost-user by the processes that serve a guest. Everything of either
+//! side runs on CPU 0, our frontend as well.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::contender::{Contender, Disk};
 use crate::load::{Load, Pattern};
 use crate::measure::Run;
 use crate::place::Place;
+use bulkhead_harness::programs;
 
 /// Bytes of a cluster, and from one write to the next.
 const STEP: u64 = 64 << 10;
@@ -22,6 +24,7 @@ const STEP: u64 = 64 << 10;
 /// In memory, and on a disk past the page cache.
 struct Where<'a> {
     name: &'a str,
+    served: &'a str,
     folder: &'a Path,
     direct: bool,
     writes: u64,
@@ -32,6 +35,7 @@ struct Where<'a> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let memory = Where {
         name: "allocating 4 KiB writes, 32, tmpfs",
+        served: "the same, served, tmpfs",
         folder: &arguments.memory,
         direct: false,
         writes: 32_768,
@@ -39,23 +43,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let disk = Where {
         name: "allocating 4 KiB writes, 32, O_DIRECT",
+        served: "the same, served, O_DIRECT",
         folder: &arguments.disk,
         direct: true,
         writes: 16_384,
         wanted: 1.5,
     };
+    let own = programs::folder().join("bulkhead-img");
     for place in [memory, disk] {
         if arguments.wants(place.name) {
-            let turns: &mut [super::table::Turn<'_>] =
-                &mut [Box::new(|| theirs(&place)), Box::new(|| ours(&place))];
+            let turns: &mut [super::table::Turn<'_>] = &mut [
+                Box::new(|| bench("qemu-img", &place)),
+                Box::new(|| bench(text(&own), &place)),
+                Box::new(|| served(&place)),
+            ];
             let figures = take_turns(arguments.rounds, turns)?;
-            let line = Line {
-                what: place.name,
+            let line = |what| Line {
+                what,
                 peer: "qemu-img bench",
                 unit: Unit::Requests,
                 wanted: place.wanted,
             };
-            line.print(&figures[0], &figures[1]);
+            line(place.name).print(&figures[0], &figures[1]);
+            line(place.served).print(&figures[0], &figures[2]);
         }
     }
     Ok(())
@@ -68,10 +78,10 @@ fn empty(place: &Where<'_>) -> Result<tempfile::TempPath> {
     Ok(path)
 }
 
-fn theirs(place: &Where<'_>) -> Result<Figure> {
+fn bench(program: &str, place: &Where<'_>) -> Result<Figure> {
     let image = empty(place)?;
     let (writes, step) = (place.writes.to_string(), STEP.to_string());
-    let mut command = command(&["taskset", "-c", "0", "qemu-img", "bench", "-w", "-f", "qcow2"]);
+    let mut command = command(&["taskset", "-c", "0", program, "bench", "-w", "-f", "qcow2"]);
     command.args(["-d", "32", "-s", "4096", "-S", &step, "-c", &writes]);
     command.args(if place.direct { &["-t", "none", "-i", "native"][..] } else { &[] });
     let _awake = Place::Split.spinners()?;
@@ -80,7 +90,7 @@ fn theirs(place: &Where<'_>) -> Result<Figure> {
     Ok(Figure { value: writes / took.value, cpu: took.cpu.map(|cpu| cpu / writes) })
 }
 
-fn ours(place: &Where<'_>) -> Result<Figure> {
+fn served(place: &Where<'_>) -> Result<Figure> {
     let image = empty(place)?;
     let contender = Contender::ours(&Disk::qcow2(&image, place.direct), 1, Place::Same.backend());
     let pattern = Pattern::WriteOnce { step: STEP };

@@ -1,4 +1,5 @@
-//! Direct I/O on a disk, beside fio, which nothing separates from the file: its figure is the ceiling.
+//! Direct I/O on a disk, beside fio, which nothing separates from the file: its figure is the ceiling. Threads
+//! stand beside threads, Linux AIO beside Linux AIO.
 
 use std::process::Command;
 
@@ -24,7 +25,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let image = image(&arguments.disk)?;
-    let own = Contender::ours(&Disk::raw(image.path(), true), 1, Place::Split.backend());
+    let raw = Disk::raw(image.path(), true);
+    let [threads, native] =
+        [raw, raw.native()].map(|disk| Contender::ours(&disk, 1, Place::Split.backend()));
     let _awake = Place::Split.spinners()?;
     for (name, depth, place) in ROWS.into_iter().filter(|(name, ..)| arguments.wants(name)) {
         let load = Load { pattern: Pattern::RandomRead, block: 4096, depth, size: SIZE };
@@ -32,14 +35,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let file = text(image.path());
         let peer =
             |engine| -> Turn<'_> { Box::new(move || fio(file, engine, depth, arguments.seconds)) };
-        let ours: Turn<'_> = Box::new(|| {
-            let done = run.measure(&own)?;
-            Ok(Figure { value: done.rate, cpu: Some(done.cpu) })
-        });
-        let figures = take_turns(arguments.rounds, &mut [peer("psync"), peer("libaio"), ours])?;
+        let ours = |own| -> Turn<'_> {
+            Box::new(move || {
+                let done = run.measure(own)?;
+                Ok(Figure { value: done.rate, cpu: Some(done.cpu) })
+            })
+        };
+        let turns = &mut [peer("psync"), ours(&threads), peer("libaio"), ours(&native)];
+        let figures = take_turns(arguments.rounds, turns)?;
         let line = |peer| Line { what: name, peer, unit: Unit::Requests, wanted: 0.95 };
-        line("fio, psync").print(&figures[0], &figures[2]);
-        line("fio, libaio").print(&figures[1], &figures[2]);
+        line("fio, psync").print(&figures[0], &figures[1]);
+        line("fio, libaio").print(&figures[2], &figures[3]);
     }
     Ok(())
 }

@@ -76,6 +76,34 @@ fn a_table_entry_that_points_into_metadata_is_never_written_through() {
 }
 
 #[test]
+fn a_cluster_that_is_mapped_and_not_counted_is_lent_to_nobody() {
+    let mut rig = Rig::new(&KINDS[0], 0);
+    rig.write(0, &[1; 8192]);
+    finish(rig.image().close()).unwrap();
+    let mut bytes = rig.file.bytes();
+    let sound = open(bytes.clone(), Options::WRITE).unwrap();
+    assert_eq!(read(&sound, 0, 4096), [1; 4096]);
+    let cluster = sound.cluster_size();
+    let host = finish(sound.lendable(0)).expect("a cluster that is written in place");
+    // Its count: 16 bits of the first block.
+    let reftable_at = u64::from_be_bytes(bytes[48..56].try_into().unwrap()) as usize;
+    let table = bytes[reftable_at..reftable_at + 8].try_into().unwrap();
+    let count = u64::from_be_bytes(table) as usize + (host / cluster) as usize * 2;
+    assert_eq!(bytes[count..count + 2], [0, 1]);
+    bytes[count + 1] = 2;
+    let shared = open(bytes.clone(), Options::WRITE).unwrap();
+    assert_eq!(read(&shared, 0, 4096), [1; 4096]);
+    assert_eq!((finish(shared.lendable(0)), shared.damage()), (None, None));
+    bytes[count + 1] = 0;
+    let image = open(bytes, Options::WRITE).unwrap();
+    assert_eq!(read(&image, 0, 4096), [1; 4096]);
+    assert_eq!(finish(image.lendable(0)), None);
+    assert!(image.damage().unwrap().contains("is not counted"), "{:?}", image.damage());
+    let wrote = finish(image.write(0, Heap::copy_of(&[2; 4096]).into()));
+    assert_eq!(wrote, Err(Failure::IO));
+}
+
+#[test]
 fn mutated_images_end_no_process() {
     let mut rig = Rig::new(&KINDS[0], 4);
     let mut steps = Steps::new(4);

@@ -127,6 +127,25 @@ fn a_job_whose_server_falls_silent_is_cancelled_and_lets_the_guest_go_on() {
 }
 
 #[test]
+fn a_mirror_that_is_ready_leaves_a_server_that_falls_silent_when_it_is_cancelled_again() {
+    let (stage, theirs) = (Stage::new(), Stage::new());
+    let image = stage.noise("image", 4);
+    let served = Served::start(&stage, &image, "", "");
+    let server = Server::nbdkit(&theirs, &["memory", "4M"]);
+    let (name, uri) = (served.name(), served.uri());
+    let target = format!("nbd={},format=raw", server.uri());
+    block(&["mirror", name, "d0", "--target", &target, "--job", "m", "--wait"]);
+    server.silence();
+    succeed("qemu-io", &["-f", "raw", "-c", "write -P 3 1M 64k", &uri]);
+    // The first time it means to leave a whole copy behind.
+    block(&["job", "cancel", name, "m"]);
+    block(&["job", "cancel", name, "m"]);
+    no_job_is_left(name);
+    succeed("qemu-io", &["-f", "raw", "-c", "read -P 3 1M 64k", &uri]);
+    assert!(served.end().0);
+}
+
+#[test]
 fn a_target_that_says_nothing_when_it_is_opened_is_refused() {
     let (stage, theirs, other) = (Stage::new(), Stage::new(), Stage::new());
     let image = stage.noise("image", 16);

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 use crate::rig::Stage;
 
 /// How long a server may take to be there.
@@ -58,6 +61,12 @@ impl Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.socket);
+    }
+
+    /// Stops it: from now on it is silent, and its connections stay.
+    pub fn silence(&self) {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, Signal::SIGSTOP).expect("it runs");
     }
 
     /// Starts it again if it has ended by itself: nbdkit fails an assertion of its own (`raw_send_socket`) now and then
