@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::{JobReport, LayerFormat};
 use crate::filters::Limits;
 use crate::session::Refusal;
-use crate::spec::{NbdSpec, ServerSpec};
+use crate::spec::{ExportSpec, NbdSpec, ServerSpec};
 
 pub use check::Malformed;
 
@@ -94,8 +94,10 @@ pub enum BlockRequest {
     },
     /// Every export.
     Exports,
-    /// One more export of a disk.
+    /// One more NBD export of a disk.
     AddExport(NbdSpec),
+    /// The export of a storage instance's disk for vhost-user frontends.
+    AddVhostUserExport(ExportSpec),
     /// An export less.
     RemoveExport {
         /// Its name.

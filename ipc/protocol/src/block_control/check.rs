@@ -9,6 +9,9 @@ use super::{
 use crate::filters::BadFilters;
 use crate::spec::{Address, NbdSpec};
 
+/// Queues of an export.
+const MOST_QUEUES: usize = 16;
+
 /// Why a request is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -62,6 +65,11 @@ impl BlockRequest {
             }
             Self::Resume { disk } | Self::Resize { disk, .. } => name(disk),
             Self::AddExport(export) => export_is_within_limits(export),
+            Self::AddVhostUserExport(export) => {
+                name(&export.disk)?;
+                count(export.queues.into(), MOST_QUEUES)?;
+                path(&export.socket)
+            }
             Self::RemoveExport { export, .. } => name(export),
         }
     }

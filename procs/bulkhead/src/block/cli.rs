@@ -13,6 +13,7 @@ Examples:
   bulkhead block internal-snapshot create web d0 monday
   bulkhead pause web && bulkhead block internal-snapshot apply web d0 monday && bulkhead reset web && bulkhead resume web
   bulkhead block export add web nbd,disk=d0,socket=/run/d0.nbd,readonly
+  bulkhead block export add s0 vhost-user-blk,disk=d0,socket=/run/d0.sock,queues=2
   bulkhead block backup web d0 --target path=/backup/d0.raw,format=raw --speed 100M --wait
 
 NAME is an instance of 'bulkhead run' or 'bulkhead storage'; ID is one of its disks. Files are made unless
@@ -338,12 +339,13 @@ pub enum InternalCommand {
 /// What is done about an export.
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
-    /// Give other programs a disk over NBD from now on
+    /// Give other programs a disk from now on: over NBD, or, of 'bulkhead storage', to vhost-user frontends
     Add {
         /// Name of the instance
         name: String,
-        /// nbd,disk=ID,socket=PATH|addr=HOST:PORT[,id=EXPORT,name=NAME,readonly,bitmap=BITMAP,tls-creds=DIR]
-        #[arg(value_name = "nbd,KEY=VALUE,…")]
+        /// nbd,disk=ID,socket=PATH|addr=HOST:PORT[,id=EXPORT,name=NAME,readonly,bitmap=BITMAP,tls-creds=DIR], or
+        /// vhost-user-blk,disk=ID,socket=PATH[,queues=N,readonly]
+        #[arg(value_name = "nbd|vhost-user-blk,KEY=VALUE,…")]
         export: String,
     },
     /// End one that has no clients

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use bulkhead_protocol::block_control::{BlockRequest, BlockResponse, ExportState};
-use bulkhead_protocol::spec::{Address, NbdSpec};
+use bulkhead_protocol::spec::{Address, ExportSpec, NbdSpec};
 
 use super::cli::{ExportCommand, Listing};
 use super::{ask, files, order};
 use crate::options::export::{Export, parse};
-use crate::refusal::refuse;
 
 /// Runs a subcommand.
 pub fn run(command: ExportCommand) -> anyhow::Result<ExitCode> {
@@ -23,19 +22,21 @@ pub fn run(command: ExportCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn add(name: &str, text: &str) -> anyhow::Result<ExitCode> {
-    let Export::Nbd(spec) = parse(text)? else {
-        let reason = "an export for vhost-user frontends is there from the start, or not at all";
-        let remedy = "give it to 'bulkhead storage', or add one that begins with nbd";
-        return Err(refuse("export add", text, reason, remedy));
+    // The supervisor has another working directory.
+    let request = match parse(text)? {
+        Export::Nbd(spec) => BlockRequest::AddExport(absolute(spec)?),
+        Export::VhostUser(spec) => {
+            let socket = files::absolute(&spec.socket)?;
+            BlockRequest::AddVhostUserExport(ExportSpec { socket, ..spec })
+        }
     };
-    match ask(name, BlockRequest::AddExport(absolute(spec)?))? {
+    match ask(name, request)? {
         BlockResponse::Added(export) => println!("{export}"),
         _ => bail!("{name}: its control process cannot be understood"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The supervisor has another working directory.
 fn absolute(mut spec: NbdSpec) -> anyhow::Result<NbdSpec> {
     if let Address::Path(socket) = &mut spec.listen {
         *socket = files::absolute(&*socket)?;

@@ -167,7 +167,10 @@ impl Instance {
         let has_blk = self.machine.is_some() || planned_disk.is_some_and(|d| d.export.is_some());
         let blk_queues = if has_blk { usize::from(queues) } else { 0 };
         // Threads are made before the seal: those of exports that are added later are there from the start.
-        let threads = (blk_queues + MOST_EXPORTS).min(MOST_RINGS);
+        let threads = match self.machine {
+            Some(_) => (blk_queues + MOST_EXPORTS).min(MOST_RINGS),
+            None => MOST_RINGS,
+        };
         let mut arguments = vec![threads.to_string()];
         if planned_disk.is_some_and(|disk| disk.aio == AioMode::Native) {
             // The host has so many contexts for all of them: exports that may come later do without.

@@ -15,7 +15,7 @@
 //! | [`resize`] | a disk grows |
 //! | [`go_back`] | a disk becomes what it was in an internal snapshot |
 //! | [`snapshot`] | new top layers on several disks, all or none |
-//! | [`export`] | NBD exports that come and go |
+//! | [`export`] | exports that come and go |
 //! | [`job`] | jobs: their record, their start, their end |
 //! | [`lineage`] | what each kind of job makes of a chain |
 //! | [`switch`] | a disk goes over to another chain |
@@ -76,6 +76,7 @@ impl Instance {
             BlockRequest::Resize { disk, size } => self.resize_disk(call, &disk, size),
             BlockRequest::Exports => return self.list_exports(call),
             BlockRequest::AddExport(spec) => self.add_export(call, &spec),
+            BlockRequest::AddVhostUserExport(spec) => self.add_vhost_user(call, &spec),
             BlockRequest::RemoveExport { export, force } => {
                 self.remove_export(call, &export, force)
             }

@@ -82,6 +82,14 @@ impl Disk {
         })
     }
 
+    /// Prepares it for a vhost-blk of so many queues, of which nothing is in flight.
+    pub fn lay_out(&mut self, count: u16) -> std::io::Result<()> {
+        let queues = Queues { count, size: EXPORT_QUEUE };
+        self.inflight = queues.inflight()?;
+        self.queues = queues;
+        Ok(())
+    }
+
     /// Whether another export has to wait until one that was removed is gone: its place is in use until then.
     pub fn waits_for_room(&self) -> bool {
         let is_leaving = |consumer: &Consumer| matches!(consumer.stay, Stay::Leaving { .. });

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bulkhead_protocol::device::BlkCommand;
 use bulkhead_protocol::event::EventKind;
 
+use super::disk::BLK;
 use super::post::{Phase, Role};
 use super::token::Token;
 use super::{Due, Instance};
@@ -29,10 +30,22 @@ impl Instance {
             return;
         };
         if let Err(error) = listener.publish() {
-            return self.fail(format!("an export's socket cannot be shown: {error}"));
+            let reason = format!("an export's socket cannot be shown: {error}");
+            return match self.joins(disk, BLK) {
+                true => self.export_cannot_serve(disk, BLK, reason),
+                false => self.fail(reason),
+            };
         }
         if let Some(listener) = self.listener(disk) {
             let _ = self.watch(listener, Token::Listener(disk));
+        }
+        self.export_serves(disk, BLK);
+    }
+
+    /// Nobody is taken from a disk's socket any more.
+    pub(super) fn rest_export(&self, disk: usize) {
+        if let Some(listener) = self.listener(disk) {
+            let _ = self.poller.remove(listener);
         }
     }
 

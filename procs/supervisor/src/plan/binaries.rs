@@ -56,11 +56,9 @@ fn needed(spec: &Spec) -> Vec<ProcessClass> {
     let is_ours = |source: &DiskSource| !matches!(source, DiskSource::VhostUser { .. });
     if spec.disks().iter().any(|disk| is_ours(&disk.source)) {
         // Disks may be exported later.
-        classes.extend([ProcessClass::BlockLayer, ProcessClass::NbdServer]);
-        match spec {
-            Spec::Storage(storage) if storage.exports.is_empty() => {}
-            Spec::Vm(_) | Spec::Storage(_) => classes.push(ProcessClass::VhostBlk),
-        }
+        let exports = [ProcessClass::NbdServer, ProcessClass::VhostBlk];
+        classes.push(ProcessClass::BlockLayer);
+        classes.extend(exports);
     }
     if let Spec::Vm(vm) = spec {
         classes.extend([ProcessClass::Core, ProcessClass::Sink]);

@@ -94,6 +94,26 @@ impl Disk {
         self.nbd.iter().find(|export| export.number == number)
     }
 
+    /// By which the export of a consumer is removed: that of number 0 is for vhost-user frontends.
+    pub fn export_id(&self, number: usize) -> Option<String> {
+        match number {
+            0 => self.export.as_ref().map(|_| self.blk_export_id()),
+            _ => self.nbd(number).map(|export| export.id.clone()),
+        }
+    }
+
+    /// Where its clients connect.
+    pub fn address_of(&self, number: usize) -> String {
+        let nbd = self.nbd(number).map(|export| export.door.address.clone());
+        let own = self.export.as_ref().filter(|_| number == 0);
+        nbd.or_else(|| own.map(|own| own.path.display().to_string())).unwrap_or_default()
+    }
+
+    /// By which its export for vhost-user frontends is removed.
+    pub fn blk_export_id(&self) -> String {
+        format!("{}-vhost-user-blk", self.id)
+    }
+
     /// The NBD export of a number.
     pub fn nbd_mut(&mut self, number: usize) -> Option<&mut NbdExport> {
         self.nbd.iter_mut().find(|export| export.number == number)

@@ -6,7 +6,7 @@ use bulkhead_protocol::session::Refusal;
 use bulkhead_protocol::spec::{ExportSpec, StorageSpec};
 
 use super::door::refused;
-use super::{Disk, Source};
+use super::{Disk, MOST_RINGS, Source};
 use crate::listener::{Listener, Place, Traffic};
 use crate::refusal::{refuse, refuse_path};
 
@@ -49,6 +49,24 @@ pub fn plan(spec: &StorageSpec, disks: &mut [Disk], dry: bool) -> Result<(), Ref
             return Err(refuse(option, &disk.id, reason, remedy));
         }
     }
+    Ok(())
+}
+
+/// Gives a disk its export while it is served. Its queues run on the CPUs that the disk has.
+pub fn add(spec: &ExportSpec, disk: &mut Disk) -> Result<(), Refusal> {
+    let option = option(spec);
+    if disk.export.is_some() {
+        let reason = "this disk is exported to vhost-user frontends already";
+        return Err(refuse(option, &spec.disk, reason, "remove that export first"));
+    }
+    if usize::from(spec.queues) + disk.nbd.len() > MOST_RINGS {
+        let value = format!("queues={}", spec.queues);
+        let reason = format!("with its NBD exports a disk has at most {MOST_RINGS} queues");
+        return Err(refuse(option, value, reason, "give fewer"));
+    }
+    disk.export = Some(Export::plan(spec, false)?);
+    let cpus = disk.cpus.iter().copied().cycle().take(spec.queues.into());
+    disk.cpus = cpus.collect();
     Ok(())
 }
 

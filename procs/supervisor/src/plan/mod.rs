@@ -30,7 +30,7 @@ use bulkhead_protocol::spec::Spec;
 pub use binaries::Binaries;
 pub use disk::{Disk, Foreign, Image, Source};
 pub use door::Door;
-pub use export::Export;
+pub use export::{Export, add as add_export};
 pub use gdb::Gdb;
 pub use machine::{Engine, Machine};
 pub use nbd::{MOST_EXPORTS, MOST_RINGS, NbdExport, add as add_nbd, read_pem};

@@ -1,25 +1,26 @@
-//! NBD exports that come and go while their disk is served.
+//! Exports that come and go while their disk is served.
 //!
 //! A listening socket is bound here and shown when its server serves; it is removed at once when its export
 //! is to go. The server is ended by a kill: nothing that it was sent and has not answered is promised, and
 //! what it has answered is the block-layer's. The export's number in the block-layer is free when that has
 //! said that nothing of it is under way: see [`crate::live::consumer`].
 //!
-//! Absent on purpose: exports for vhost-user frontends. Their queues and in-flight tables are laid out before
-//! anything is started.
+//! An export for vhost-user frontends is that of a storage instance: a guest's disk has its vhost-blk for good. It has
+//! an in-flight table of its own, in which nothing is when it is added.
 
 use bulkhead_protocol::block::{BlockCommand, ExportPlan};
 use bulkhead_protocol::block_control::{BlockResponse, ExportState};
+use bulkhead_protocol::device::RingShape;
 use bulkhead_protocol::event::EventKind;
 use bulkhead_protocol::nbd::{NBD_RING, NbdCommand};
 use bulkhead_protocol::session::Refusal;
-use bulkhead_protocol::spec::NbdSpec;
+use bulkhead_protocol::spec::{ExportSpec, NbdSpec};
 
 use super::order::NOBODY;
 use crate::fence::Fence;
 use crate::live::Instance;
 use crate::live::consumer::{Consumer, Kind, Stay};
-use crate::live::disk::Disk;
+use crate::live::disk::{BLK, Disk};
 use crate::live::post::{Phase, Role};
 use crate::live::token::PostIndex;
 use crate::plan;
@@ -39,50 +40,105 @@ fn like(spec: &NbdSpec) -> ExportPlan {
     }
 }
 
+/// The same of one for vhost-user frontends, without its queues.
+fn of_blk() -> ExportPlan {
+    let (ring, read_only, bitmap) = (RingShape::DEFAULT, false, None);
+    ExportPlan { export: 0, queues: 0, ring, incarnation: 0, read_only, bitmap, cpus: Vec::new() }
+}
+
 impl Instance {
     /// Binds the socket and orders the server. Answered when it serves.
     pub(super) fn add_export(&mut self, call: u64, spec: &NbdSpec) -> Result<(), Refusal> {
         let option = format!("export add nbd,disk={}", spec.disk);
         let disk =
             self.disk_of(&spec.disk).ok_or_else(|| self.no_such_disk(&option, &spec.disk))?;
-        let left = self.disks.get(disk).is_some_and(|disk| disk.waits_for_room());
-        if left {
-            let reason =
-                "an export that was removed holds its place until nothing of it is under way";
-            return Err(refuse(option, &spec.disk, reason, "try again"));
-        }
+        self.refuse_crowded(&option, disk)?;
         self.refuse_full(&option, disk, &BlockCommand::AddExport(like(spec)))?;
         let vm = self.machine.is_some();
-        let (planned, number) = plan::add_nbd(spec, &mut self.plan.disks, vm, false)?;
-        let disk = self.disks.iter().position(|disk| disk.planned == planned);
-        let added = disk.map(|disk| self.join(disk, number, call));
-        if let Some(Err(error)) = added {
-            self.close_door(planned, number);
-            let remedy = "end something that needs memory or descriptors";
-            return Err(refuse(option, &spec.disk, error, remedy));
-        }
-        self.plan.update_record();
+        let (_, number) = plan::add_nbd(spec, &mut self.plan.disks, vm, false)?;
+        let made = Consumer::new(Kind::Nbd, number, 0, 1, NBD_RING);
+        let consumer = made.map_err(|error| self.not_joined(&option, disk, number, &error))?;
+        let id = self.export_id(disk, number);
+        let post = self.post(Role::Nbd(disk, number), &id, &[], Vec::new());
+        self.join(disk, consumer, post, call);
         Ok(())
     }
 
-    fn join(&mut self, disk: usize, number: usize, call: u64) -> std::io::Result<()> {
-        let Some(here) = self.disks.get(disk) else {
+    /// The same for vhost-user frontends.
+    pub(super) fn add_vhost_user(&mut self, call: u64, spec: &ExportSpec) -> Result<(), Refusal> {
+        let option = format!("export add vhost-user-blk,disk={}", spec.disk);
+        let disk =
+            self.disk_of(&spec.disk).ok_or_else(|| self.no_such_disk(&option, &spec.disk))?;
+        if self.machine.is_some() {
+            let (reason, remedy) =
+                ("the disk is its guest's", "add an export that begins with nbd");
+            return Err(refuse(option, &spec.disk, reason, remedy));
+        }
+        self.refuse_crowded(&option, disk)?;
+        let plan =
+            ExportPlan { queues: spec.queues, cpus: vec![0; spec.queues.into()], ..of_blk() };
+        self.refuse_full(&option, disk, &BlockCommand::AddExport(plan))?;
+        let Some(planned) = self.disks.get(disk).map(|disk| disk.planned) else {
             return Ok(());
+        };
+        if let Some(planned) = self.plan.disks.get_mut(planned) {
+            plan::add_export(spec, planned)?;
+        }
+        let laid_out = self.disks.get_mut(disk).map_or(Ok(()), |disk| disk.lay_out(spec.queues));
+        let made = laid_out
+            .and_then(|()| Consumer::new(Kind::Blk, BLK, 0, spec.queues, RingShape::DEFAULT));
+        let consumer = made.map_err(|error| self.not_joined(&option, disk, BLK, &error))?;
+        let cpus = self.planned(disk).map(|disk| disk.cpus.clone()).unwrap_or_default();
+        let arguments = vec![spec.queues.to_string()];
+        let post = self.post(Role::Blk(disk), &spec.disk, &cpus, arguments);
+        self.join(disk, consumer, post, call);
+        Ok(())
+    }
+
+    /// Whether something that was removed still holds its place.
+    fn refuse_crowded(&self, option: &str, disk: usize) -> Result<(), Refusal> {
+        let is_left = |disk: &Disk| {
+            let blk = disk.consumer(BLK);
+            let leaves = blk.is_some_and(|blk| matches!(blk.stay, Stay::Leaving { .. }));
+            leaves || disk.waits_for_room()
+        };
+        match self.disks.get(disk).is_some_and(is_left) {
+            false => Ok(()),
+            true => {
+                let reason =
+                    "an export that was removed holds its place until nothing of it is under way";
+                Err(refuse(option, self.disk_name(disk), reason, "try again"))
+            }
+        }
+    }
+
+    fn not_joined(
+        &mut self,
+        option: &str,
+        disk: usize,
+        number: usize,
+        error: &std::io::Error,
+    ) -> Refusal {
+        self.close_door(disk, number);
+        let remedy = "end something that needs memory or descriptors";
+        refuse(option, self.disk_name(disk), error, remedy)
+    }
+
+    fn join(&mut self, disk: usize, mut consumer: Consumer, post: PostIndex, call: u64) {
+        let Some(here) = self.disks.get(disk) else {
+            return;
         };
         let serving = self
             .posts
             .get(here.server)
             .is_some_and(|post| matches!(post.phase, Phase::Planned(_) | Phase::Serving(..)));
         let fence = Fence::joining(serving, here.info.is_some());
-        let id = self.nbd_id(disk, number);
-        let mut consumer = Consumer::new(Kind::Nbd, number, 0, 1, NBD_RING)?;
-        let post = self.post(Role::Nbd(disk, number), &id, &[], Vec::new());
         (consumer.post, consumer.fence, consumer.stay) = (post, fence, Stay::Joining { call });
         if let Some(here) = self.disks.get_mut(disk) {
             here.consumers.push(consumer);
         }
         self.order(post);
-        Ok(())
+        self.plan.update_record();
     }
 
     /// Ends an export, unless it has clients and `force` is not said.
@@ -95,7 +151,7 @@ impl Instance {
         let option = "export remove";
         let Some((disk, number)) = self.export_of(export) else {
             let remedy = "see 'bulkhead block export list'";
-            return Err(refuse(option, export, "there is no such NBD export", remedy));
+            return Err(refuse(option, export, "there is no such export", remedy));
         };
         let Some(consumer) = self.consumer_mut(disk, number) else {
             return Ok(());
@@ -104,7 +160,16 @@ impl Instance {
             let reason = "it is being added or removed";
             return Err(refuse(option, export, reason, "try again"));
         }
-        let post = consumer.post;
+        let (kind, post) = (consumer.kind, consumer.post);
+        if kind == Kind::Blk {
+            let connected = self.disks.get(disk).is_some_and(|disk| disk.frontend);
+            if connected && !force {
+                let remedy = "end it first, or give --force";
+                return Err(refuse(option, export, "a frontend is connected", remedy));
+            }
+            self.let_go(disk, number, call, BlockResponse::Done);
+            return Ok(());
+        }
         let serving = self
             .posts
             .get_mut(post)
@@ -137,12 +202,12 @@ impl Instance {
             post.is_some_and(|post| matches!(post.phase, Phase::Serving(..)))
         };
         let blk = planned.export.iter().map(|export| ExportState {
-            export: format!("{}-vhost-user-blk", planned.id),
+            export: planned.blk_export_id(),
             kind: "vhost-user-blk".to_owned(),
             disk: planned.id.clone(),
             address: export.path.display().to_string(),
             read_only: export.read_only,
-            serving: serves(crate::live::disk::BLK),
+            serving: serves(BLK),
         });
         let nbd = planned.nbd.iter().map(|export| ExportState {
             export: export.id.clone(),
@@ -164,9 +229,8 @@ impl Instance {
             return;
         };
         consumer.stay = Stay::Member;
-        let (id, export) = (self.disk_name(disk), self.nbd_id(disk, number));
-        let planned = self.planned(disk).and_then(|disk| disk.nbd(number));
-        let address = planned.map_or_else(String::new, |export| export.door.address.clone());
+        let (id, export) = (self.disk_name(disk), self.export_id(disk, number));
+        let address = self.planned(disk).map(|disk| disk.address_of(number)).unwrap_or_default();
         self.tell(EventKind::ExportAdded { id, export: export.clone(), address });
         self.answer_block(call, BlockResponse::Added(export));
     }
@@ -194,9 +258,10 @@ impl Instance {
     }
 
     fn not_added(&self, disk: usize, number: usize, reason: String) -> BlockResponse {
-        let option = format!("export add nbd,disk={}", self.disk_name(disk));
+        let kind = if number == BLK { "vhost-user-blk" } else { "nbd" };
+        let option = format!("export add {kind},disk={}", self.disk_name(disk));
         let remedy = "see 'bulkhead events'; it was not added";
-        BlockResponse::Refused(refuse(option, self.nbd_id(disk, number), reason, remedy))
+        BlockResponse::Refused(refuse(option, self.export_id(disk, number), reason, remedy))
     }
 
     /// A server that was asked has no clients, and takes none.
@@ -210,7 +275,7 @@ impl Instance {
 
     /// A server that was asked has clients.
     pub(in crate::live) fn export_is_used(&mut self, disk: usize, number: usize, clients: u32) {
-        let export = self.nbd_id(disk, number);
+        let export = self.export_id(disk, number);
         let Some(consumer) = self.consumer_mut(disk, number) else {
             return;
         };
@@ -226,11 +291,9 @@ impl Instance {
 
     /// The export goes: its socket now, its process when it is reaped.
     fn let_go(&mut self, disk: usize, number: usize, call: u64, answer: BlockResponse) {
-        let export = self.nbd_id(disk, number);
-        if let Some(planned) = self.disks.get(disk).map(|disk| disk.planned) {
-            self.close_door(planned, number);
-            self.plan.update_record();
-        }
+        let export = self.export_id(disk, number);
+        self.close_door(disk, number);
+        self.plan.update_record();
         let Some(consumer) = self.consumer_mut(disk, number) else {
             return;
         };
@@ -242,9 +305,17 @@ impl Instance {
         }
     }
 
-    fn close_door(&mut self, planned: usize, number: usize) {
-        if let Some(disk) = self.plan.disks.get_mut(planned) {
-            disk.nbd.retain(|export| export.number != number);
+    fn close_door(&mut self, disk: usize, number: usize) {
+        if number == BLK {
+            self.rest_export(disk);
+        }
+        let planned = self.disks.get(disk).map(|disk| disk.planned);
+        let Some(disk) = planned.and_then(|planned| self.plan.disks.get_mut(planned)) else {
+            return;
+        };
+        match number {
+            BLK => disk.export = None,
+            _ => disk.nbd.retain(|export| export.number != number),
         }
     }
 
@@ -256,8 +327,10 @@ impl Instance {
         how: &str,
         cause: Cause,
     ) -> Option<(usize, usize)> {
-        let Role::Nbd(disk, number) = role else {
-            return None;
+        let (disk, number) = match role {
+            Role::Nbd(disk, number) => (disk, number),
+            Role::Blk(disk) => (disk, BLK),
+            _ => return None,
         };
         match self.consumer_mut(disk, number)?.stay.clone() {
             Stay::Leaving { .. } => {}
@@ -266,6 +339,9 @@ impl Instance {
                 self.export_cannot_serve(disk, number, format!("its process died: {how}"));
             }
             Stay::Joining { .. } | Stay::Member => return None,
+        }
+        if number == BLK {
+            self.blk_lost(disk);
         }
         Some((disk, number))
     }
@@ -340,15 +416,17 @@ impl Instance {
         self.disks.get_mut(disk)?.consumer_mut(number)
     }
 
-    fn nbd_id(&self, disk: usize, number: usize) -> String {
-        let export = self.planned(disk).and_then(|disk| disk.nbd(number));
-        export.map(|export| export.id.clone()).unwrap_or_default()
+    fn export_id(&self, disk: usize, number: usize) -> String {
+        let planned = self.planned(disk);
+        planned.and_then(|disk| disk.export_id(number)).unwrap_or_default()
     }
 
     fn export_of(&self, id: &str) -> Option<(usize, usize)> {
         (0..self.disks.len()).find_map(|disk| {
-            let export = self.planned(disk)?.nbd.iter().find(|export| export.id == id)?;
-            Some((disk, export.number))
+            let (here, planned) = (self.disks.get(disk)?, self.planned(disk)?);
+            let numbers = here.consumers.iter().map(|consumer| consumer.number);
+            let is_it = |number: &usize| planned.export_id(*number).as_deref() == Some(id);
+            numbers.filter(is_it).map(|number| (disk, number)).next()
         })
     }
 }

@@ -38,6 +38,11 @@ impl Instance {
             let remedy = "wait until it has ended, or cancel it";
             return Err(refuse(OPTION, job.name(), "a job copies the disk as it is", remedy));
         }
+        if self.planned(disk).is_some_and(|disk| disk.reference.is_some()) {
+            let (reason, remedy) =
+                ("it is compared with another file", "serve it without that one");
+            return Err(refuse(OPTION, id, reason, remedy));
+        }
         if matches!(self.machine_power(), Some(power) if !is_at_rest(power)) {
             let (reason, remedy) = ("its guest uses the disk", "pause it, and reset it afterwards");
             return Err(refuse(OPTION, id, reason, remedy));
