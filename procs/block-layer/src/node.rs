@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 pub use build::nodes;
 pub use delay::Delay;
 pub use faults::{Fault, Faults, What};
-pub use open::{Opened, Opening, Refused};
+pub use open::{LEAST_DIRECT, Opened, Opening, Refused};
 pub use secret::{KeptSecret, SecretError};
 pub use served::Served;
 pub use throttle::{Levels, LevelsError, Throttle};

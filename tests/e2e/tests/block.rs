@@ -154,6 +154,26 @@ fn what_cannot_be_done_is_refused_by_name() {
 }
 
 #[test]
+fn a_job_that_could_not_make_another_chain_is_refused_and_nobody_dies() {
+    let stage = Stage::new();
+    let pair = Pair::start(&stage);
+    let overlay = pair.overlay("d0", "a");
+    pair.block().run(&["snapshot"], &["--disk", &overlay]).unwrap();
+    let output = pair.ask(&["stream"], &["d0", "--base", &stage.path("d0")]);
+    refused(output, &["stream-d0", "nothing lies below"]);
+    let target = format!("path={},format=raw", stage.path("raw"));
+    let output = pair.ask(&["mirror"], &["d0", "--sync", "top", "--target", &target]);
+    refused(output, &["--sync top", "nothing below", "format=qcow2"]);
+    assert!(!pair.exists("raw"), "a file is left");
+    assert!(pair.block().jobs().is_empty());
+    let processes = processes_of(stage.name());
+    assert!(processes.iter().all(|process| process["restarts"] == 0), "{processes:?}");
+    pair.block().run(&["stream"], &["d0", "--keep"]).unwrap();
+    pair.block().finish("stream-d0").unwrap();
+    assert_eq!(pair.tops()[0], stage.path("a"));
+}
+
+#[test]
 fn a_disk_on_which_a_job_works_is_busy_until_the_job_has_ended() {
     let stage = Stage::new();
     let pair = Pair::start(&stage);

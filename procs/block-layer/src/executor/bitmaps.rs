@@ -114,19 +114,20 @@ impl Bitmaps {
         name: String,
         action: BitmapAction,
     ) -> Result<(), String> {
+        if let BitmapAction::Add { granularity, persistent: false, disabled } = action {
+            return self.add(disk, name, granularity, disabled).await;
+        }
+        // Whoever hears that it records may rely on it: no lane writes past the image by then. And what
+        // lanes knew before is worth nothing once they may again.
+        let barred = disk.bypass().bar().await;
+        // A job may have moved the disk to another image meanwhile.
         let image = match (disk.top(), &action) {
-            (_, BitmapAction::Add { granularity, persistent: false, disabled }) => {
-                return self.add(disk, name, *granularity, *disabled).await;
-            }
             (Layer::Qcow2(image), _) => image,
             (_, BitmapAction::Add { .. }) => {
                 return Err("its top layer is no qcow2 image: nothing could keep it".to_owned());
             }
             _ => return Err(format!("there is no bitmap '{name}'")),
         };
-        // Whoever hears that it records may rely on it: no lane writes past the image by then. And what
-        // lanes knew before is worth nothing once they may again.
-        let barred = disk.bypass().bar().await;
         let done = match action {
             BitmapAction::Add { granularity, disabled, .. } => {
                 let usual = image.usual_granularity();
@@ -218,7 +219,8 @@ impl Bitmaps {
         let bitmap = Rc::new(Bitmap::new(disk.size(), granularity.into()));
         bitmap.enable(!disabled);
         let _attached = disk.attach(Watcher::Bitmap(Rc::clone(&bitmap))).await;
-        if self.find(&name).is_some() {
+        let in_image = matches!(disk.top(), Layer::Qcow2(image) if image.bitmap(&name).is_ok());
+        if in_image || self.find(&name).is_some() {
             return Err(format!("there is a bitmap '{name}' already"));
         }
         self.0.borrow_mut().push(Kept { name, bitmap, _attached });

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, JobEnd, JobKind, JobPlan, JobReport, JobStatus, LayerNumber,
@@ -18,7 +19,6 @@ use super::bitmaps::Bitmaps;
 use super::complaints::Complaints;
 use super::layers::{Opening, format_name};
 use super::record::{JobHost, Record, layer_at};
-use super::snapshot::settle;
 use crate::clock::Clock;
 use crate::disk::{Action, Disk, Marked, OnError};
 use crate::graph::Desk;
@@ -29,6 +29,9 @@ use crate::job::{
 use crate::node::Served;
 use crate::outcome::Failure;
 use crate::qcow2::Layer;
+
+/// How long a server may take for the last that a job asks of it.
+const PARTING: Duration = Duration::from_secs(10);
 
 /// A job that has not ended.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub struct Start {
     pub jobs: Rc<Jobs>,
     pub bitmaps: Rc<Bitmaps>,
     pub discard: bool,
+    /// Bytes of the disk's blocks.
+    pub block: u32,
     /// The order's number; none: a predecessor had the job.
     pub call: Option<u64>,
     pub plan: JobPlan,
@@ -67,7 +72,7 @@ pub struct Start {
 struct Made {
     job: Job<Served>,
     host: JobHost,
-    /// What is to be settled at the end: the supervisor gives its journal up then.
+    /// What is to be settled at the end, unless it is the disk's top then: the supervisor gives its journal up.
     written: Option<Layer<Served>>,
 }
 
@@ -160,18 +165,9 @@ impl Start {
         if let Some(call) = self.call {
             self.record.tell(BlockEvent::Answer { call, answer: BlockAnswer::Done });
         }
-        let top = self.disk.top();
         let ended = job.run(&control, &host).await;
-        if !self.disk.top().is(&top) {
-            // It leaves the disk, with its bitmaps. If that fails they are inconsistent, as after a crash.
-            let _told_by_its_header = top.shut().await;
-        }
-        drop(top);
-        // A base that stays below is only read from now on: what it has taken in is not to be lost with its
-        // journal, nor its bitmaps with the mark that somebody writes it.
         if let Some(layer) = written.as_ref().filter(|layer| !self.disk.top().is(layer)) {
-            let _told_already = settle(layer).await;
-            let _told_by_its_header = layer.shut().await;
+            self.leave(layer).await;
         }
         drop((written, host));
         let report = report(&name, kind, &control);
@@ -184,6 +180,19 @@ impl Start {
             Err(Ended::Failed(failure)) => JobEnd::Failed(reason(failure)),
         };
         self.record.tell(BlockEvent::JobEnded { report, end });
+    }
+
+    /// A layer that the job has written is written no more, unless it is the disk's top now. What it has taken in
+    /// is not to be lost with its journal, nor its bitmaps with the mark that somebody writes it.
+    async fn leave(&self, layer: &Layer<Served>) {
+        let server = self.plan.kind.server();
+        let remotes = if server.is_some() { self.desk.remotes() } else { Vec::new() };
+        if let Some(remote) = remotes.iter().find(|remote| Some(remote.layer()) == server) {
+            remote.expire(Some(self.desk.now() + PARTING));
+        }
+        // How the job ended was decided before: one that completed has settled it.
+        let _best = layer.settle().await;
+        let _told_by_its_header = layer.shut().await;
     }
 
     fn refuse(&self, name: &str, reason: String) {
@@ -225,7 +234,13 @@ impl Start {
         let disk = Rc::clone(&self.disk);
         let (record, job) = (Rc::clone(&self.record), self.plan.job.clone());
         let mut host = JobHost { record, job, target: None };
-        let opening = Opening { desk: &self.desk, size: disk.size(), discard: self.discard };
+        let opening = Opening {
+            desk: &self.desk,
+            size: disk.size(),
+            discard: self.discard,
+            block: self.takes_the_disks_place().then_some(self.block),
+            inherited: self.call.is_none(),
+        };
         match &self.plan.kind {
             JobKind::Stream { base, backing_file } => {
                 let into = disk.top();
@@ -241,6 +256,7 @@ impl Start {
                 let (number, name) = (*base, self.backing_name(*base, backing_file));
                 let (_, top) = self.layer(*top)?;
                 let (_, old) = self.layer(*base)?;
+                Commit::refuse(&disk, &top, &old)?;
                 let base = opening.writable(&old, *cache, *data_file, *journal, &mut fds).await;
                 let base = base.map_err(|error| error.to_string())?;
                 let header = above.map(|_| opening.header(&mut fds)).transpose();
@@ -277,22 +293,34 @@ impl Start {
                     WantedMode::WriteBlocking => CopyMode::WriteBlocking,
                 };
                 let granularity = Some(u64::from(*granularity)).filter(|bytes| *bytes > 0);
+                let written = Some(target.clone());
                 let job = Mirror { disk, target, sync, mode, granularity, target_is_zero };
                 job.refuse()?;
-                Ok(Made { job: Job::Mirror(job), host, written: None })
+                Ok(Made { job: Job::Mirror(job), host, written })
             }
             JobKind::Backup { target: plan, sync, bitmap } => {
                 let below = match sync {
                     WantedExtent::Top => self.below_top(),
                     _ => None,
                 };
+                // Before the target is opened: one that is refused leaves it as it was.
+                let extent = self.extent(*sync, bitmap.as_deref()).await?;
                 let target = opening.target(plan, &mut fds, below).await;
                 let (target, _) = target.map_err(|error| error.to_string())?;
-                let extent = self.extent(*sync, bitmap.as_deref()).await?;
+                let written = Some(target.clone());
                 let job = Backup { disk, target, extent };
                 job.refuse()?;
-                Ok(Made { job: Job::Backup(job), host, written: None })
+                Ok(Made { job: Job::Backup(job), host, written })
             }
+        }
+    }
+
+    /// Whether what it writes may become the disk's top.
+    fn takes_the_disks_place(&self) -> bool {
+        match &self.plan.kind {
+            JobKind::Mirror { .. } => true,
+            JobKind::Commit { top, .. } => self.record.depth(*top) == Some(0),
+            JobKind::Stream { .. } | JobKind::Backup { .. } => false,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::graph::Desk;
 use crate::image::Image;
 use crate::node::journal::Kept;
-use crate::node::{Refused, Served};
+use crate::node::{LEAST_DIRECT, Refused, Served};
 use crate::qcow2::create::{CreateError, Wanted, create};
 use crate::qcow2::{Files, Layer, Options, Qcow2};
 use crate::storage::Storage;
@@ -40,6 +40,11 @@ pub enum LayerError {
     /// Its server says nothing.
     #[error("its server does not answer within {} seconds; see what it is doing", OPENING.as_secs())]
     Silent,
+    /// It wants larger requests than the disk's users know of.
+    #[error(
+        "it is written by blocks of {0} bytes and the disk has blocks of {1}; give a file of another file system or device"
+    )]
+    Blocks(u32, u32),
     /// It has another size than the disk.
     #[error("it has {0} bytes and the disk {1}; give one of the same size")]
     Size(u64, u64),
@@ -53,6 +58,11 @@ pub struct Opening<'a> {
     pub size: u64,
     /// Clusters that become free are given back.
     pub discard: bool,
+    /// Bytes of the disk's blocks, if what is opened may take its place: a guest that knows of them asks for no
+    /// less, and a successor opens nothing that wants more.
+    pub block: Option<u32>,
+    /// A predecessor had it, and may have written it.
+    pub inherited: bool,
 }
 
 /// An open target, and whether it was just made and so reads as zeroes.
@@ -93,7 +103,7 @@ impl Opening<'_> {
             LayerFormat::Raw => {
                 let size = file.size().map_err(crate::qcow2::OpenError::Host);
                 let size = size.map_err(Refused::from)?;
-                (Layer::raw(file, size), plan.create.is_some())
+                (Layer::raw(file, size), plan.create.is_some() && !self.inherited)
             }
             LayerFormat::Luks => return Err(LayerError::Encrypted),
             LayerFormat::Qcow2 => {
@@ -110,13 +120,19 @@ impl Opening<'_> {
                     Options { discard: self.discard, chain_given: true, ..Options::WRITE };
                 let files = Files { file, data: None, backing: layer };
                 let image = Qcow2::open(files, Box::new(journal), options).await;
-                (image.map_err(Refused::from)?.into(), plan.create.is_some() && empty)
+                let image = image.map_err(Refused::from)?;
+                (image.into(), plan.create.is_some() && empty)
             }
         };
-        match layer.size() == self.size {
-            true => Ok((layer, is_new)),
+        let checked = match layer.size() == self.size {
+            true => check_clusters(&layer, plan.cache).map_err(LayerError::from),
             false => Err(LayerError::Size(layer.size(), self.size)),
+        };
+        if checked.is_err() {
+            // It is somebody's image, and was only opened.
+            let _told_by_its_header = layer.shut().await;
         }
+        checked.map(|()| (layer, is_new))
     }
 
     /// Opens a layer of the chain once more, to be written. `like` is the one that it takes the place of.
@@ -131,10 +147,15 @@ impl Opening<'_> {
         let file = self.file(fds, cache)?;
         let data = data_file.then(|| self.file(fds, cache)).transpose()?;
         if !journal {
-            return match like {
-                Layer::Raw(raw) => Ok(Layer::Raw(Rc::new(raw.again(file)))),
-                Layer::Luks(volume) => Ok(volume.again(file).into()),
-                Layer::Qcow2(_) | Layer::Null(_) => Err(Refused::Descriptor.into()),
+            let wants = file.image().map_or(1, |image| image.info().logical_block);
+            let (layer, start) = match like {
+                Layer::Raw(raw) => (Layer::Raw(Rc::new(raw.again(file))), raw.start()),
+                Layer::Luks(volume) => (volume.again(file).into(), volume.start()),
+                Layer::Qcow2(_) | Layer::Null(_) => return Err(Refused::Descriptor.into()),
+            };
+            return match start.is_multiple_of(wants.into()) || self.block.is_none() {
+                true => Ok(layer),
+                false => Err(Refused::Offset(start, wants).into()),
             };
         }
         let journal = Kept::open(&fds.next().ok_or(Refused::Descriptor)?).map_err(Refused::from)?;
@@ -150,7 +171,12 @@ impl Opening<'_> {
         if let Some(cipher) = cipher {
             image.set_cipher(cipher);
         }
-        Ok(image.into())
+        let layer = image.into();
+        if let Err(refused) = check_clusters(&layer, cache) {
+            let _told_by_its_header = layer.shut().await;
+            return Err(refused.into());
+        }
+        Ok(layer)
     }
 
     /// The file of a layer whose header is to be written, and nothing else of it.
@@ -183,7 +209,26 @@ impl Opening<'_> {
     ) -> Result<Served, LayerError> {
         let file = fds.next().ok_or(Refused::Descriptor)?;
         let image = Image::container(file, cache, self.discard, false).map_err(Refused::from)?;
+        check_blocks(self.block, image.info().logical_block)?;
         Ok(Served::new(image, Rc::clone(self.desk)))
+    }
+}
+
+/// As when a disk is opened, so that a successor can open it.
+fn check_clusters(layer: &Layer<Served>, cache: CacheMode) -> Result<(), Refused> {
+    match layer.cluster_size() {
+        Some(cluster) if cache == CacheMode::None && cluster < LEAST_DIRECT => {
+            Err(Refused::Direct(cluster))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A disk of such blocks may lie in a file that wants requests of `wants` bytes.
+fn check_blocks(disk: Option<u32>, wants: u32) -> Result<(), LayerError> {
+    match disk {
+        Some(block) if !block.is_multiple_of(wants) => Err(LayerError::Blocks(wants, block)),
+        _ => Ok(()),
     }
 }
 
@@ -193,5 +238,20 @@ pub fn format_name(format: LayerFormat) -> &'static str {
         LayerFormat::Raw => "raw",
         LayerFormat::Qcow2 => "qcow2",
         LayerFormat::Luks => "luks",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_become_the_disk_wants_no_larger_blocks_than_its_users_know_of() {
+        for (disk, wants) in [(512, 512), (4096, 512), (4096, 4096)] {
+            assert!(check_blocks(Some(disk), wants).is_ok(), "{disk} {wants}");
+        }
+        let refused = check_blocks(Some(512), 4096).unwrap_err();
+        assert!(refused.to_string().contains("blocks of 4096 bytes"), "{refused}");
+        assert!(check_blocks(None, 4096).is_ok(), "a backup's target");
     }
 }

@@ -8,6 +8,7 @@ use bulkhead_protocol::block::{
     BlockAnswer, BlockEvent, BlockOrder, DiskReport, JobPlan, LayerNumber, LayerReport,
 };
 use bulkhead_protocol::block_control::{InternalAction, JobAction, LONGEST_NAME};
+use bulkhead_protocol::device::DiskInfo;
 use bulkhead_protocol::filters::Limits;
 
 use super::go_back::GoBack;
@@ -129,9 +130,10 @@ impl Executor {
             return;
         };
         let (disk, desk) = (Rc::clone(graph.disk()), Rc::clone(graph.desk()));
-        let (record, discard) = (Rc::clone(&self.record), graph.info().discard);
+        let (record, DiskInfo { discard, logical_block: block, .. }) =
+            (Rc::clone(&self.record), graph.info());
         let told = Rc::clone(&record);
-        let snapshot = Snapshot { disk, desk, record, discard, call, plan };
+        let snapshot = Snapshot { disk, desk, record, discard, block, call, plan };
         graph.spawn(async move {
             let answer = snapshot.make(fds).await;
             told.tell(BlockEvent::Answer { call, answer });
@@ -188,6 +190,7 @@ impl Executor {
             jobs: Rc::clone(&self.jobs),
             bitmaps: Rc::clone(&self.bitmaps),
             discard: graph.info().discard,
+            block: graph.info().logical_block,
             call,
             plan,
         };

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::bitmaps::Bitmaps;
 use super::jobs::Jobs;
 use super::record::Record;
-use super::snapshot::settle;
 use crate::disk::Disk;
 use crate::node::Served;
 use crate::outcome::Failure;
@@ -51,7 +50,7 @@ impl Resize {
         top.resize(size).await.map_err(reason)?;
         self.bitmaps.resize(size);
         // From here on there is no way back: a successor finds the new size as well.
-        let settled = settle(&top).await;
+        let settled = top.settle().await;
         self.lanes.store(self.disk.size(), Ordering::Relaxed);
         settled.map_err(|failure| format!("it has grown, but cannot be flushed: {failure}"))
     }

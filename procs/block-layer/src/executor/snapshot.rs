@@ -6,14 +6,13 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bulkhead_protocol::block::{BlockAnswer, TargetPlan};
+use bulkhead_protocol::block::{BlockAnswer, NamedLayer, TargetPlan};
 
 use super::layers::Opening;
 use super::record::Record;
 use crate::disk::{Change, Disk};
 use crate::graph::Desk;
 use crate::node::Served;
-use crate::outcome::Outcome;
 use crate::qcow2::Layer;
 
 /// What a snapshot is made of.
@@ -22,6 +21,8 @@ pub struct Snapshot {
     pub desk: Rc<Desk>,
     pub record: Rc<Record>,
     pub discard: bool,
+    /// Bytes of the disk's blocks.
+    pub block: u32,
     /// The order's number.
     pub call: u64,
     pub plan: TargetPlan,
@@ -38,9 +39,15 @@ impl Snapshot {
 
     async fn put_on(&self, fds: Vec<OwnedFd>) -> Result<(), String> {
         let _alone = self.record.begin_alone().await;
-        let mut layers = self.record.layers();
+        let layers = self.record.layers();
         let below = layers.first().cloned().ok_or("the disk has no name for its top layer")?;
-        let opening = Opening { desk: &self.desk, size: self.disk.size(), discard: self.discard };
+        let opening = Opening {
+            desk: &self.desk,
+            size: self.disk.size(),
+            discard: self.discard,
+            block: Some(self.block),
+            inherited: false,
+        };
         let top = self.disk.top();
         if let Layer::Qcow2(image) = &top
             && let Some(name) = image.busy_bitmap()
@@ -52,27 +59,36 @@ impl Snapshot {
         let below = Some((top.clone(), below));
         let target = opening.target(&self.plan, &mut fds.into_iter(), below).await;
         let (overlay, _) = target.map_err(|error| error.to_string())?;
+        let done = self.go_over(&overlay, &top, layers).await;
+        if done.is_err() {
+            // It may have been somebody's image, and was only opened.
+            let _told_by_its_header = overlay.shut().await;
+        }
+        done
+    }
+
+    /// Goes over to an overlay that was made over `top`, when the chain was this.
+    async fn go_over(
+        &self,
+        overlay: &Layer<Served>,
+        top: &Layer<Served>,
+        mut layers: Vec<NamedLayer>,
+    ) -> Result<(), String> {
         let drained = self.disk.drain().await;
         let old = self.disk.top();
         // What the overlay names below it was the top when it was made.
-        if !old.is(&top) || self.record.layers() != layers {
+        if !old.is(top) || self.record.layers() != layers {
             return Err("the disk has gone over to another chain meanwhile".to_owned());
         }
-        settle(&old)
-            .await
-            .map_err(|failure| format!("its top layer cannot be flushed: {failure}"))?;
+        let settled = old.settle().await;
+        settled.map_err(|failure| format!("its top layer cannot be flushed: {failure}"))?;
+        // Its bitmaps stay with it, and whoever comes after a death only reads it. If that fails they are inconsistent,
+        // as after a crash; if it stays the top after all, its next write marks them again.
+        let _told_by_its_header = old.shut().await;
         overlay.set_backing(Some(old.clone()));
         layers.insert(0, self.plan.named.clone());
         self.record.switch(Some(self.call), None, layers).await?;
-        self.disk.apply(&Change::Push(overlay), &drained);
-        // Its bitmaps stay with it. If that fails they are inconsistent, as after a crash.
-        let _told_by_its_header = old.shut().await;
+        self.disk.apply(&Change::Push(overlay.clone()), &drained);
         Ok(())
     }
-}
-
-/// All of a layer is in its file, so that a successor may read it without its journal.
-pub async fn settle(layer: &Layer<Served>) -> Outcome {
-    layer.flush().await?;
-    layer.close().await
 }

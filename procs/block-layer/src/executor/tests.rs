@@ -1,6 +1,7 @@
 //! The whole block layer in one process: rings and real files on either side.
 
 mod going_back;
+mod jobs;
 mod mapped;
 mod rig;
 

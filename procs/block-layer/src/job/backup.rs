@@ -107,11 +107,12 @@ impl<S: Storage> Backup<S> {
         if let Some(failure) = preserving.broken() {
             return Err(if control.is_cancelled() { Ended::Cancelled } else { failure.into() });
         }
-        let flush = async || {
-            let flushed = self.target.flush().await;
-            flushed.map_err(|failure| (Side::Target, failure))
+        // Nothing is marked any more, so no request changes the target: all of it goes to its file.
+        let settle = async || {
+            let settled = self.target.settle().await;
+            settled.map_err(|failure| (Side::Target, failure))
         };
-        control.insist(flush).await
+        control.insist(settle).await
     }
 
     /// Pieces of which the top layer has nothing are not copied.
@@ -160,7 +161,7 @@ impl<S: Storage> Backup<S> {
             }
             if copies.is_full() || finished {
                 if let Err((side, failure)) = copies.next().await {
-                    match control.failed(side, failure).await {
+                    match copies.beside(control.failed(side, failure)).await {
                         Ok(()) => from = 0,
                         Err(ended) => break Err(ended),
                     }
@@ -172,7 +173,7 @@ impl<S: Storage> Backup<S> {
             let Some(range) = next else {
                 continue;
             };
-            if let Err(ended) = control.step(range.end - range.start).await {
+            if let Err(ended) = copies.beside(control.step(range.end - range.start)).await {
                 break Err(ended);
             }
             from = range.end;

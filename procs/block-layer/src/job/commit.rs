@@ -41,6 +41,7 @@ impl<S: Storage> Commit<S> {
         if self.top.depth_of(&self.base).is_none_or(|depth| depth == 0) {
             return Err(Failure::INVALID.into());
         }
+        Self::refuse(&self.disk, &self.top, &self.base).map_err(|_| Failure::INVALID)?;
         let size = self.top.size();
         if self.base.size() < size {
             let resize = async || {
@@ -55,10 +56,21 @@ impl<S: Storage> Commit<S> {
         }
     }
 
-    async fn run_active(&self, control: &Rc<Control>, host: &impl Host<S>) -> Result<(), Ended> {
-        if self.base.size() != self.top.size() {
-            return Err(Failure::INVALID.into());
+    /// What is wrong with such a commit, if anything is: for whoever is to be told before the base is opened.
+    pub fn refuse(disk: &Disk<S>, top: &Layer<S>, base: &Layer<S>) -> Result<(), String> {
+        let above = above(&disk.top(), top);
+        let (base, top) = (base.size(), top.size());
+        // Above a layer that is shorter than the base, zeroes were read where the base has something.
+        let is_seen = above.is_none_or(|above| above.size() > top);
+        match base > top && is_seen {
+            true => Err(format!(
+                "the base has {base} bytes and what is committed {top}: what lies behind that would come to light"
+            )),
+            false => Ok(()),
         }
+    }
+
+    async fn run_active(&self, control: &Rc<Control>, host: &impl Host<S>) -> Result<(), Ended> {
         let granularity = self.base.cluster_size().map_or(GRANULARITY, |size| size.max(4096));
         let following = Following::new(
             self.base.clone(),
@@ -115,17 +127,25 @@ impl<S: Storage> Commit<S> {
         let chain = self.disk.top();
         let from = chain.depth_of(&self.top).ok_or(Failure::INVALID)?;
         let to = chain.depth_of(&self.base).ok_or(Failure::INVALID)?;
-        let above = from.checked_sub(1).and_then(|above| chain.chain().nth(above));
-        if let (Some(Layer::Qcow2(above)), Some(name)) = (above, &self.name) {
+        if let (Some(Layer::Qcow2(above)), Some(name)) = (above(&chain, &self.top), &self.name) {
             let name = Some((name.name.as_str(), name.format.as_str()));
             match &self.header {
                 None => above.name_backing(name).await?,
                 Some(file) => above.name_backing_through(file, name).await?,
             }
         }
+        // Once it is written down, whoever comes after a death only reads the base, without its journal.
+        self.base.close().await?;
+        let _told_by_its_header = self.base.shut().await;
         let change = Change::Drop { from, to };
         host.switch(&change).await?;
         self.disk.apply(&change, &drained);
         Ok(())
     }
+}
+
+/// The layer of a chain whose backing file `layer` is; the disk's top is nobody's.
+fn above<S: Storage>(chain: &Layer<S>, layer: &Layer<S>) -> Option<Layer<S>> {
+    let above = chain.depth_of(layer)?.checked_sub(1)?;
+    chain.chain().nth(above)
 }

@@ -1,7 +1,8 @@
 //! Copying a range between layers, and several ranges at a time.
 
-use std::pin::Pin;
-use std::task::Poll;
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use super::control::Side;
 use crate::memory::{Heap, Memory};
@@ -74,21 +75,26 @@ async fn write_sparsely<S: Storage>(to: &Layer<S>, at: u64, from: Memory) -> Out
 }
 
 /// Futures of one task that go on together.
+///
+/// They hold ranges that guests wait for, so whoever waits for anything else meanwhile waits
+/// [`beside`](Self::beside) them.
 pub(super) struct Together<'a, T> {
     under_way: Vec<Pin<Box<dyn Future<Output = T> + 'a>>>,
+    /// Of those that were over while something else was waited for.
+    outputs: VecDeque<T>,
 }
 
 impl<'a, T> Together<'a, T> {
     pub(super) fn new() -> Self {
-        Self { under_way: Vec::with_capacity(AT_A_TIME) }
+        Self { under_way: Vec::with_capacity(AT_A_TIME), outputs: VecDeque::new() }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.under_way.len() >= AT_A_TIME
+        self.under_way.len() + self.outputs.len() >= AT_A_TIME
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.under_way.is_empty() && self.outputs.is_empty()
     }
 
     pub(super) fn add(&mut self, future: impl Future<Output = T> + 'a) {
@@ -98,14 +104,30 @@ impl<'a, T> Together<'a, T> {
     /// Waits for one of them; there is at least one.
     pub(super) async fn next(&mut self) -> T {
         std::future::poll_fn(|context| {
-            for index in 0..self.under_way.len() {
-                if let Poll::Ready(output) = self.under_way[index].as_mut().poll(context) {
-                    drop(self.under_way.swap_remove(index));
-                    return Poll::Ready(output);
-                }
-            }
-            Poll::Pending
+            self.drive(context);
+            self.outputs.pop_front().map_or(Poll::Pending, Poll::Ready)
         })
         .await
+    }
+
+    /// Waits for something else, however long that takes, and meanwhile they go on to their ends.
+    pub(super) async fn beside<R>(&mut self, other: impl Future<Output = R>) -> R {
+        let mut other = pin!(other);
+        std::future::poll_fn(|context| {
+            self.drive(context);
+            other.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn drive(&mut self, context: &mut Context<'_>) {
+        let outputs = &mut self.outputs;
+        self.under_way.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Ready(output) => {
+                outputs.push_back(output);
+                false
+            }
+            Poll::Pending => true,
+        });
     }
 }

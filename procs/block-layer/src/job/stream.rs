@@ -42,6 +42,10 @@ impl<S: Storage> Stream<S> {
         if base == Some(0) || self.into.backing().is_none() {
             return Err(Failure::INVALID.into());
         }
+        if base == Some(1) {
+            // Nothing lies between, so there is nothing to pull and no other chain to go over to.
+            return Ok(());
+        }
         match self.fill(control, base).await? {
             None => self.finish(control, host).await,
             // What was passed over is below still, and the chain stays as it is.

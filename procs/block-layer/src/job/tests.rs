@@ -3,6 +3,7 @@
 mod crash;
 mod errors;
 mod faults;
+mod patience;
 mod race;
 mod results;
 pub(crate) mod rig;

@@ -29,7 +29,7 @@ pub struct Opened {
 }
 
 /// Smallest clusters with direct I/O: metadata is read and written by pages.
-const LEAST_DIRECT: u64 = 4096;
+pub const LEAST_DIRECT: u64 = 4096;
 
 /// Why a disk cannot be served. An event to the supervisor: the process is well.
 #[derive(Debug, thiserror::Error)]

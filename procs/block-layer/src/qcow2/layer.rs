@@ -203,6 +203,13 @@ impl<S: Storage> Layer<S> {
         }
     }
 
+    /// All of it is in its file, so that a successor may read it without its journal. Only while nobody changes
+    /// the layer.
+    pub async fn settle(&self) -> Outcome {
+        self.flush().await?;
+        self.close().await
+    }
+
     /// Writes that, and what is kept until an image is left: its bitmaps are no longer in use.
     pub async fn shut(&self) -> Outcome {
         match self {

@@ -162,17 +162,39 @@ impl Layer {
         }
         let fresh = self.files().map(|file| reopen(&file.file, wanted.flags()));
         let fresh = fresh.collect::<io::Result<Vec<_>>>().map_err(host)?;
+        let had_journal = self.journal.is_some();
         self.make_journal().map_err(host)?;
-        for (file, fresh) in self.files_mut().zip(fresh) {
-            file.lock.widen(file.file.as_fd(), fresh.as_fd()).map_err(|error| match error {
-                LockError::Taken => {
-                    wanted.refuse("another program uses it", "end that program first")
-                }
-                LockError::Host(error) => wanted.host(&error),
-            })?;
+        let widened = self.widen(fresh);
+        if widened.is_err() && !had_journal {
+            self.journal = None;
+        }
+        widened.map_err(|error| match error {
+            LockError::Taken => wanted.refuse("another program uses it", "end that program first"),
+            LockError::Host(error) => wanted.host(&error),
+        })
+    }
+
+    /// Locks all of its files for writing, or none of them: `fresh` are their descriptions then.
+    fn widen(&mut self, fresh: Vec<OwnedFd>) -> Result<(), LockError> {
+        let mut readers = Vec::new();
+        let widened = self.files_mut().zip(fresh).try_for_each(|(file, fresh)| {
+            file.lock.widen(file.file.as_fd(), fresh.as_fd())?;
+            readers.push(std::mem::replace(&mut file.file, fresh));
+            Ok(())
+        });
+        if widened.is_err() {
+            self.narrow(readers);
+        }
+        widened
+    }
+
+    /// The first of its files are locked for reading, with these descriptions.
+    fn narrow(&mut self, readers: Vec<OwnedFd>) {
+        for (file, fresh) in self.files_mut().zip(readers) {
+            // A lock that cannot be made narrower stays as it is: it keeps more programs out, not fewer.
+            let _ = file.lock.narrow(file.file.as_fd(), fresh.as_fd());
             file.file = fresh;
         }
-        Ok(())
     }
 
     /// Its files once more, for reading.
@@ -185,11 +207,7 @@ impl Layer {
 
     /// From now on it is only read: others may read it as well.
     pub fn only_read(&mut self, readers: Readers) {
-        for (file, fresh) in self.files_mut().zip(readers.0) {
-            // A lock that cannot be made narrower stays as it is: it keeps more programs out, not fewer.
-            let _ = file.lock.narrow(file.file.as_fd(), fresh.as_fd());
-            file.file = fresh;
-        }
+        self.narrow(readers.0);
         self.journal = None;
     }
 }
@@ -335,3 +353,6 @@ pub fn allocated(file: impl AsFd) -> u64 {
     let stat = nix::sys::stat::fstat(file.as_fd());
     stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
 }
+
+#[cfg(test)]
+mod tests;

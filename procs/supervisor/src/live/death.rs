@@ -102,7 +102,7 @@ impl Instance {
     /// A pidfd fired: the process is dead.
     pub(super) fn on_death(&mut self, post: PostIndex) {
         // What it said before it died still counts; what it said last may explain it.
-        self.on_channel(post, false);
+        self.hear_the_rest(post);
         let Some(place) = self.posts.get_mut(post) else {
             return;
         };

@@ -147,6 +147,15 @@ impl Instance {
         self.carry_out_all(disk, actions);
     }
 
+    /// A block-layer waits for its plan. Those who use the disk get their rings with it; a disk that nobody uses at
+    /// present is served all the same.
+    pub(super) fn block_layer_waits(&mut self, disk: usize) {
+        match self.disks.get(disk).is_some_and(|disk| disk.consumers.is_empty()) {
+            true => self.plan_server(disk),
+            false => self.fenced_all(disk, Fence::server_waits),
+        }
+    }
+
     /// All rings are made first, then the block-layer gets its one plan with all of them, then everything
     /// else happens.
     fn carry_out_all(&mut self, disk: usize, actions: Vec<(usize, Action)>) {

@@ -22,6 +22,9 @@ use crate::refusal::refuse;
 /// Messages taken from one process before the others get their turn.
 const TURN: usize = 16;
 
+/// Messages taken from a process that is dead: more than fit into the buffer of a socket.
+const LAST_WORDS: usize = 4096;
+
 /// A process that closed its channel is given this long to be dead.
 const SILENCE_LIMIT: Duration = Duration::from_millis(200);
 
@@ -31,7 +34,16 @@ impl Instance {
         if writable {
             self.flush(post);
         }
-        for _ in 0..TURN {
+        self.hear(post, TURN);
+    }
+
+    /// Takes what a process that is dead has said, all of it.
+    pub(super) fn hear_the_rest(&mut self, post: PostIndex) {
+        self.hear(post, LAST_WORDS);
+    }
+
+    fn hear(&mut self, post: PostIndex, most: usize) {
+        for _ in 0..most {
             let Some(place) = self.posts.get_mut(post) else {
                 return;
             };
@@ -169,7 +181,7 @@ impl Instance {
             Some(Role::Sink(stream)) => self.plan_sink(post, stream),
             Some(Role::Console(device)) => self.plan_console(post, device),
             Some(Role::Rng(device)) => self.plan_rng(post, device),
-            Some(Role::BlockLayer(disk)) => self.fenced_all(disk, Fence::server_waits),
+            Some(Role::BlockLayer(disk)) => self.block_layer_waits(disk),
             Some(Role::Blk(disk)) => self.fenced(disk, BLK, Fence::client_waits),
             Some(Role::Nbd(disk, consumer)) => {
                 self.fenced(disk, consumer, Fence::client_waits);

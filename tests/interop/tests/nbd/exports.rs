@@ -66,6 +66,23 @@ fn an_export_comes_and_goes_and_the_first_one_never_notices() {
 }
 
 #[test]
+fn a_disk_without_exports_outlives_its_block_layer_and_gets_exports_again() {
+    let stage = Stage::new();
+    let image = stage.noise("image", 4);
+    let served = Served::start(&stage, &image, "", "");
+    served.block().run(&["export", "remove"], &["d0"]).expect("the only one's end");
+    for _ in 0..2 {
+        served.kill("block-layer");
+    }
+    let export = format!("nbd,disk=d0,socket={}", served.socket().display());
+    served.block().insist(&["export", "add"], &[&export]).expect("an export");
+    let back = stage.path("back");
+    succeed("nbdcopy", &[&served.uri(), text(&back)]);
+    same(&image, &back);
+    assert!(served.end().0);
+}
+
+#[test]
 fn an_export_that_cannot_be_had_leaves_nothing_behind() {
     let stage = Stage::new();
     let image = stage.empty("image", 1);

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use bulkhead_protocol::block::{
-    BlockAnswer, BlockOrder, BlockPlan, ExportPlan, JOURNAL_BYTES, NodePlan, Qcow2Plan,
+    BlockAnswer, BlockOrder, BlockPlan, ExportPlan, JOURNAL_BYTES, JobPlan, LayerFormat,
+    NamedLayer, NodePlan, Qcow2Plan,
 };
 use bulkhead_protocol::block_ring::{BlockCompletion, BlockRequest};
 use bulkhead_protocol::device::RingShape;
@@ -67,6 +68,10 @@ impl Disk {
         disk
     }
 
+    pub fn path(&self) -> &std::path::Path {
+        self.file.path()
+    }
+
     fn direct(&self, lanes: usize) -> Vec<Direct> {
         let lanes = if self.native { lanes } else { 0 };
         (0..lanes).map(|_| Direct::new().unwrap()).collect()
@@ -112,6 +117,7 @@ pub struct Rig {
     queues: Vec<Queue>,
     incarnation: u64,
     events: Vec<BlockEvent>,
+    orders: u64,
 }
 
 fn geometry() -> RingGeometry {
@@ -159,25 +165,38 @@ pub fn plan(disk: &Disk, exports: &[u16]) -> (BlockPlan, Vec<OwnedFd>, Vec<(Owne
             })
         }
     };
-    (BlockPlan::serving(node, exports), fds, ends)
+    let format = if disk.qcow2 { LayerFormat::Qcow2 } else { LayerFormat::Raw };
+    let layers = vec![NamedLayer { layer: 0, name: "the disk".to_owned(), format }];
+    (BlockPlan { layers, ..BlockPlan::serving(node, exports) }, fds, ends)
 }
 
 impl Rig {
     pub fn new(disk: &Disk, queues: u16) -> Self {
-        Self::build(disk, &[queues], |_| {})
+        Self::build(disk, &[queues], Vec::new(), |_| {})
+    }
+
+    /// One that has a predecessor's jobs, with their descriptors.
+    pub fn inheriting(disk: &Disk, jobs: Vec<JobPlan>, fds: Vec<OwnedFd>) -> Self {
+        Self::build(disk, &[1], fds, |plan| plan.jobs = jobs)
     }
 
     pub fn with(disk: &Disk, queues: u16, change: impl FnOnce(&mut BlockPlan)) -> Self {
-        Self::build(disk, &[queues], change)
+        Self::build(disk, &[queues], Vec::new(), change)
     }
 
     pub fn with_exports(disk: &Disk, exports: &[u16]) -> Self {
-        Self::build(disk, exports, |_| {})
+        Self::build(disk, exports, Vec::new(), |_| {})
     }
 
-    fn build(disk: &Disk, exports: &[u16], change: impl FnOnce(&mut BlockPlan)) -> Self {
+    fn build(
+        disk: &Disk,
+        exports: &[u16],
+        more: Vec<OwnedFd>,
+        change: impl FnOnce(&mut BlockPlan),
+    ) -> Self {
         let lanes = exports.iter().map(|queues| usize::from(*queues)).sum();
-        let (mut plan, fds, ends) = plan(disk, exports);
+        let (mut plan, mut fds, ends) = plan(disk, exports);
+        fds.extend(more);
         change(&mut plan);
         let owners = exports.iter().enumerate();
         let owners = owners.flat_map(|(export, queues)| vec![export; usize::from(*queues)]);
@@ -192,7 +211,7 @@ impl Rig {
         executor.command(BlockCommand::Plan(Box::new(plan)), fds).unwrap();
         let opened = executor.events().next();
         assert!(matches!(opened, Some(BlockEvent::Opened(_))), "{opened:?}");
-        Self { executor, queues, incarnation: 1, events: Vec::new() }
+        Self { executor, queues, incarnation: 1, events: Vec::new(), orders: 1000 }
     }
 
     /// What `main` does between two sleeps.
@@ -296,6 +315,28 @@ impl Rig {
             if let Some(event) = self.poll_event() {
                 return event;
             }
+        }
+    }
+
+    /// Until there is one that is meant; those before it are of no interest.
+    pub fn event_like(&mut self, is_it: impl Fn(&BlockEvent) -> bool) -> BlockEvent {
+        loop {
+            let event = self.next_event();
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Gives an order, and waits for its answer.
+    pub fn ask(&mut self, order: BlockOrder, fds: Vec<OwnedFd>) -> BlockAnswer {
+        self.orders += 1;
+        let number = self.orders;
+        self.executor.command(BlockCommand::Order { call: number, order }, fds).unwrap();
+        let is_it = |event: &BlockEvent| matches!(event, BlockEvent::Answer { call, .. } if *call == number);
+        match self.event_like(is_it) {
+            BlockEvent::Answer { answer, .. } => answer,
+            other => panic!("{other:?}"),
         }
     }
 

@@ -104,7 +104,7 @@ impl<S: Storage> Pursuit<S> {
                 }
                 continue;
             };
-            if let Err(ended) = control.step(range.end - range.start).await {
+            if let Err(ended) = copies.beside(control.step(range.end - range.start)).await {
                 break Err(ended);
             }
             // It may have been written through meanwhile; then there is nothing to copy.
@@ -130,7 +130,7 @@ impl<S: Storage> Pursuit<S> {
             self.copied(&range, done.is_ok());
             match done {
                 Ok(()) => control.succeeded(),
-                Err((side, failure)) => control.failed(side, failure).await?,
+                Err((side, failure)) => copies.beside(control.failed(side, failure)).await?,
             }
         }
         Ok(())
@@ -178,7 +178,7 @@ impl<S: Storage> Pursuit<S> {
             return Ok(Err((Side::Target, failure)));
         }
         if control.is_leaving() {
-            return Ok(Ok(()));
+            return Ok(target.close().await.map_err(|failure| (Side::Target, failure)));
         }
         self.pivot(host, change, &drained).await?;
         Ok(Ok(()))

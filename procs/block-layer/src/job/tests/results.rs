@@ -78,6 +78,29 @@ fn a_stream_makes_the_top_independent_of_what_is_below() {
 }
 
 #[test]
+fn a_stream_down_to_the_next_layer_changes_nothing() {
+    let mut rig = filled(2, 1);
+    let before = layers(&rig);
+    let (disk, into) = (Rc::clone(&rig.disk), rig.disk.top());
+    let (base, name) = (Some(before[1].clone()), None);
+    let control = rig.job(Job::Stream(Stream { disk, into, base, name }), Settings::default());
+    rig.run();
+    assert_eq!(ended(&control), Ok(()));
+    assert_eq!(rig.supervisor.switches.get(), 0, "it went over to another chain");
+    assert_eq!(layers(&rig).len(), before.len());
+}
+
+#[test]
+fn a_commit_brings_nothing_to_light_that_a_shorter_layer_hid() {
+    let long = raw(pattern(SIZE / SECTOR));
+    let rig = Rig::new(vec![qcow2(4096, true, SIZE), qcow2(4096, true, SIZE / 2), long], 1);
+    let [above, top, base] = layers(&rig).try_into().unwrap();
+    assert!(read(&above)[SIZE as usize / 2..].iter().all(|byte| *byte == 0));
+    let reason = Commit::refuse(&rig.disk, &top, &base).unwrap_err();
+    assert!(reason.contains("come to light"), "{reason}");
+}
+
+#[test]
 fn a_commit_below_the_top_takes_layers_out_of_the_chain() {
     for seed in 0..16 {
         let mut rig = filled(4, seed);

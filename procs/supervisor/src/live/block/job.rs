@@ -51,6 +51,8 @@ pub struct Job {
     runs: bool,
     /// The disk went over to what it was for.
     switched: bool,
+    /// Its block-layer was told to end it, and has agreed.
+    cancelled: bool,
 }
 
 impl Job {
@@ -79,11 +81,20 @@ impl Job {
         !matches!(self.plan.kind, JobKind::Backup { .. })
     }
 
-    fn starts_again(&self) -> bool {
-        match self.plan.kind {
+    /// How it has ended if its block-layer is dead; none: a successor begins it again.
+    fn end_at_death(&self) -> Option<JobEnd> {
+        let starts_again = match self.plan.kind {
             JobKind::Stream { .. } | JobKind::Commit { .. } => true,
             JobKind::Mirror { sync, .. } => sync != Extent::None,
             JobKind::Backup { .. } => false,
+        };
+        match (self.switched, self.cancelled, starts_again) {
+            (true, ..) => Some(JobEnd::Completed),
+            (_, true, _) => Some(JobEnd::Cancelled),
+            (_, _, true) => None,
+            (_, _, false) => {
+                Some(JobEnd::Failed("its block layer died, and it cannot start again".into()))
+            }
         }
     }
 }
@@ -104,6 +115,10 @@ impl Instance {
             self.refuse_busy(&option, disk)?;
         }
         let (kind_plan, target, fresh) = self.plan_job(&option, disk, &start.kind)?;
+        if let Err(refusal) = self.refuse_pointless(&option, disk, &job, &kind_plan) {
+            self.close_base(disk, &kind_plan);
+            return Err(refusal);
+        }
         let plan = JobPlan {
             job: job.clone(),
             speed,
@@ -128,8 +143,8 @@ impl Instance {
             speed,
             error: None,
         };
-        let (runs, switched) = (false, false);
-        let job_record = Job { plan, target, report, keep, fresh, runs, switched };
+        let (runs, switched, cancelled) = (false, false, false);
+        let job_record = Job { plan, target, report, keep, fresh, runs, switched, cancelled };
         let fds: Vec<_> = match self.image(disk) {
             Some(image) => {
                 let fds = job_record.fds(&image.chain);
@@ -144,6 +159,23 @@ impl Instance {
         self.order_block(disk, order, &fds, Purpose::Start { call, job });
         self.hand_over_sockets(disk);
         Ok(())
+    }
+
+    /// A job at whose end the disk would consist of what it consists of already.
+    fn refuse_pointless(
+        &self,
+        option: &str,
+        disk: usize,
+        name: &str,
+        job: &JobKind,
+    ) -> Result<(), Refusal> {
+        let layers = self.image(disk).map_or(&[][..], |image| image.chain.layers());
+        let chain: Vec<LayerNumber> = layers.iter().map(|layer| layer.number).collect();
+        if matches!(job, JobKind::Backup { .. }) || lineage::after(job, &chain).is_some() {
+            return Ok(());
+        }
+        let reason = "nothing lies below the top layer that would leave the disk";
+        Err(refuse(option, name, reason, "see the chain in 'bulkhead block query'"))
     }
 
     /// The job as its block-layer gets it, and its files.
@@ -175,6 +207,11 @@ impl Instance {
                 if matches!(sync, Extent::Incremental | Extent::Bitmap) {
                     let remedy = "give full, top or none";
                     return Err(refuse(option, "--sync", "a mirror has no bitmap", remedy));
+                }
+                let layers = self.image(disk).map_or(0, |image| image.chain.layers().len());
+                if *sync == Extent::Top && layers > 1 && target.format != LayerFormat::Qcow2 {
+                    let (reason, remedy) = ("a raw file has nothing below it", "give format=qcow2");
+                    return Err(refuse(option, "--sync top", reason, remedy));
                 }
                 let taken = self.take_target(option, disk, target, size)?;
                 let granularity = checked_granularity(option, *granularity)?;
@@ -391,7 +428,8 @@ impl Instance {
             JobAction::Pause => job.plan.paused = true,
             JobAction::Resume => job.plan.paused = false,
             JobAction::SetSpeed(speed) => job.plan.speed = speed,
-            JobAction::Cancel | JobAction::Complete | JobAction::Dismiss => {}
+            JobAction::Cancel => job.cancelled = true,
+            JobAction::Complete | JobAction::Dismiss => {}
         }
     }
 
@@ -474,17 +512,12 @@ impl Instance {
             let Some(job) = self.job_mut(disk, &name) else {
                 continue;
             };
-            let (switched, again) = (job.switched, job.starts_again());
-            if !switched && again {
+            let Some(end) = job.end_at_death() else {
                 let id = self.disk_name(disk);
                 self.tell(EventKind::JobRestarted { id, job: name });
-            } else if let Some(job) = self.drop_job(disk, &name) {
-                let end = match switched {
-                    true => JobEnd::Completed,
-                    false => {
-                        JobEnd::Failed("its block layer died, and it cannot start again".into())
-                    }
-                };
+                continue;
+            };
+            if let Some(job) = self.drop_job(disk, &name) {
                 self.conclude_job(disk, job, end);
             }
         }
@@ -509,5 +542,39 @@ fn checked_granularity(option: &str, granularity: u32) -> Result<u32, Refusal> {
             let remedy = "give a power of two from 512 to 64M";
             Err(refuse(option, format!("--granularity {other}"), "it is none", remedy))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_protocol::block_control::ErrorPolicy;
+
+    use super::*;
+
+    fn running(kind: JobKind) -> Job {
+        let (job, paused, speed) = ("j".to_owned(), false, 0);
+        let (on_source_error, on_target_error) = (ErrorPolicy::Report, ErrorPolicy::Report);
+        let report = JobReport {
+            job: job.clone(),
+            kind: String::new(),
+            status: JobStatus::Running,
+            offset: 0,
+            len: 0,
+            speed,
+            error: None,
+        };
+        let plan = JobPlan { job, speed, on_source_error, on_target_error, paused, kind };
+        let (keep, runs, switched, cancelled) = (false, true, false, false);
+        Job { plan, target: None, report, keep, fresh: None, runs, switched, cancelled }
+    }
+
+    #[test]
+    fn a_death_forgets_neither_what_was_done_nor_what_was_agreed() {
+        let running = running(JobKind::Stream { base: None, backing_file: None });
+        assert_eq!(running.end_at_death(), None);
+        let cancelled = Job { cancelled: true, ..running };
+        assert_eq!(cancelled.end_at_death(), Some(JobEnd::Cancelled));
+        let too_late = Job { switched: true, ..cancelled };
+        assert_eq!(too_late.end_at_death(), Some(JobEnd::Completed));
     }
 }
