@@ -6,7 +6,7 @@
 //!                                        reference ────┘
 //! ```
 //!
-//! Used by the [`Disk`](super::Disk) for each request of its exports. What a discard leaves is nobody's to say, so
+//! Used by the [`Disk`] for each request of its exports. What a discard leaves is nobody's to say, so
 //! none is passed on. Requests for the same bytes go one after another: what is compared is of one moment.
 //!
 //! Absent on purpose: jobs. They change where bytes lie and not what they are, and a disk that has gone over to a
