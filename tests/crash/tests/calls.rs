@@ -24,7 +24,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 /// What a block layer asks the kernel for: every call of its profile but [`ABSENT`].
-const CALLS: [(&str, libc::c_long); 21] = [
+const CALLS: [(&str, libc::c_long); 24] = [
     ("read", libc::SYS_read),
     ("write", libc::SYS_write),
     ("recvmsg", libc::SYS_recvmsg),
@@ -46,6 +46,9 @@ const CALLS: [(&str, libc::c_long); 21] = [
     ("fallocate", libc::SYS_fallocate),
     ("ioctl", libc::SYS_ioctl),
     ("sched_setaffinity", libc::SYS_sched_setaffinity),
+    ("ftruncate", libc::SYS_ftruncate),
+    ("io_submit", libc::SYS_io_submit),
+    ("io_getevents", libc::SYS_io_getevents),
 ];
 
 /// Waits for locks, the clock, the end, and keys of TLS sessions: the kernel cannot refuse them so.
