@@ -14,6 +14,9 @@ use crate::core::EngineKind;
 use crate::filters::Filters;
 use crate::launch::Layer;
 
+/// Layers of a disk, from its top one down: each is two descriptors of two processes, and a step of many reads.
+pub const MOST_LAYERS: usize = 32;
+
 /// How image data is cached by the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

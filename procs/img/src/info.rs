@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use bulkhead_protocol::spec::MOST_LAYERS;
 use bulkhead_protocol::tool::{BitmapFacts, ImageFacts, SnapshotFacts, ToolCommand, ToolEvent};
 use clap::ValueEnum;
 use serde_json::Value;
@@ -21,9 +22,6 @@ mod json;
 mod luks;
 
 pub use human::print_snapshots;
-
-/// Most images of a chain, as for a disk of `bulkhead run`.
-const MOST_LAYERS: usize = 16;
 
 /// Most snapshots or bitmaps of one image: qcow2 has no more, and whoever tells of more is not believed.
 const MOST_PARTS: usize = 65536;

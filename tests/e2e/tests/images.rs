@@ -196,7 +196,7 @@ fn bulkhead_storage_follows_no_loop_and_misses_a_file_that_is_gone() {
         refusal(&stage, ",backing=auto"),
         format!(
             "bulkhead: --disk: id=d0,path={image},format=qcow2,backing=auto: its chain has more than \
-             8 files below it, or a loop; shorten it: bulkhead-img commit or convert\n"
+             32 files, or a loop; shorten it: bulkhead-img commit or convert\n"
         )
     );
     overlay("x.q", "gone");

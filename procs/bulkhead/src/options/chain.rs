@@ -7,10 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Part};
+use bulkhead_protocol::spec::{BackingFormat, BackingSpec, MOST_LAYERS, Part};
 use serde::Deserialize;
-
-use super::disk::MOST_LAYERS;
 
 /// What a header says, as `bulkhead-img info --output=json` tells.
 #[derive(Debug, Deserialize)]
@@ -25,8 +23,9 @@ pub fn follow(image: &Path) -> Result<Vec<BackingSpec>, (String, &'static str)> 
     let mut layers: Vec<BackingSpec> = Vec::new();
     let mut above = image.to_owned();
     while let Some((path, qcow2)) = next(&above)? {
-        if layers.len() == MOST_LAYERS || path == image || layers.iter().any(|l| l.path == path) {
-            let reason = format!("its chain has more than {MOST_LAYERS} files below it, or a loop");
+        let is_full = layers.len() + 1 == MOST_LAYERS;
+        if is_full || path == image || layers.iter().any(|layer| layer.path == path) {
+            let reason = format!("its chain has more than {MOST_LAYERS} files, or a loop");
             return Err((reason, "shorten it: bulkhead-img commit or convert"));
         }
         let format = match qcow2 {

@@ -12,7 +12,6 @@ use bulkhead_protocol::spec::{AioMode, CacheMode, DiskSource, DiskSpec, OnError,
 use super::keyed::{Keyed, nearest};
 use super::server;
 pub use filters::{LIMIT_KEYS, limits};
-pub use format::MOST_LAYERS;
 
 const KEYS: &[&str] = &[
     "path",
@@ -56,22 +55,6 @@ const KEYS: &[&str] = &[
     "size",
     "offset",
     "data-file",
-    "backing",
-    "backing-format",
-    "backing2",
-    "backing2-format",
-    "backing3",
-    "backing3-format",
-    "backing4",
-    "backing4-format",
-    "backing5",
-    "backing5-format",
-    "backing6",
-    "backing6-format",
-    "backing7",
-    "backing7-format",
-    "backing8",
-    "backing8-format",
     "base-offset",
     "base-size",
     "key-secret",
@@ -83,7 +66,7 @@ const SERIAL_BYTES: usize = 20;
 
 /// Reads one disk; `index` names it if it has no id.
 pub fn parse(text: &str, index: usize) -> anyhow::Result<DiskSpec> {
-    let mut keyed = Keyed::parse("--disk", text, &[KEYS, server::KEYS])?;
+    let mut keyed = Keyed::parse("--disk", text, &[KEYS, format::KEYS, server::KEYS])?;
     let id = keyed.value("id")?.unwrap_or_else(|| format!("d{index}"));
     if !is_name(&id) {
         return Err(

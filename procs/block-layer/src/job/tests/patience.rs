@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use super::rig::*;
-use crate::disk::OnError;
 use crate::job::*;
-use crate::outcome::Failure;
 use crate::qcow2::Layer;
 use crate::storage::memory::MemoryFile;
 
@@ -18,15 +16,15 @@ fn jobs(rig: &Rig, target: &Layer<MemoryFile>) -> [Job<MemoryFile>; 2] {
     [Job::Mirror(mirror), Job::Backup(backup)]
 }
 
-fn begun(kind: usize, seed: u64, settings: Settings) -> (Rig, Rc<Control>, Link) {
+fn begun(kind: usize, seed: u64) -> (Rig, Rc<Control>) {
     let mut rig = Rig::usual(1, seed);
     let link = raw(vec![0; SIZE as usize]);
     let target = open(&link, None);
     rig.supervisor.registry.add(&target, link.clone());
     rig.interleave(&link);
     let job = jobs(&rig, &target).into_iter().nth(kind).unwrap();
-    let control = rig.job(job, settings);
-    (rig, control, link)
+    let control = rig.job(job, Settings::default());
+    (rig, control)
 }
 
 /// Everybody but the job comes to an end.
@@ -40,7 +38,7 @@ fn finish_guests(rig: &mut Rig, name: &str) {
 fn a_job_that_is_paused_or_slow_holds_no_request_up() {
     for (kind, seed) in (0..2).flat_map(|kind| (0..32).map(move |seed| (kind, seed))) {
         let name = format!("job {kind}, {seed}");
-        let (mut rig, control, _) = begun(kind, seed, Settings::default());
+        let (mut rig, control) = begun(kind, seed);
         for _ in 0..seed * 3 {
             rig.step();
         }
@@ -56,28 +54,5 @@ fn a_job_that_is_paused_or_slow_holds_no_request_up() {
         rig.complete(&control);
         assert_eq!(ended(&control), Ok(()), "{name}");
         rig.verify(&name);
-    }
-}
-
-#[test]
-fn a_job_that_waits_after_a_failure_holds_no_request_up() {
-    let settings = Settings { on_target_error: OnError::Stop, ..Settings::default() };
-    for seed in 0..24 {
-        let (mut rig, control, link) = begun(0, seed, settings);
-        link.file.fail_after(0, Failure::IO);
-        while control.status().waits_after.is_none() {
-            assert!(rig.step(), "{seed}: it never failed");
-        }
-        link.file.heal();
-        rig.guest(6, 40);
-        finish_guests(&mut rig, &format!("stopped, {seed}"));
-        // Each copy that was under way may have failed.
-        while control.status().state != JobState::Ready {
-            control.resume();
-            assert!(rig.step(), "{seed}: it has ended");
-        }
-        rig.complete(&control);
-        assert_eq!(ended(&control), Ok(()), "{seed}");
-        rig.verify("a job that waited");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Format, Part, ServerSpec};
+use bulkhead_protocol::spec::{BackingFormat, BackingSpec, Format, MOST_LAYERS, Part, ServerSpec};
 use bulkhead_protocol::uri::is_uri;
 
 use crate::options::keyed::Keyed;
@@ -11,8 +11,22 @@ use crate::options::{chain, server, size};
 /// Instead of a path: what the headers name.
 const AUTO: &str = "auto";
 
-/// Most backing files of an image.
-pub const MOST_LAYERS: usize = 8;
+macro_rules! keys {
+    ($($number:literal)*) => {
+        &[
+            "backing",
+            "backing-format",
+            $(concat!("backing", $number), concat!("backing", $number, "-format"),)*
+        ]
+    };
+}
+
+/// Keys of the backing files: as many as a disk has layers below its top one.
+pub const KEYS: &[&str] = keys!(
+    2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+);
+
+const _: () = assert!(KEYS.len() / 2 == MOST_LAYERS - 1, "a key and its format for each");
 
 /// The format that is said, with what belongs to it.
 pub fn format(
@@ -58,7 +72,7 @@ fn backing(
     mut common: Option<ServerSpec>,
 ) -> anyhow::Result<Vec<BackingSpec>> {
     let mut layers = Vec::new();
-    for number in 1..=MOST_LAYERS {
+    for number in 1..MOST_LAYERS {
         let key = if number == 1 { "backing".to_owned() } else { format!("backing{number}") };
         let Some(path) = keyed.value(&key)? else {
             break;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bulkhead_protocol::block::{BlockCommand, BlockOrder, LayerFormat, LayerNumber};
 use bulkhead_protocol::block_control::{BlockResponse, OverlaySpec};
 use bulkhead_protocol::session::Refusal;
+use bulkhead_protocol::spec::MOST_LAYERS;
 
 use super::files::Target;
 use super::order::{NOBODY, Purpose};
@@ -24,9 +25,6 @@ use crate::refusal::refuse;
 
 /// How long the members have to be drained. Clients wait somewhat longer for their answer.
 const DEADLINE: Duration = Duration::from_secs(8);
-
-/// Layers of a disk: each is two descriptors of two processes, and a step of many reads.
-const MOST_LAYERS: usize = 32;
 
 /// A transaction.
 #[derive(Debug)]
