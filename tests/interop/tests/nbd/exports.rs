@@ -52,7 +52,7 @@ fn an_export_comes_and_goes_and_the_first_one_never_notices() {
     let _ = user.kill();
     let _ = user.wait();
     let none = block.run(&["export", "remove"], &["more"]).unwrap_err();
-    assert!(none.contains("no such NBD export"), "{none}");
+    assert!(none.contains("no such export"), "{none}");
     // The first one's client is still there; its export can go as well.
     succeed("nbdcopy", &[&served.uri(), text(&back)]);
     same(&noise, &back);
@@ -100,7 +100,6 @@ fn an_export_that_cannot_be_had_leaves_nothing_behind() {
         (format!("nbd,disk=d0,socket={}", served.socket().display()), "another program listens"),
         (format!("nbd,disk=d0,socket={}", image.display()), "no socket"),
         (format!("nbd,disk=d0,socket={}/s", stage.path("none").display()), "no such"),
-        (format!("vhost-user-blk,disk=d0,socket={}", socket.display()), "from the start"),
         (tls, "ertificate"),
     ] {
         let complaint = block.run(&["export", "add"], &[&export]).unwrap_err();
