@@ -83,7 +83,11 @@ fn bench(program: &str, place: &Where<'_>) -> Result<Figure> {
     let (writes, step) = (place.writes.to_string(), STEP.to_string());
     let mut command = command(&["taskset", "-c", "0", program, "bench", "-w", "-f", "qcow2"]);
     command.args(["-d", "32", "-s", "4096", "-S", &step, "-c", &writes]);
-    command.args(if place.direct { &["-t", "none", "-i", "native"][..] } else { &[] });
+    command.args(match (place.direct, program) {
+        (true, "qemu-img") => &["-t", "none", "-i", "native"][..],
+        (true, _) => &["-t", "none"],
+        (false, _) => &[],
+    });
     let _awake = Place::Split.spinners()?;
     let took = timed(command.arg(&image))?;
     let writes = place.writes as f64;
