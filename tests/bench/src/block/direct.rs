@@ -24,10 +24,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !ROWS.iter().any(|(name, ..)| arguments.wants(name)) {
         return Ok(());
     }
-    let image = image(&arguments.disk)?;
-    let raw = Disk::raw(image.path(), true);
-    let [threads, native] =
-        [raw, raw.native()].map(|disk| Contender::ours(&disk, 1, Place::Split.backend()));
+    // Each of ours locks the image that it serves.
+    let (image, other) = (image(&arguments.disk)?, image(&arguments.disk)?);
+    let disks = [Disk::raw(image.path(), true), Disk::raw(other.path(), true).native()];
+    let [threads, native] = disks.map(|disk| Contender::ours(&disk, 1, Place::Split.backend()));
     let _awake = Place::Split.spinners()?;
     for (name, depth, place) in ROWS.into_iter().filter(|(name, ..)| arguments.wants(name)) {
         let load = Load { pattern: Pattern::RandomRead, block: 4096, depth, size: SIZE };
