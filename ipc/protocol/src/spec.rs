@@ -37,7 +37,7 @@ pub enum AioMode {
     /// Threads, one call each. A killed block layer is reaped at once.
     #[default]
     Threads,
-    /// Linux AIO: many at a time for less work, and a killed block layer is reaped some 20 ms later.
+    /// Linux AIO: many at a time for less work, and a killed block layer is reaped some 30 ms later.
     Native,
 }
 
