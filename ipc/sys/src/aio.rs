@@ -4,7 +4,7 @@
 //! when the bell has rung; what each was for comes back with how it ended. The kernel knows a transfer by
 //! its slot, and a slot keeps the mapping until the kernel is done with it.
 //!
-//! Law: contexts are made before the seal, and a process that has one is reaped some twenty milliseconds
+//! Law: contexts are made before the seal, and a process that has one is reaped some thirty milliseconds
 //! later than others: the kernel waits for its transfers first, and takes the context apart slowly. That
 //! wait is a fence: nothing of a reaped process is written afterwards.
 //!
